@@ -1,0 +1,77 @@
+"""From a ConfigDict to modules: explicit tables, and no key left over.
+
+A config names an entry of a table and gives its arguments:
+
+  build(LMS, config.lm)    with    config.lm = dict(name="llama", width=64, ...)
+
+A key that the entry does not take fails and names the nearest that it does.
+"""
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def nearest(name: str, names) -> str:
+  """` Did you mean 'x'?`, or the list of names when none is near."""
+  names = sorted(map(str, names))
+  close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
+  return (
+    f"Did you mean {close[0]!r}?"
+    if close
+    else f"Known: {', '.join(names) or 'none'}."
+  )
+
+
+def lookup(table: Mapping[str, Any], name: str, what: str = "entry") -> Any:
+  """`table[name]`, or a ValueError that names the nearest entry."""
+  if name not in table:
+    raise ValueError(f"Unknown {what} {name!r}. {nearest(name, table)}")
+  return table[name]
+
+
+def build(
+  table: Mapping[str, Callable], config: Mapping[str, Any], **given
+) -> Any:
+  """Calls the entry of `table` that `config.name` names.
+
+  Args:
+    table: name to constructor (a module class or a function).
+    config: `name` and keyword arguments of that constructor.
+    **given: arguments that the caller knows and a config does not give.
+
+  Raises:
+    ValueError: for an unknown name, a key that the constructor does not take,
+      or a missing one.
+  """
+  if "name" not in config:
+    raise ValueError(f"No 'name' in {dict(config)}. {nearest('', table)}")
+  make = lookup(table, config["name"])
+  return call(make, {k: v for k, v in config.items() if k != "name"}, **given)
+
+
+def call(make: Callable, kwargs: Mapping[str, Any], **given) -> Any:
+  """`make(**kwargs, **given)` with near names for wrong or missing keys."""
+  label = getattr(make, "__name__", str(make))
+  parameters = inspect.signature(make).parameters
+  takes = set(parameters) - {"parent", "self"}
+  for key in kwargs:
+    if key not in takes:
+      raise ValueError(f"{label} takes no {key!r}. {nearest(key, takes)}")
+  merged = {k: _plain(v) for k, v in kwargs.items()} | given
+  missing = [
+    k
+    for k, p in parameters.items()
+    if p.default is p.empty
+    and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    and k not in merged
+  ]
+  if missing:
+    raise ValueError(f"{label} needs {', '.join(map(repr, missing))}.")
+  return make(**merged)
+
+
+def _plain(value: Any) -> Any:
+  """Lists become tuples, so that they can be fields of a module."""
+  return tuple(_plain(v) for v in value) if isinstance(value, list) else value

@@ -1,0 +1,65 @@
+"""Tables of token embeddings, with room for rows that train on their own."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.nn import initializers
+
+from mmjax.layers.linear import Dtype
+from mmjax.typing import Array, Float, Int
+
+
+class Embedding(nn.Module):
+  """Rows by id, and scores of all rows for a hidden state.
+
+  New tokens of a frozen model live in a table of their own, so that only
+  their rows train (the idea of IDEFICS' decoupled embedding): ids from `size`
+  on are rows of `extra`.
+
+    ids     0 .. size-1 | size .. size+extra-1
+    params  table       | extra
+
+  Attributes:
+    size: rows of the main table.
+    width: D.
+    extra: rows of the second table.
+    dtype: of the computation.
+  """
+
+  size: int
+  width: int
+  extra: int = 0
+  dtype: Dtype | None = None
+
+  def setup(self):
+    init = initializers.normal(0.02)
+    named: Any = nn.with_logical_partitioning(init, ("vocab", "embed"))
+    self.table = self.param("table", named, (self.size, self.width))
+    if self.extra:
+      named = nn.with_logical_partitioning(init, (None, "embed"))
+      self.extra_table = self.param("extra", named, (self.extra, self.width))
+
+  def __call__(self, ids: Int[Array, "B L"]) -> Float[Array, "B L D"]:
+    dtype = self.dtype or self.table.dtype
+    x = self.table[jnp.minimum(ids, self.size - 1)].astype(dtype)
+    if not self.extra:
+      return x
+    new = self.extra_table[jnp.clip(ids - self.size, 0, self.extra - 1)]
+    return jnp.where((ids >= self.size)[..., None], new.astype(dtype), x)
+
+  def logits(self, x: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
+    """Scores of all size + extra tokens, in float32."""
+    return jnp.concatenate(
+      [self._scores(x, self.table)]
+      + ([self._scores(x, self.extra_table)] if self.extra else []),
+      axis=-1,
+    )
+
+  def _scores(self, x, table):
+    return jnp.einsum(
+      "...D,VD->...V",
+      x,
+      table.astype(x.dtype),
+      preferred_element_type=jnp.float32,
+    )

@@ -1,0 +1,95 @@
+"""Positions: rotary, ALiBi slopes, sinusoids, interpolation of tables."""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+
+from mmjax.typing import Array, Float, Int
+
+
+def rotary(
+  x: Float[Array, "B L N H"],
+  positions: Int[Array, "B L"],
+  *,
+  base: float = 10000.0,
+  dims: int | None = None,
+) -> Float[Array, "B L N H"]:
+  """Rotates pairs (i, i + dims/2) of each head by position * base^(-2i/dims).
+
+  The half-split pairing of GPT-NeoX and of LLaMA in Hugging Face's layout
+  (arXiv 2104.09864).
+
+  Args:
+    x: queries or keys.
+    positions: position of each token.
+    base: theta of the frequencies.
+    dims: how many of the leading dims of a head turn; None is all.
+  """
+  dims = dims or x.shape[-1]
+  turned, rest = x[..., :dims], x[..., dims:]
+  frequency = base ** (-jnp.arange(0, dims, 2, dtype=jnp.float32) / dims)
+  angle = positions[..., None, None].astype(jnp.float32) * frequency
+  cos, sin = jnp.cos(angle), jnp.sin(angle)
+  a, b = jnp.split(turned.astype(jnp.float32), 2, axis=-1)
+  turned = jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+  return jnp.concatenate([turned.astype(x.dtype), rest], axis=-1)
+
+
+def alibi_slopes(num_heads: int, max_bias: float = 8.0) -> np.ndarray:
+  """Slope of each head (arXiv 2108.12409): 2^(-max_bias i / N), i = 1..N.
+
+  For N that is no power of two, MPT takes the slopes of the next power and
+  from them first every second one, then the others.
+  """
+  power = 2 ** math.ceil(math.log2(num_heads))
+  slopes = 2.0 ** (-max_bias * np.arange(1, power + 1) / power)
+  if power != num_heads:
+    slopes = np.concatenate([slopes[1::2], slopes[::2]])[:num_heads]
+  return slopes.astype(np.float32)
+
+
+def sinusoids(
+  positions: Array, width: int, base: float = 10000.0
+) -> Float[Array, "... D"]:
+  """Transformer-XL's table: all sines, then all cosines (arXiv 1901.02860)."""
+  frequency = base ** (-jnp.arange(0, width, 2, dtype=jnp.float32) / width)
+  angle = positions[..., None].astype(jnp.float32) * frequency
+  return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
+
+
+def interpolate(table: Float[Array, "T D"], length: int) -> Array:
+  """A table of `T` positions brought to `length` ones, linearly.
+
+  The first and last entries stay where they are (align corners), as a table
+  learnt on 8 frames serves 30 (Flamingo, arXiv 2204.14198 v2, B.1.2).
+  """
+  size = table.shape[0]
+  if length == size:
+    return table
+  at = jnp.linspace(0.0, size - 1.0, length)
+  low = jnp.clip(jnp.floor(at).astype(jnp.int32), 0, max(size - 2, 0))
+  high = jnp.minimum(low + 1, size - 1)
+  part = (at - low)[:, None].astype(table.dtype)
+  return table[low] * (1 - part) + table[high] * part
+
+
+def fold_positions(mask: Int[Array, "B L"]) -> Int[Array, "B L"]:
+  """Positions that count only the places where `mask` is set, from 0.
+
+  mask       0 0 1 1 1 0
+  positions  0 0 0 1 2 2
+  """
+  return jnp.maximum(jnp.cumsum(mask.astype(jnp.int32), axis=-1) - 1, 0)
+
+
+def relative_shift(
+  scores: Float[Array, "B N L P"],
+  distance: Int[Array, "B L S"],
+) -> Float[Array, "B N L S"]:
+  """scores[b, n, l, distance[b, l, s]]: a score for each relative position.
+
+  Distances out of the table are clipped; a causal mask hides them.
+  """
+  distance = jnp.clip(distance, 0, scores.shape[-1] - 1)
+  return jnp.take_along_axis(scores, distance[:, None], axis=-1)

@@ -1,0 +1,171 @@
+"""Layers of one kind, run by a scan, with a slot to inject others between.
+
+Parameters of a stack are those of one layer with a leading "layers" dim, so
+compile time does not grow with depth and a path names a weight of all layers:
+`lm/layers/attention/query/kernel` is [layers, D, N, H].
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.core import meta
+
+from mmjax.config import lookup
+from mmjax.typing import Array, PyTree
+
+# What the backward pass finds saved; everything else it computes again.
+REMAT = {
+  "none": jax.checkpoint_policies.everything_saveable,
+  "full": jax.checkpoint_policies.nothing_saveable,
+  "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Injection:
+  """Something that runs before some of the layers of a stack.
+
+  Attributes:
+    run: (slice of xs, x) -> x.
+    xs: arrays whose leading dim counts the injections.
+    before: the layers that it runs before, ascending.
+  """
+
+  run: Callable[[PyTree, Array], Array]
+  xs: PyTree
+  before: tuple[int, ...]
+
+
+def stacked_init(layer: nn.Module, num_layers: int, *example) -> Callable:
+  """An init function for `self.param`: `num_layers` draws of one layer.
+
+  Args:
+    layer: an unbound module.
+    num_layers: leading dim of every parameter.
+    *example: arguments of the layer's call, for their shapes only.
+  """
+
+  def init(key):
+    keys = jax.random.split(key, num_layers)
+    params = jax.vmap(lambda k: layer.init(k, *example)["params"])(keys)
+    return meta.add_axis(params, 0, {nn.PARTITION_NAME: "layers"})
+
+  return init
+
+
+def scan_layers(
+  run: Callable[[PyTree, Array], tuple[Array, PyTree]],
+  xs: PyTree,
+  x: Array,
+  *,
+  injection: Injection | None = None,
+  remat: str = "none",
+) -> tuple[Array, PyTree]:
+  """Runs a stack over `x`.
+
+  Args:
+    run: one layer, (slice of xs, x) -> (x, y).
+    xs: parameters (and caches) with a leading dim of layers.
+    x: what flows through.
+    injection: what to run between layers.
+    remat: a name of REMAT.
+
+  Returns:
+    x after the last layer, and the ys stacked over layers.
+  """
+  policy = lookup(REMAT, remat, "remat policy")
+
+  def again(f):
+    if remat == "none":
+      return f
+    return jax.checkpoint(f, policy=policy, prevent_cse=False)
+
+  def layers(x, xs):
+    return jax.lax.scan(again(lambda x, xs: run(xs, x)), x, xs)
+
+  num_layers = jax.tree.leaves(xs)[0].shape[0]
+  if injection is None:
+    return layers(x, xs)
+
+  def group(x, inputs, offset):
+    """`offset` layers, the injection, the rest of the group."""
+    own, injected = inputs
+    x, first = layers(x, _rows(own, 0, offset))
+    x = again(lambda x, xs: injection.run(xs, x))(x, injected)
+    x, last = layers(x, _rows(own, offset, None))
+    return x, _concatenate(first, last)
+
+  outputs, layer, block = [], 0, 0
+  for segment in segments(num_layers, injection.before):
+    end = layer + segment.groups * segment.size
+    own = _rows(xs, layer, end)
+    if segment.offset is None:
+      x, ys = layers(x, own)
+    else:
+      shape = (segment.groups, segment.size)
+      own = jax.tree.map(lambda a: a.reshape(*shape, *a.shape[1:]), own)
+      injected = _rows(injection.xs, block, block + segment.groups)
+      offset = segment.offset
+      x, ys = jax.lax.scan(
+        lambda x, inputs: group(x, inputs, offset), x, (own, injected)
+      )
+      ys = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), ys)
+      block += segment.groups
+    outputs.append(ys)
+    layer = end
+  return x, _concatenate(*outputs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Segment:
+  """`groups` groups of `size` layers, injected before the `offset`th of each."""
+
+  groups: int
+  size: int
+  offset: int | None
+
+
+def segments(num_layers: int, before: tuple[int, ...]) -> list[Segment]:
+  """Cuts a stack into runs of equal groups, each run one scan.
+
+    8 layers, before (0, 4)       one run, 2 groups of 4, offset 0
+    8 layers, before (3, 7)       one run, 2 groups of 4, offset 3
+    8 layers, before (0, 3, 6)    2 groups of 3, then 1 group of 2
+
+  Raises:
+    ValueError: when `before` is not ascending within the layers.
+  """
+  ascending = all(a < b for a, b in zip(before, before[1:]))
+  if not ascending or (
+    before and not 0 <= before[0] <= before[-1] < num_layers
+  ):
+    raise ValueError(
+      f"Injections before layers {before} of {num_layers}: expected ascending "
+      f"numbers from 0 to {num_layers - 1}."
+    )
+  if not before:
+    return [Segment(1, num_layers, None)]
+  size = before[1] - before[0] if len(before) > 1 else num_layers
+  offset = before[0]
+  regular = all(b == offset + i * size for i, b in enumerate(before))
+  if regular and offset < size and len(before) * size == num_layers:
+    return [Segment(len(before), size, offset)]
+  result = [Segment(1, offset, None)] if offset else []
+  for start, end in zip(before, (*before[1:], num_layers)):
+    last = result[-1] if result else None
+    if last and last.offset == 0 and last.size == end - start:
+      result[-1] = Segment(last.groups + 1, last.size, 0)
+    else:
+      result.append(Segment(1, end - start, 0))
+  return result
+
+
+def _rows(tree: PyTree, start: int, end: int | None) -> PyTree:
+  return jax.tree.map(lambda a: a[start:end], tree)
+
+
+def _concatenate(*trees: PyTree) -> PyTree:
+  return jax.tree.map(lambda *a: jnp.concatenate(a), *trees)
