@@ -121,7 +121,7 @@ def scan_layers(
 
 @dataclasses.dataclass(frozen=True)
 class Segment:
-  """`groups` groups of `size` layers, injected before the `offset`th of each."""
+  """`groups` groups of `size` layers; an injection before each `offset`th."""
 
   groups: int
   size: int
