@@ -38,7 +38,7 @@ class Safetensors(Mapping):
         raise ValueError(f"{self.path} holds no .safetensors file.")
     seen: dict[str, Path] = {}
     for file in files:
-      for name in self._open(file).keys():
+      for name in self._names(file):
         if name in seen:
           raise ValueError(f"{file} and {seen[name]} both hold {name!r}.")
         seen[name] = file
@@ -52,7 +52,7 @@ class Safetensors(Mapping):
       file = index.parent / shard
       if not file.is_file():
         raise ValueError(f"{index} names {shard}, which is missing.")
-      if name not in set(self._open(file).keys()):
+      if name not in self._names(file):
         raise ValueError(f"{index} says {shard} holds {name!r}; it does not.")
       yield name, file
 
@@ -63,6 +63,9 @@ class Safetensors(Mapping):
       except SafetensorError as error:
         raise ValueError(f"{file} is no safetensors file: {error}") from error
     return self._files[file]
+
+  def _names(self, file: Path) -> list[str]:
+    return list(self._open(file).keys())
 
   def __getitem__(self, name: str) -> np.ndarray:
     return self._open(self._where[name]).get_tensor(name)
