@@ -23,8 +23,10 @@ def import_timm():
   names = ["torchvision", "torchvision.transforms"]
   names += ["torchvision.transforms.functional", "torchvision.ops"]
   names += ["torchvision.ops.misc", "torchvision.datasets"]
-  with mock.patch.dict(sys.modules, {n: _stand_in(n) for n in names}):
-    timm = importlib.import_module("timm")
-    kept = {k: v for k, v in sys.modules.items() if k.startswith("timm")}
-  sys.modules.update(kept)
-  return timm
+  absent = {name: _stand_in(name) for name in names if name not in sys.modules}
+  sys.modules.update(absent)
+  try:
+    return importlib.import_module("timm")
+  finally:
+    for name in absent:
+      del sys.modules[name]
