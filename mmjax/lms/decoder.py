@@ -41,6 +41,104 @@ class DecoderCache:
     return self.positions.shape[-1]
 
 
+class LayerStack(nn.Module):
+  """Layers of one kind over embeddings, with masks, positions and a cache.
+
+  Attributes:
+    layer: constructor of a layer.
+    num_layers, width: depth and D.
+    num_kv_heads, head_dim: of the cache.
+    remat: what a scan of layers keeps for the backward pass.
+    dtype: of the computation.
+  """
+
+  layer: Callable[..., nn.Module]
+  num_layers: int
+  width: int
+  num_kv_heads: int
+  head_dim: int
+  remat: str = "none"
+  dtype: Dtype | None = None
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, "B L D"],
+    positions: Int[Array, "B L"],
+    segments: Int[Array, "B L"],
+    *,
+    cache: DecoderCache | None = None,
+    injection: Injection | None = None,
+    between: Callable[[Params, Array], Array] | None = None,
+    between_xs: Params | None = None,
+  ) -> tuple[Float[Array, "B L D"], DecoderCache | None]:
+    """Runs all layers; `injection` runs between layers.
+
+    Args:
+      x: token embeddings, or anything of that shape.
+      positions: of each token within its segment.
+      segments: 0 is padding; only tokens of one segment see each other.
+      cache: earlier tokens; the new ones are written behind them.
+      injection: what to run before some layers.
+      between: (row of between_xs, x) -> x, run inside each layer between
+        self-attention and feed-forward.
+      between_xs: arrays with a leading dim of layers.
+
+    Returns:
+      hidden states, and the cache with the new tokens.
+    """
+    context, cache = self._context(positions, segments, cache)
+    layer = self.layer(parent=None)
+
+    def run(xs, x):
+      params, layer_cache, own = xs
+      hook = None if between is None else lambda y: between(own, y)
+      return layer.apply({"params": params}, x, context, layer_cache, hook)
+
+    layers = None if cache is None else cache.layers
+    xs = (self._weights(layer), layers, between_xs)
+    x, layers = scan_layers(run, xs, x, injection=injection, remat=self.remat)
+    if cache is not None:
+      cache = cache.replace(layers=layers, index=cache.index + x.shape[1])
+    return x, cache
+
+  def _weights(self, layer: nn.Module) -> dict[str, Any]:
+    """One parameter per child of a layer, so that paths stay short."""
+    one = jnp.ones((1, 1), jnp.int32)
+    context = Context(one, one, one[:, :, None, None] > 0)
+    x = jnp.zeros((1, 1, self.width), self.dtype or jnp.float32)
+    init = stacked_init(layer, self.num_layers, x, context, None, None)
+    names = jax.eval_shape(init, jax.random.key(0))
+    return {
+      name: self.param(name, lambda key, name=name: init(key)[name])
+      for name in names
+    }
+
+  def _context(self, positions, segments, cache):
+    key_positions, key_segments, index = positions, segments, None
+    if cache is not None:
+      index = cache.index
+      write = jax.lax.dynamic_update_slice_in_dim
+      cache = cache.replace(
+        positions=write(cache.positions, positions, index, 1),
+        segments=write(cache.segments, segments, index, 1),
+      )
+      key_positions, key_segments = cache.positions, cache.segments
+    visible = Visibility(
+      segments, key_segments, positions, key_positions, causal=True
+    )
+    return Context(positions, key_positions, visible.dense(), index), cache
+
+  def empty_cache(self, batch: int, size: int) -> DecoderCache:
+    """A cache with room for `size` tokens a row."""
+    shape = (self.num_layers, batch, size, self.num_kv_heads, self.head_dim)
+    zeros = jnp.zeros(shape, self.dtype or jnp.float32)
+    blank = jnp.zeros((batch, size), jnp.int32)
+    return DecoderCache(
+      Cache(zeros, zeros), blank, blank, jnp.zeros((), jnp.int32)
+    )
+
+
 class Decoder(nn.Module):
   """A causal language model around one kind of layer.
 
@@ -48,7 +146,7 @@ class Decoder(nn.Module):
     vocab_size, width, num_layers: V, D and the depth.
     layer: constructor of a layer.
     norm: constructor of the final norm; None for none.
-    num_kv_heads, head_dim: of the cache.
+    num_heads, num_kv_heads, head_dim: N, K, H of a layer.
     extra_tokens: rows for new tokens, in tables of their own.
     tie_embeddings: the output matrix is the embedding table.
     embed_width: width of the table when it is not D (OPT-350M).
@@ -62,6 +160,7 @@ class Decoder(nn.Module):
   width: int
   num_layers: int
   layer: Callable[..., nn.Module]
+  num_heads: int
   num_kv_heads: int
   head_dim: int
   norm: Callable[..., nn.Module] | None = None
@@ -97,17 +196,7 @@ class Decoder(nn.Module):
       )
     if self.norm is not None:
       self.final_norm = self.norm(name="final_norm")
-    self.layers = self.param(
-      "layers", stacked_init(self._layer(), self.num_layers, *self._example())
-    )
-
-  def _layer(self) -> nn.Module:
-    return self.layer(parent=None)
-
-  def _example(self) -> tuple[Any, ...]:
-    one = jnp.ones((1, 1), jnp.int32)
-    x = jnp.zeros((1, 1, self.width), self.dtype or jnp.float32)
-    return x, Context(one, one, one[:, None, None, 0] > 0), None, None
+    self.layers = stack_like(self, self.num_layers)
 
   def embed(
     self, tokens: Int[Array, "B L"], positions: Int[Array, "B L"]
@@ -125,56 +214,10 @@ class Decoder(nn.Module):
     x: Float[Array, "B L D"],
     positions: Int[Array, "B L"],
     segments: Int[Array, "B L"],
-    *,
-    cache: DecoderCache | None = None,
-    injection: Injection | None = None,
-    between: Callable[[Params, Array], Array] | None = None,
-    between_xs: Params | None = None,
+    **kwargs,
   ) -> tuple[Float[Array, "B L D"], DecoderCache | None]:
-    """All layers over embeddings; `injection` runs between layers.
-
-    Args:
-      x: what `embed` returns, or anything of that shape.
-      positions: of each token within its segment.
-      segments: 0 is padding; only tokens of one segment see each other.
-      cache: earlier tokens; the new ones are written behind them.
-      injection: what to run before some layers.
-      between: (row of between_xs, x) -> x, run inside each layer between
-        self-attention and feed-forward.
-      between_xs: arrays with a leading dim of layers.
-
-    Returns:
-      hidden states before the final norm, and the cache with the new tokens.
-    """
-    context, cache = self._context(positions, segments, cache)
-    layer = self._layer()
-
-    def run(xs, x):
-      params, layer_cache, own = xs
-      hook = None if between is None else lambda y: between(own, y)
-      return layer.apply({"params": params}, x, context, layer_cache, hook)
-
-    xs = (self.layers, None if cache is None else cache.layers, between_xs)
-    x, layers = scan_layers(run, xs, x, injection=injection, remat=self.remat)
-    if cache is not None:
-      cache = cache.replace(layers=layers, index=cache.index + x.shape[1])
-    return x, cache
-
-  def _context(self, positions, segments, cache):
-    key_positions, key_segments, index = positions, segments, None
-    if cache is not None:
-      index = cache.index
-      write = jax.lax.dynamic_update_slice_in_dim
-      cache = cache.replace(
-        positions=write(cache.positions, positions, index, 1),
-        segments=write(cache.segments, segments, index, 1),
-      )
-      key_positions, key_segments = cache.positions, cache.segments
-    visible = Visibility(
-      segments, key_segments, positions, key_positions, causal=True
-    )
-    mask = visible.dense()
-    return Context(positions, key_positions, mask, index), cache
+    """All layers over embeddings, before the final norm; see LayerStack."""
+    return self.layers(x, positions, segments, **kwargs)
 
   def logits(self, x: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
     """Final norm and scores of every token, in float32."""
@@ -198,10 +241,18 @@ class Decoder(nn.Module):
     return self.logits(x), cache
 
   def empty_cache(self, batch: int, size: int) -> DecoderCache:
-    """A cache with room for `size` tokens a row."""
-    shape = (self.num_layers, batch, size, self.num_kv_heads, self.head_dim)
-    zeros = jnp.zeros(shape, self.dtype or jnp.float32)
-    blank = jnp.zeros((batch, size), jnp.int32)
-    return DecoderCache(
-      Cache(zeros, zeros), blank, blank, jnp.zeros((), jnp.int32)
-    )
+    """See LayerStack."""
+    return self.layers.empty_cache(batch, size)
+
+
+def stack_like(lm: Decoder, num_layers: int) -> LayerStack:
+  """Layers of a model's kind: its own, or more on top of it (grafting)."""
+  return LayerStack(
+    lm.layer,
+    num_layers,
+    lm.width,
+    lm.num_kv_heads,
+    lm.head_dim,
+    lm.remat,
+    lm.dtype,
+  )

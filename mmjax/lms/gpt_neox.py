@@ -109,6 +109,7 @@ def gpt_neox(
     width=width,
     num_layers=num_layers,
     layer=layer,
+    num_heads=num_heads,
     num_kv_heads=num_heads,
     head_dim=head_dim,
     norm=functools.partial(LayerNorm, norm_eps, axis="embed"),

@@ -111,6 +111,7 @@ def llama(
     width=width,
     num_layers=num_layers,
     layer=layer,
+    num_heads=num_heads,
     num_kv_heads=num_kv_heads,
     head_dim=head_dim,
     norm=functools.partial(RMSNorm, norm_eps, "embed"),

@@ -100,6 +100,7 @@ def mpt(
     width=width,
     num_layers=num_layers,
     layer=layer,
+    num_heads=num_heads,
     num_kv_heads=num_heads,
     head_dim=head_dim,
     norm=functools.partial(LayerNorm, use_bias=False, axis="embed"),

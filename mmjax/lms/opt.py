@@ -96,6 +96,7 @@ def opt(
     width=width,
     num_layers=num_layers,
     layer=layer,
+    num_heads=num_heads,
     num_kv_heads=num_heads,
     head_dim=head_dim,
     norm=norm,
