@@ -40,6 +40,8 @@ class Rule:
     dims: how dims move, `theirs -> ours`; None when nothing moves.
     numbers: the numbers that `{layer}` takes, in our order; None is 0, 1, ...
     aliases: other names under which the tensor is found.
+    joined: the paths follow one another along the first dim, with sizes of
+      their own (a table of old tokens and one of new).
   """
 
   name: str
@@ -47,6 +49,7 @@ class Rule:
   dims: str | None = None
   numbers: tuple[int, ...] | None = None
   aliases: tuple[str, ...] = ()
+  joined: bool = False
 
   @property
   def paths(self) -> tuple[str, ...]:
@@ -183,6 +186,9 @@ def _listed(title: str, names: Sequence[str]) -> str:
 
 def _place(key, value, rule, row, shapes) -> Iterator[Placed]:
   ours = [_row_shape(rule, shapes[path]) for path in rule.paths]
+  if rule.joined:
+    yield from _place_joined(key, value, rule, ours)
+    return
   joint = (len(ours), *ours[0]) if len(ours) > 1 else ours[0]
   try:
     value = rearrange(value, rule.dims, joint)
@@ -193,6 +199,17 @@ def _place(key, value, rule, row, shapes) -> Iterator[Placed]:
   parts = value if len(ours) > 1 else [value]
   for path, part in zip(rule.paths, parts):
     yield Placed(path, row if rule.stacked else None, part)
+
+
+def _place_joined(key, value, rule, ours) -> Iterator[Placed]:
+  joint = (sum(shape[0] for shape in ours), *ours[0][1:])
+  if value.shape != joint:
+    raise ConversionError(
+      f"{key} is {value.shape}; {rule.paths} together are {joint}."
+    )
+  ends = np.cumsum([shape[0] for shape in ours])[:-1]
+  for path, part in zip(rule.paths, np.split(value, ends)):
+    yield Placed(path, None, part)
 
 
 def _row_shape(rule: Rule, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -217,6 +234,9 @@ def to_torch(
         np.asarray(params[p][row] if rule.stacked else params[p])
         for p in rule.paths
       ]
+      if rule.joined:
+        yield rule.key(row), np.concatenate(parts)
+        continue
       value = np.stack(parts) if len(parts) > 1 else parts[0]
       yield rule.key(row), rearrange_back(value, rule.dims)
 

@@ -36,9 +36,14 @@ class DecoderCache:
   segments: Int[Array, "B S"]
   index: Int[Array, ""]
 
-  @property
-  def size(self) -> int:
-    return self.positions.shape[-1]
+  def rows(self, indices: Int[Array, "R"]) -> "DecoderCache":
+    """The cache of other rows of the batch, for beams."""
+    layers = jax.tree.map(lambda x: x[:, indices], self.layers)
+    return self.replace(
+      layers=layers,
+      positions=self.positions[indices],
+      segments=self.segments[indices],
+    )
 
 
 class LayerStack(nn.Module):

@@ -62,6 +62,16 @@ class State:
   media: Media
   next_position: Int[Array, "B"]
 
+  def rows(self, indices: Int[Array, "R"]) -> "State":
+    """The state of other rows of the batch, for beams."""
+    keys_values = jax.tree.map(lambda x: x[:, indices], self.media.keys_values)
+    return State(
+      self.lm.rows(indices),
+      None if self.graft is None else self.graft.rows(indices),
+      Media(keys_values, self.media.used, self.media.last[indices]),
+      self.next_position[indices],
+    )
+
 
 class Flamingo(nn.Module):
   """The whole model.
