@@ -64,12 +64,13 @@ class State:
 
   def rows(self, indices: Int[Array, "R"]) -> "State":
     """The state of other rows of the batch, for beams."""
-    keys_values = jax.tree.map(lambda x: x[:, indices], self.media.keys_values)
-    return State(
-      self.lm.rows(indices),
-      None if self.graft is None else self.graft.rows(indices),
-      Media(keys_values, self.media.used, self.media.last[indices]),
-      self.next_position[indices],
+    media = self.media
+    keys_values = jax.tree.map(lambda x: x[:, indices], media.keys_values)
+    return self.replace(
+      lm=self.lm.rows(indices),
+      graft=None if self.graft is None else self.graft.rows(indices),
+      media=media.replace(keys_values=keys_values, last=media.last[indices]),
+      next_position=self.next_position[indices],
     )
 
 

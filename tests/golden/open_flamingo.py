@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from flax import struct
 
 from mmjax.connectors import gated_attention, perceiver
 from mmjax.connectors.gated_attention import GatedCrossAttention, layers_before
@@ -14,10 +15,45 @@ from mmjax.convert.rules import load, save
 from mmjax.generation.beam import beam_search
 from mmjax.generation.sample import Sampling, apply, generate, prefill
 from mmjax.lms import LMS
-from mmjax.systems.flamingo import Flamingo
+from mmjax.systems.flamingo import Flamingo, State
 from tests.golden.file import Golden
 
 FAMILIES = {"llama": "llama", "opt": "opt", "mpt": "mpt", "neox": "gpt_neox"}
+
+
+@struct.dataclass
+class OriginalState(State):
+  """Which image a row sees belongs to its place, not to the beam in it."""
+
+  def rows(self, indices):
+    state = super().rows(indices)
+    if len(indices) != len(self.next_position):
+      return state
+    return state.replace(media=state.media.replace(last=self.media.last))
+
+
+class OriginalRule(Flamingo):
+  """Decodes as the original does when the model itself writes `<image>`.
+
+  A step in which any row of the batch writes it forgets, in every row, which
+  images were seen: tokens that are `<image>` now see the first image, all
+  others none. Ours keep seeing the last image of their own row.
+  """
+
+  image_token: int = -1
+
+  def start(self, batch, size, media):
+    state = super().start(batch, size, media)
+    return OriginalState(
+      state.lm, state.graft, state.media, state.next_position
+    )
+
+  def decode(self, tokens, state):
+    image = tokens[:, 0] == self.image_token
+    last = jnp.where(image.any(), image.astype(jnp.int32), state.media.last)
+    last = jnp.where(tokens.shape[1] == 1, last, state.media.last)
+    media = state.media.replace(last=last)
+    return super().decode(tokens, state.replace(media=media))
 
 
 def lm_fields(family: str, c: dict) -> dict:
@@ -83,7 +119,8 @@ def build(golden: Golden):
   }
   every = c["cross_attn_every_n_layers"]
   before = layers_before(lm.num_layers, every, every - 1)
-  model = Flamingo(
+  model = OriginalRule(
+    image_token=c["media_token_id"],
     lm=lm,
     resampler=perceiver.PerceiverResampler(width=c["vis_dim"], **resampler),
     block=functools.partial(
