@@ -135,7 +135,7 @@ class Document:
   def query(self) -> "Document":
     """The document up to the last target: what a model is asked.
 
-      image "Answer:" "a cat"*   ->   image "Answer:"
+    image "Answer:" "a cat"*   ->   image "Answer:"
     """
     segments = list(self.segments)
     while segments and not _is_target(segments[-1]):
@@ -176,18 +176,14 @@ def join(documents: Sequence[Document], **changes: Any) -> Document:
     if i < len(documents) - 1 and part and isinstance(part[-1], Text):
       part[-1] = dataclasses.replace(part[-1], end=True)
     segments += part
-  return dataclasses.replace(
-    documents[-1], segments=tuple(segments), **changes
-  )
+  return dataclasses.replace(documents[-1], segments=tuple(segments), **changes)
 
 
 def map_text(
   document: Document, change: Callable[[Text], Text | None]
 ) -> Document:
   """Every text replaced by `change(text)`, or left out where that is None."""
-  changed = [
-    change(s) if isinstance(s, Text) else s for s in document.segments
-  ]
+  changed = [change(s) if isinstance(s, Text) else s for s in document.segments]
   return dataclasses.replace(
     document, segments=tuple(s for s in changed if s is not None)
   )

@@ -1,6 +1,7 @@
 """The drawn image set: 1,852 named things in three styles.
 
 What ships lies in `assets/drawn/`: see NOTICE.md there for its origin.
+`episodes.py` makes documents of it.
 """
 
 import dataclasses
@@ -55,6 +56,32 @@ def words() -> tuple[str, ...]:
   return tuple((ASSETS / "words.txt").read_text().split())
 
 
+def key(concept: Concept, style: str) -> int:
+  """The row of a picture in `table()`."""
+  row = _rows()[concept.id]
+  return STYLES.index(style) * len(_rows()) + row
+
+
+def blank_key() -> int:
+  """The row of the white picture in `table()`."""
+  return len(STYLES) * len(_rows())
+
+
+@functools.cache
+def table() -> UInt8[np.ndarray, "key 64 64 3"]:
+  """All pictures in the order of their keys, and a white one at the end.
+
+  A frozen encoder needs to see each of these only once.
+  """
+  flat = images().reshape(-1, SIZE, SIZE, 3)
+  return np.concatenate([flat, np.full_like(flat[:1], 255)])
+
+
+@functools.cache
+def _rows() -> dict[str, int]:
+  return {c.id: i for i, c in enumerate(concepts())}
+
+
 @functools.cache
 def _members() -> dict[str, bytes]:
   with tarfile.open(ASSETS / "images.tar") as tar:
@@ -68,10 +95,13 @@ def encoded(concept: Concept, style: str) -> bytes:
   return _members()[f"{style}/{concept.id}.webp"]
 
 
+@functools.cache
 def image(concept: Concept, style: str) -> UInt8[np.ndarray, "64 64 3"]:
-  """The picture, decoded."""
+  """The picture, decoded; read-only, because it is kept."""
   with Image.open(io.BytesIO(encoded(concept, style))) as picture:
-    return np.asarray(picture.convert("RGB"))
+    pixels = np.array(picture.convert("RGB"))
+  pixels.setflags(write=False)
+  return pixels
 
 
 def images(

@@ -41,8 +41,8 @@ class Written:
 class Sheet:
   """Collects ids with their weight and the number of the last medium.
 
-            <s> a dog EOC <image> it sits
-    chunk    0  0  0   0     1    1   1
+          <s> a dog EOC <image> it sits
+  chunk    0  0  0   0     1    1   1
   """
 
   def __init__(self):
