@@ -79,22 +79,27 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 class Transform(Protocol):
-  """Pixels to pixels. The generator gives the same coins for every picture
-  of an example."""
+  """Pixels to pixels.
 
-  def __call__(self, image: Pixels, rng: np.random.Generator) -> Pixels: ...
+  The generator gives the same coins for every picture of an example; without
+  one nothing is random.
+  """
+
+  def __call__(
+    self, image: Pixels, rng: np.random.Generator | None
+  ) -> Pixels: ...
 
 
 @dataclasses.dataclass(frozen=True)
 class ClipVal:
   """CLIP's evaluation transform, equal to torchvision's on PIL images.
 
-    480x640 -> shorter side to 224: 224x298 -> centre: 224x224
+  480x640 -> shorter side to 224: 224x298 -> centre: 224x224
   """
 
   size: int = 224
 
-  def __call__(self, image: Pixels, rng: np.random.Generator) -> Pixels:
+  def __call__(self, image: Pixels, rng: np.random.Generator | None) -> Pixels:
     del rng
     height, width = image.shape[:2]
     short, long = min(height, width), max(height, width)
@@ -121,7 +126,7 @@ class EfficientNetLite:
   crop_padding: int = 32
   resample: str = "bicubic"
 
-  def __call__(self, image: Pixels, rng: np.random.Generator) -> Pixels:
+  def __call__(self, image: Pixels, rng: np.random.Generator | None) -> Pixels:
     del rng
     share = self.size / (self.size + self.crop_padding)
     side = max(1, int(share * min(image.shape[:2])))
@@ -147,7 +152,7 @@ class PadToSquare:
   fill: Sequence[int] = (124, 116, 104)
   resample: str = "bicubic"
 
-  def __call__(self, image: Pixels, rng: np.random.Generator) -> Pixels:
+  def __call__(self, image: Pixels, rng: np.random.Generator | None) -> Pixels:
     del rng
     height, width = image.shape[:2]
     scale = self.size / max(height, width)
@@ -168,7 +173,7 @@ class Square:
   size: int = 224
   resample: str = "bicubic"
 
-  def __call__(self, image: Pixels, rng: np.random.Generator) -> Pixels:
+  def __call__(self, image: Pixels, rng: np.random.Generator | None) -> Pixels:
     del rng
     return resize(image, (self.size, self.size), self.resample)
 
@@ -179,8 +184,9 @@ class Flip:
 
   p: float = 0.5
 
-  def __call__(self, image: Pixels, rng: np.random.Generator) -> Pixels:
-    return image[:, ::-1] if rng.random() < self.p else image
+  def __call__(self, image: Pixels, rng: np.random.Generator | None) -> Pixels:
+    flip = rng is not None and rng.random() < self.p
+    return image[:, ::-1] if flip else image
 
 
 TRANSFORMS = {
