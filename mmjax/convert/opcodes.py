@@ -6,6 +6,7 @@ and one that is not there ends the reading. `pickletools` only parses.
 """
 
 import dataclasses
+import math
 import pickletools
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
@@ -28,6 +29,8 @@ STORAGES: Mapping[str, np.dtype] = {
     "Bool": np.bool_,
   }.items()
 }
+# Elements of a tensor; 2^48 numbers are more than any file holds.
+_LARGEST = 2**48
 
 
 class RefusedFile(ValueError):
@@ -69,11 +72,11 @@ def run(file: BinaryIO) -> Any:
   try:
     for opcode, argument, _ in pickletools.genops(file):
       machine.step(opcode.name, argument)
+    return machine.stack.pop()
   except RefusedFile:
     raise
   except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
     raise RefusedFile(f"its program is damaged: {error!r:.200}") from error
-  return machine.stack.pop()
 
 
 # What an opcode pushes: its own argument, or something new.
@@ -235,25 +238,27 @@ def _tensor(storage, offset, shape, strides, *flags) -> Tensor:
   """`flags` are the gradient's, its hooks and the tensor's own attributes."""
   if not 2 <= len(flags) <= 3:
     raise RefusedFile("a tensor of it has the wrong number of arguments")
-  tensor = Tensor(
-    _of(Storage, storage),
-    _natural(offset),
-    tuple(map(_natural, _of(tuple, shape))),
-    tuple(map(_natural, _of(tuple, strides))),
-  )
-  if len(tensor.shape) != len(tensor.strides) or len(tensor.shape) > 32:
-    raise RefusedFile("a tensor of it has no proper shape")
-  count, last = 1, tensor.offset
-  for size, stride in zip(tensor.shape, tensor.strides):
-    count *= size
-    last += (size - 1) * stride
+  count = _of(Storage, storage).count
+  offset = _natural(offset)
+  shape = tuple(map(_natural, _of(tuple, shape)))
+  strides = tuple(map(_natural, _of(tuple, strides)))
+  sizes = math.prod(shape)
+  # An empty tensor has no numbers, but its other sizes may still be absurd.
+  absurd = math.prod(max(size, 1) for size in shape) > _LARGEST
+  if len(shape) != len(strides) or len(shape) > 32 or absurd:
+    raise RefusedFile(f"a tensor of it has no proper shape: {shape!s:.100}")
+  if not sizes:
+    return Tensor(storage, 0, shape, (0,) * len(shape))
+  # The stride of a single element is never taken; PyTorch writes anything.
+  strides = tuple(t if size > 1 else 0 for size, t in zip(shape, strides))
+  last = offset + sum((size - 1) * t for size, t in zip(shape, strides))
   # More elements than the storage has would be a view that repeats some.
-  if count and (last >= storage.count or count > storage.count):
+  if last >= count or sizes > count:
     raise RefusedFile(
-      f"a tensor of shape {tensor.shape} at {tensor.offset} does not fit its "
-      f"storage of {storage.count}"
+      f"a tensor of shape {shape} at {offset} does not fit its storage of "
+      f"{count}"
     )
-  return tensor
+  return Tensor(storage, offset, shape, strides)
 
 
 def _parameter(tensor, requires_grad, hooks) -> Tensor:

@@ -55,7 +55,7 @@ class TorchFile(Mapping):
       }
       for tensor in self._tensors.values():
         self._check(tensor)
-    except (RefusedFile, zipfile.BadZipFile) as error:
+    except RefusedFile as error:
       raise RefusedFile(f"{self.path} is not read: {error}.") from error
 
   def _check(self, tensor: Tensor) -> None:
@@ -122,8 +122,11 @@ Places = dict[str, tuple[int, int]]
 
 def _zipped(path: Path, data: mmap.mmap) -> tuple[Any, Places]:
   """What the program built, and where each storage lies: (offset, bytes)."""
-  with zipfile.ZipFile(path) as file:
-    members = file.infolist()
+  try:
+    with zipfile.ZipFile(path) as file:
+      members = file.infolist()
+  except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+    raise RefusedFile(f"its zip directory is damaged: {error}") from error
   places = {member.filename: _place(data, member) for member in members}
   if len(places) != len(members):
     raise RefusedFile("two of its members have one name")
