@@ -27,8 +27,8 @@ def png_bomb(width: int = 10_000, height: int = 10_000) -> bytes:
 
   def chunk(kind: bytes, data: bytes) -> bytes:
     body = kind + data
-    return struct.pack(">I", len(data)) + body + struct.pack(
-      ">I", zlib.crc32(body)
+    return (
+      struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
     )
 
   header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)

@@ -52,9 +52,7 @@ def test_no_held_out_picture_is_in_training():
 
 
 def test_what_ships_is_small():
-  size = sum(
-    f.stat().st_size for f in drawn.ASSETS.rglob("*") if f.is_file()
-  )
+  size = sum(f.stat().st_size for f in drawn.ASSETS.rglob("*") if f.is_file())
   assert size < 18e6
 
 
