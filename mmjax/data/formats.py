@@ -193,9 +193,8 @@ class MMC4:
     elif self.assignment == "argmax":
       pairs = [(row, int(scores[row].argmax())) for row in rows]
     else:
-      pairs = [
-        (row, int(infos[row].get("matched_text_index", -1))) for row in rows
-      ]
+      matched = [(row, infos[row].get("matched_text_index")) for row in rows]
+      pairs = [(row, c) for row, c in matched if isinstance(c, int)]
     pairs = [
       (row, column)
       for row, column in pairs

@@ -65,8 +65,8 @@ class CocoCaptions(Task):
     rows = [
       {
         "file": get(row, "file_name", annotations),
-        "image_id": row["id"],
-        "answers": captions[get(row, "id", annotations)],
+        "image_id": get(row, "id", annotations),
+        "answers": captions[row["id"]],
       }
       for row in content["images"]
     ]
@@ -87,7 +87,10 @@ class Karpathy(Task):
           filter(None, (row.get("filepath"), get(row, "filename", annotations)))
         ),
         "image_id": row.get("cocoid", row.get("imgid", i)),
-        "answers": [s["raw"].strip() for s in row["sentences"]],
+        "answers": [
+          get(s, "raw", annotations).strip()
+          for s in get(row, "sentences", annotations)
+        ],
       }
       for i, row in enumerate(content["images"])
       if row.get("split") == split
@@ -121,7 +124,8 @@ class Vqa(Task):
     if annotations is not None:
       for row in load(annotations, "annotations")["annotations"]:
         answers[get(row, "question_id", annotations)] = [
-          str(a["answer"]) for a in get(row, "answers", annotations)
+          str(get(a, "answer", annotations))
+          for a in get(row, "answers", annotations)
         ]
     rows = []
     for row in load(questions, "questions")["questions"]:
@@ -165,7 +169,9 @@ class VizWiz(Task):
         "image": row["image"],
         "question": get(row, "question", annotations).strip(),
         "question_id": i,
-        "answers": [str(a["answer"]) for a in row.get("answers", [])],
+        "answers": [
+          str(get(a, "answer", annotations)) for a in row.get("answers", [])
+        ],
       }
       for i, row in enumerate(load(annotations))
     ]
