@@ -240,6 +240,26 @@ class Layer(nn.Module):
     )(y)
 
 
-def clip_vit(variant: str = "L/14", **kwargs) -> ViT:
-  """The vision tower of a published CLIP, a name of `CLIP`."""
-  return ViT(**lookup(CLIP, variant, "CLIP") | kwargs)
+def clip_vit(
+  variant: str = "L/14",
+  image_size: int | None = None,
+  keep_class_token: bool = False,
+  norm_tokens: bool = False,
+  output_layer: int = -1,
+  projection: int = 0,
+  remat: str = "none",
+  dtype: Dtype | None = None,
+) -> ViT:
+  """The vision tower of a published CLIP, a name of `CLIP`; see ViT."""
+  sizes = dict(lookup(CLIP, variant, "CLIP"))
+  if image_size is not None:
+    sizes["image_size"] = image_size
+  return ViT(
+    **sizes,
+    keep_class_token=keep_class_token,
+    norm_tokens=norm_tokens,
+    output_layer=output_layer,
+    projection=projection,
+    remat=remat,
+    dtype=dtype,
+  )
