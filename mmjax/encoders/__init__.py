@@ -1,0 +1,3 @@
+"""Encoders by the name that a config gives."""
+
+ENCODERS = {}

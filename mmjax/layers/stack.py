@@ -39,18 +39,25 @@ class Injection:
   before: tuple[int, ...]
 
 
-def stacked_init(layer: nn.Module, num_layers: int, *example) -> Callable:
+def stacked_init(
+  layer: nn.Module, num_layers: int, *example, method: str | None = None
+) -> Callable:
   """An init function for `self.param`: `num_layers` draws of one layer.
 
   Args:
     layer: an unbound module.
     num_layers: leading dim of every parameter.
     *example: arguments of the layer's call, for their shapes only.
+    method: another method of the layer to initialise it through.
   """
 
   def init(key):
     keys = jax.random.split(key, num_layers)
-    params = jax.vmap(lambda k: layer.init(k, *example)["params"])(keys)
+
+    def one(key):
+      return layer.init(key, *example, method=method)["params"]
+
+    params = jax.vmap(one)(keys)
     return meta.add_axis(params, 0, {nn.PARTITION_NAME: "layers"})
 
   return init

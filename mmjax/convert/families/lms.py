@@ -1,0 +1,160 @@
+"""Names of language models' weights in Hugging Face state dicts.
+
+Every function returns the rules of one family for the bare model; `prefixed`
+puts them into a larger one. `tied` leaves out the output matrix.
+"""
+
+from collections.abc import Callable, Sequence
+
+from mmjax.convert.rules import Rule
+
+_QUERY = "(N H) D -> D N H"
+_BIAS = "(N H) -> N H"
+_OUT = "D (N H) -> N H D"
+_MATRIX = "F D -> D F"
+_FUSED = ("query", "key", "value")
+
+
+def _norm(name: str, path: str, bias: bool = True) -> list[Rule]:
+  rules = [Rule(f"{name}.weight", f"{path}/scale")]
+  return rules + ([Rule(f"{name}.bias", f"{path}/bias")] if bias else [])
+
+
+def _matrix(name: str, path: str, bias: bool = False) -> list[Rule]:
+  rules = [Rule(f"{name}.weight", f"{path}/kernel", _MATRIX)]
+  return rules + ([Rule(f"{name}.bias", f"{path}/bias")] if bias else [])
+
+
+def llama(tied: bool = False) -> list[Rule]:
+  """`LlamaForCausalLM`."""
+  layer, ours = "model.layers.{layer}", "layers"
+  rules = [
+    Rule("model.embed_tokens.weight", "embedding/table"),
+    Rule("model.norm.weight", "final_norm/scale"),
+    Rule(f"{layer}.input_layernorm.weight", f"{ours}/attention_norm/scale"),
+    Rule(f"{layer}.post_attention_layernorm.weight", f"{ours}/mlp_norm/scale"),
+    Rule(
+      f"{layer}.self_attn.o_proj.weight", f"{ours}/attention/out/kernel", _OUT
+    ),
+  ]
+  for name, path in (("q", "query"), ("k", "key"), ("v", "value")):
+    rules.append(
+      Rule(
+        f"{layer}.self_attn.{name}_proj.weight",
+        f"{ours}/attention/{path}/kernel",
+        _QUERY,
+      )
+    )
+  for name in ("gate", "up", "down"):
+    rules += _matrix(f"{layer}.mlp.{name}_proj", f"{ours}/mlp/{name}")
+  return rules + ([] if tied else [Rule("lm_head.weight", "head/table")])
+
+
+def opt(tied: bool = True) -> list[Rule]:
+  """`OPTForCausalLM`; its head is always tied."""
+  del tied
+  root, ours = "model.decoder", "layers"
+  layer = f"{root}.layers.{{layer}}"
+  rules = [
+    Rule(f"{root}.embed_tokens.weight", "embedding/table"),
+    Rule(f"{root}.embed_positions.weight", "position_table/table"),
+    *_norm(f"{root}.final_layer_norm", "final_norm"),
+    *_matrix(f"{root}.project_in", "project_in"),
+    *_matrix(f"{root}.project_out", "project_out"),
+    *_norm(f"{layer}.self_attn_layer_norm", f"{ours}/attention_norm"),
+    *_norm(f"{layer}.final_layer_norm", f"{ours}/mlp_norm"),
+    *_matrix(f"{layer}.fc1", f"{ours}/mlp/up", bias=True),
+    *_matrix(f"{layer}.fc2", f"{ours}/mlp/down", bias=True),
+    Rule(
+      f"{layer}.self_attn.out_proj.weight", f"{ours}/attention/out/kernel", _OUT
+    ),
+    Rule(f"{layer}.self_attn.out_proj.bias", f"{ours}/attention/out/bias"),
+  ]
+  for name, path in (("q", "query"), ("k", "key"), ("v", "value")):
+    theirs = f"{layer}.self_attn.{name}_proj"
+    mine = f"{ours}/attention/{path}"
+    rules.append(Rule(f"{theirs}.weight", f"{mine}/kernel", _QUERY))
+    rules.append(Rule(f"{theirs}.bias", f"{mine}/bias", _BIAS))
+  return rules
+
+
+def mpt(tied: bool = True) -> list[Rule]:
+  """`MptForCausalLM`, and the older `MosaicGPT` (mpt-1b) by its aliases."""
+  del tied
+  layer, ours = "transformer.blocks.{layer}", "layers"
+  fused = tuple(f"{ours}/attention/{name}/kernel" for name in _FUSED)
+
+  def both(new, old, path, dims=None):
+    return Rule(f"{layer}.{new}", path, dims, aliases=(f"{layer}.{old}",))
+
+  return [
+    Rule("transformer.wte.weight", "embedding/table"),
+    Rule(
+      "transformer.norm_f.weight",
+      "final_norm/scale",
+      aliases=("transformer.ln_f.weight",),
+    ),
+    both("norm_1.weight", "ln_1.weight", f"{ours}/attention_norm/scale"),
+    both("norm_2.weight", "ln_2.weight", f"{ours}/mlp_norm/scale"),
+    Rule(f"{layer}.attn.Wqkv.weight", fused, "(X N H) D -> X D N H"),
+    Rule(f"{layer}.attn.out_proj.weight", f"{ours}/attention/out/kernel", _OUT),
+    Rule(f"{layer}.attn.q_ln.weight", f"{ours}/attention/query_norm/scale"),
+    Rule(f"{layer}.attn.k_ln.weight", f"{ours}/attention/key_norm/scale"),
+    both(
+      "ffn.up_proj.weight",
+      "mlp.mlp_up.weight",
+      f"{ours}/mlp/up/kernel",
+      _MATRIX,
+    ),
+    both(
+      "ffn.down_proj.weight",
+      "mlp.mlp_down.weight",
+      f"{ours}/mlp/down/kernel",
+      _MATRIX,
+    ),
+  ]
+
+
+def gpt_neox(tied: bool = False) -> list[Rule]:
+  """`GPTNeoXForCausalLM`; transformers 5 names its head `lm_head`."""
+  layer, ours = "gpt_neox.layers.{layer}", "layers"
+  kernels = tuple(f"{ours}/attention/{name}/kernel" for name in _FUSED)
+  biases = tuple(f"{ours}/attention/{name}/bias" for name in _FUSED)
+  fused = f"{layer}.attention.query_key_value"
+  head = Rule("embed_out.weight", "head/table", aliases=("lm_head.weight",))
+  return [
+    Rule("gpt_neox.embed_in.weight", "embedding/table"),
+    *_norm("gpt_neox.final_layer_norm", "final_norm"),
+    *_norm(f"{layer}.input_layernorm", f"{ours}/attention_norm"),
+    *_norm(f"{layer}.post_attention_layernorm", f"{ours}/mlp_norm"),
+    Rule(f"{fused}.weight", kernels, "(N X H) D -> X D N H"),
+    Rule(f"{fused}.bias", biases, "(N X H) -> X N H"),
+    Rule(
+      f"{layer}.attention.dense.weight", f"{ours}/attention/out/kernel", _OUT
+    ),
+    Rule(f"{layer}.attention.dense.bias", f"{ours}/attention/out/bias"),
+    *_matrix(f"{layer}.mlp.dense_h_to_4h", f"{ours}/mlp/up", bias=True),
+    *_matrix(f"{layer}.mlp.dense_4h_to_h", f"{ours}/mlp/down", bias=True),
+    *([] if tied else [head]),
+  ]
+
+
+# Family to rules, and to the prefix of a layer's names.
+LM_RULES: dict[str, Callable[..., Sequence[Rule]]] = {
+  "llama": llama,
+  "opt": opt,
+  "mpt": mpt,
+  "gpt_neox": gpt_neox,
+}
+LAYER_ROOTS = {
+  "llama": "model.layers",
+  "opt": "model.decoder.layers",
+  "mpt": "transformer.blocks",
+  "gpt_neox": "gpt_neox.layers",
+}
+# Names that carry no weights: buffers that are computed, tied copies.
+BUFFERS = (
+  r".*\.rotary_emb\.inv_freq",
+  r".*\.attention\.(bias|masked_bias)",
+  r".*position_ids",
+)

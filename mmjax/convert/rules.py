@@ -1,0 +1,283 @@
+"""Rules that carry weights between PyTorch names and our paths, both ways.
+
+A rule pairs one name of a PyTorch state dict with one or several of our
+paths and says how the dims move:
+
+  Rule("layers.{layer}.self_attn.q_proj.weight",
+       "layers/attention/query/kernel", "(N H) D -> D N H")
+
+`{layer}` stands for a number; our array is the stack over it. Several paths
+share one tensor along the first dim of the right-hand side:
+
+  Rule("to_kv.weight", ("key/kernel", "value/kernel"),
+       "(X N H) D -> X D N H")
+
+Sizes that the names do not fix are read off our own shapes. The same rules
+run backwards. A name that no rule knows, or a path that nothing fills, is an
+error that lists every one.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from mmjax.convert.dims import rearrange
+from mmjax.tree import flatten, unflatten
+from mmjax.typing import Params
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+  """One name there, one or several paths here.
+
+  Attributes:
+    name: of the tensor in the state dict, with at most one `{layer}`.
+    path: ours; several when the tensor is a concatenation of ours.
+    dims: how dims move, `theirs -> ours`; None when nothing moves.
+    numbers: the numbers that `{layer}` takes, in our order; None is 0, 1, ...
+    aliases: other names under which the tensor is found.
+    joined: the paths follow one another along the first dim, with sizes of
+      their own (a table of old tokens and one of new).
+  """
+
+  name: str
+  path: str | tuple[str, ...]
+  dims: str | None = None
+  numbers: tuple[int, ...] | None = None
+  aliases: tuple[str, ...] = ()
+  joined: bool = False
+
+  @property
+  def paths(self) -> tuple[str, ...]:
+    return (self.path,) if isinstance(self.path, str) else self.path
+
+  @property
+  def stacked(self) -> bool:
+    return "{layer}" in self.name
+
+  def find(self, key: str) -> int | None:
+    """The number in a key that this rule names (0 without one), or None."""
+    for name in (self.name, *self.aliases):
+      pattern = re.escape(name).replace(r"\{layer\}", r"(\d+)")
+      if found := re.fullmatch(pattern, key):
+        if not self.stacked:
+          return 0
+        number = int(found[1])
+        if self.numbers is None:
+          return number
+        return self.numbers.index(number) if number in self.numbers else None
+    return None
+
+  def key(self, row: int) -> str:
+    """The name of row `row` of our stack."""
+    number = row if self.numbers is None else self.numbers[row]
+    return self.name.replace("{layer}", str(number))
+
+
+@dataclasses.dataclass(frozen=True)
+class Placed:
+  """One array of ours, or one row of a stack, as it leaves a conversion.
+
+  Attributes:
+    path: ours.
+    row: place along the stack's first dim; None when the array is whole.
+    value: in the shape that our module wants.
+  """
+
+  path: str
+  row: int | None
+  value: np.ndarray
+
+
+class ConversionError(ValueError):
+  """Weights and rules do not fit; the message lists every misfit."""
+
+
+def prefixed(
+  rules: Sequence[Rule], name: str = "", path: str = ""
+) -> list[Rule]:
+  """The same rules for a model that is part of a larger one."""
+
+  def add(rule):
+    return dataclasses.replace(
+      rule,
+      name=name + rule.name,
+      aliases=tuple(name + alias for alias in rule.aliases),
+      path=tuple(path + p for p in rule.paths),
+    )
+
+  return [add(rule) for rule in rules]
+
+
+def to_jax(
+  weights: Mapping[str, np.ndarray],
+  rules: Sequence[Rule],
+  shapes: Shapes,
+  *,
+  ignore: Callable[[str], bool] = lambda key: False,
+) -> Iterator[Placed]:
+  """Streams a state dict into our layout, one tensor at a time.
+
+  Args:
+    weights: tensors by name; read one by one, so it may be lazy.
+    rules: of the family; those whose paths `shapes` lacks are left out.
+    shapes: our paths and their shapes, stacks included.
+    ignore: names that carry nothing (buffers).
+
+  Raises:
+    ConversionError: for names without a rule and paths without a name, before
+      anything is read; for a tensor of the wrong shape.
+  """
+  rules = [r for r in rules if all(p in shapes for p in r.paths)]
+  plan = _plan(weights, rules, shapes, ignore)
+  for key, rule, row in plan:
+    yield from _place(key, np.asarray(weights[key]), rule, row, shapes)
+
+
+def _plan(weights, rules, shapes, ignore) -> list[tuple[str, Rule, int]]:
+  plan, filled, unknown = [], {}, []
+  for key in weights:
+    found = [(r, row) for r in rules if (row := r.find(key)) is not None]
+    if not found:
+      if not ignore(key):
+        unknown.append(key)
+      continue
+    rule, row = found[0]
+    places = [(path, row if rule.stacked else None) for path in rule.paths]
+    if all(place in filled for place in places):
+      continue  # An alias of a tensor that is already there.
+    plan.append((key, rule, row))
+    filled |= dict.fromkeys(places, key)
+  wanted = [
+    (path, row)
+    for rule in rules
+    for path in rule.paths
+    for row in (range(shapes[path][0]) if rule.stacked else [None])
+  ]
+  covered = {path for path, _ in wanted}
+  missing = [
+    f"{path} <- {rule.key(row or 0)}"
+    for rule in rules
+    for path in rule.paths
+    for row in (range(shapes[path][0]) if rule.stacked else [None])
+    if (path, row) not in filled
+  ]
+  missing += [f"{path} (no rule)" for path in shapes if path not in covered]
+  extra = [k for p, k in filled.items() if p not in set(wanted)]
+  if unknown or missing or extra:
+    raise ConversionError(
+      "Weights and model do not fit.\n"
+      + _listed("names that no rule of this model knows", unknown)
+      + _listed("parameters that nothing fills", missing)
+      + _listed("names beyond the model's number of layers", extra)
+    )
+  return plan
+
+
+def _listed(title: str, names: Sequence[str]) -> str:
+  if not names:
+    return ""
+  return f"{len(names)} {title}:\n" + "".join(f"  {n}\n" for n in names)
+
+
+def _place(key, value, rule, row, shapes) -> Iterator[Placed]:
+  ours = [_row_shape(rule, shapes[path]) for path in rule.paths]
+  if rule.joined:
+    yield from _place_joined(key, value, rule, ours)
+    return
+  joint = (len(ours), *ours[0]) if len(ours) > 1 else ours[0]
+  try:
+    value = rearrange(value, rule.dims, joint)
+  except ValueError as error:
+    raise ConversionError(
+      f"{key} {tuple(value.shape)} does not become {rule.path} {joint}: {error}"
+    ) from error
+  parts = value if len(ours) > 1 else [value]
+  for path, part in zip(rule.paths, parts):
+    yield Placed(path, row if rule.stacked else None, part)
+
+
+def _place_joined(key, value, rule, ours) -> Iterator[Placed]:
+  joint = (sum(shape[0] for shape in ours), *ours[0][1:])
+  if value.shape != joint:
+    raise ConversionError(
+      f"{key} is {value.shape}; {rule.paths} together are {joint}."
+    )
+  ends = np.cumsum([shape[0] for shape in ours])[:-1]
+  for path, part in zip(rule.paths, np.split(value, ends)):
+    yield Placed(path, None, part)
+
+
+def _row_shape(rule: Rule, shape: tuple[int, ...]) -> tuple[int, ...]:
+  return tuple(shape[1:] if rule.stacked else shape)
+
+
+def to_torch(
+  params: Mapping[str, np.ndarray], rules: Sequence[Rule]
+) -> Iterator[tuple[str, np.ndarray]]:
+  """Streams our arrays (by path) back into a state dict.
+
+  Raises:
+    ConversionError: when a path has no rule.
+  """
+  rules = [r for r in rules if all(p in params for p in r.paths)]
+  covered = {path for rule in rules for path in rule.paths}
+  if lost := [path for path in params if path not in covered]:
+    raise ConversionError(_listed("parameters without a rule", lost))
+  for rule in rules:
+    for row in range(params[rule.paths[0]].shape[0] if rule.stacked else 1):
+      parts = [
+        np.asarray(params[p][row] if rule.stacked else params[p])
+        for p in rule.paths
+      ]
+      if rule.joined:
+        yield rule.key(row), np.concatenate(parts)
+        continue
+      value = np.stack(parts) if len(parts) > 1 else parts[0]
+      yield rule.key(row), rearrange_back(value, rule.dims)
+
+
+def rearrange_back(value: np.ndarray, dims: str | None) -> np.ndarray:
+  """The inverse of a rule's `dims`."""
+  if dims is None:
+    return value
+  theirs, ours = dims.split("->")
+  return rearrange(value, f"{ours} -> {theirs}", None)
+
+
+def load(
+  weights: Mapping[str, np.ndarray],
+  rules: Sequence[Rule],
+  like: Params,
+  *,
+  ignore: Callable[[str], bool] = lambda key: False,
+) -> dict:
+  """A whole tree in memory, in the shapes and dtypes of `like`.
+
+  Args:
+    weights: tensors by name.
+    rules: of the family.
+    like: nested dicts of arrays or ShapeDtypeStructs.
+    ignore: names that carry nothing.
+  """
+  like = flatten(like)
+  shapes = {path: tuple(x.shape) for path, x in like.items()}
+  arrays: dict[str, np.ndarray] = {}
+  for placed in to_jax(weights, rules, shapes, ignore=ignore):
+    dtype = like[placed.path].dtype
+    if placed.row is None:
+      arrays[placed.path] = np.ascontiguousarray(placed.value, dtype)
+      continue
+    if placed.path not in arrays:
+      arrays[placed.path] = np.empty(shapes[placed.path], dtype)
+    arrays[placed.path][placed.row] = placed.value
+  return unflatten(arrays)
+
+
+def save(params: Params, rules: Sequence[Rule]) -> dict[str, np.ndarray]:
+  """A whole state dict in memory; the inverse of `load`."""
+  return dict(to_torch(flatten(params), rules))

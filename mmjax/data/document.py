@@ -1,0 +1,189 @@
+"""The one form that every record is read into.
+
+  Document(
+    (Media("image", b"..."), Text("Question: what is it? Answer:"),
+     Text(" a cat", target=True)),
+    id="vqa/17", metadata={"answers": ["a cat", "cat"]})
+
+What a model is trained to say is decided here, by `target`, when the record
+is read; nothing later looks for it in a string.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+KINDS = ("image", "video", "audio", "points")
+MAX_BYTES = 64 * 2**20
+
+
+class BadSample(ValueError):
+  """A record that cannot be used: corrupt, hostile or incomplete.
+
+  The pipeline masks it out, counts and logs it, and stops past a budget.
+  """
+
+
+class Filtered(Exception):
+  """A sound record that an option of its format leaves out."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+  """A piece of text.
+
+  Attributes:
+    text: as it is, its spaces included; pieces are joined with nothing.
+    target: whether a model learns to say it.
+    end: whether a chunk ends after it, though no medium follows.
+  """
+
+  text: str
+  target: bool = False
+  end: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+  """A file that is read when it is asked for.
+
+  Attributes:
+    path: where it is.
+    max_bytes: a larger file is refused before it is read.
+  """
+
+  path: str
+  max_bytes: int = MAX_BYTES
+
+  def read(self) -> bytes:
+    try:
+      size = Path(self.path).stat().st_size
+      if size > self.max_bytes:
+        raise BadSample(
+          f"{self.path} has {size} bytes, the cap is {self.max_bytes}."
+        )
+      return Path(self.path).read_bytes()
+    except OSError as error:
+      raise BadSample(f"Cannot read {self.path}: {error}.") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Media:
+  """A picture, clip, sound or cloud of points.
+
+  Attributes:
+    kind: one of KINDS.
+    payload: an encoded file as bytes, a decoded array, or a `File`.
+    name: what the log calls it.
+    metadata: start and end of a clip, a sampling rate, ...
+  """
+
+  kind: str
+  payload: bytes | np.ndarray | File
+  name: str = ""
+  metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+  def __post_init__(self):
+    if self.kind not in KINDS:
+      raise ValueError(f"kind is {self.kind!r}, expected one of {KINDS}.")
+
+  def load(self) -> bytes | np.ndarray:
+    """The payload itself; only a `File` is read."""
+    return (
+      self.payload.read() if isinstance(self.payload, File) else self.payload
+    )
+
+  def __str__(self) -> str:
+    payload = self.payload
+    if isinstance(payload, np.ndarray):
+      what = f"{payload.dtype}{list(payload.shape)}"
+    elif isinstance(payload, File):
+      what = payload.path
+    else:
+      what = f"{len(payload):,} bytes"
+    return f"<{self.kind} {self.name + ' ' if self.name else ''}{what}>"
+
+
+Segment = Text | Media
+
+
+@dataclasses.dataclass(frozen=True)
+class Document:
+  """Texts and media in their order.
+
+  Attributes:
+    segments: the content.
+    id: names the record in logs; unique in its source.
+    metadata: what evaluation needs (answers, boxes, ...).
+  """
+
+  segments: tuple[Segment, ...]
+  id: str = ""
+  metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+  @property
+  def media(self) -> tuple[Media, ...]:
+    return tuple(s for s in self.segments if isinstance(s, Media))
+
+  @property
+  def text(self) -> str:
+    return "".join(s.text for s in self.segments if isinstance(s, Text))
+
+  def query(self) -> "Document":
+    """The document up to the last target: what a model is asked.
+
+    image "Answer:" "a cat"*   ->   image "Answer:"
+    """
+    segments = list(self.segments)
+    while segments and not _is_target(segments[-1]):
+      segments.pop()
+    while segments and _is_target(segments[-1]):
+      segments.pop()
+    if not segments:
+      raise ValueError(f"Document {self.id!r} has nothing before its answer.")
+    return dataclasses.replace(self, segments=tuple(segments))
+
+  def __str__(self) -> str:
+    lines = [f"document {self.id or '(no id)'}"]
+    for segment in self.segments:
+      if isinstance(segment, Media):
+        lines.append(f"    {segment}")
+      else:
+        mark = "*" if segment.target else " "
+        end = " |" if segment.end else ""
+        lines.append(f"  {mark} {segment.text!r}{end}")
+    lines += [f"  {k} = {v!r}" for k, v in self.metadata.items()]
+    return "\n".join(lines)
+
+
+def _is_target(segment: Segment) -> bool:
+  return isinstance(segment, Text) and segment.target
+
+
+def join(documents: Sequence[Document], **changes: Any) -> Document:
+  """One document after the other, each a chunk of its own.
+
+  Args:
+    documents: support examples first, the query last.
+    **changes: fields of the last document to replace (`id`, `metadata`).
+  """
+  segments: list[Segment] = []
+  for i, document in enumerate(documents):
+    part = list(document.segments)
+    if i < len(documents) - 1 and part and isinstance(part[-1], Text):
+      part[-1] = dataclasses.replace(part[-1], end=True)
+    segments += part
+  return dataclasses.replace(documents[-1], segments=tuple(segments), **changes)
+
+
+def map_text(
+  document: Document, change: Callable[[Text], Text | None]
+) -> Document:
+  """Every text replaced by `change(text)`, or left out where that is None."""
+  changed = [change(s) if isinstance(s, Text) else s for s in document.segments]
+  return dataclasses.replace(
+    document, segments=tuple(s for s in changed if s is not None)
+  )

@@ -1,0 +1,213 @@
+"""Pictures: safe decoding, and the resizing that each encoder expects.
+
+Everything stays uint8; normalising belongs to the model, inside jit.
+"""
+
+import dataclasses
+import io
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from mmjax.config import lookup
+from mmjax.data.document import MAX_BYTES, BadSample
+from mmjax.typing import UInt8
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
+# A 20 kB file can hold 169 MP; the header tells before anything is decoded.
+MAX_PIXELS = 50_000_000
+RESAMPLE = {
+  "bicubic": Image.Resampling.BICUBIC,
+  "bilinear": Image.Resampling.BILINEAR,
+  "lanczos": Image.Resampling.LANCZOS,
+}
+
+Pixels = UInt8[np.ndarray, "height width 3"]
+
+
+def decode(data: bytes, name: str = "image") -> Pixels:
+  """An encoded picture as RGB, transparent parts on white.
+
+  What a file is called plays no part. Of an animation the first frame is
+  taken. The orientation tag of cameras is not applied, as in the originals.
+
+  Args:
+    data: a JPEG, PNG, WebP or GIF file.
+    name: what an error calls it.
+
+  Raises:
+    BadSample: for anything else, and for damaged or oversized files.
+  """
+  if not data:
+    raise BadSample(f"{name} has 0 bytes.")
+  if len(data) > MAX_BYTES:
+    raise BadSample(f"{name} has {len(data)} bytes, the cap is {MAX_BYTES}.")
+  try:
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+      width, height = image.size
+      if width * height > MAX_PIXELS:
+        raise BadSample(
+          f"{name} is {width}x{height} pixels in {len(data)} bytes, the cap "
+          f"is {MAX_PIXELS}."
+        )
+      image.load()
+      return np.asarray(_rgb(image))
+  except BadSample:
+    raise
+  except Image.UnidentifiedImageError:
+    raise BadSample(
+      f"{name} is no {', '.join(FORMATS)}; it begins with {data[:12]!r}."
+    ) from None
+  # Decoders raise OSError, SyntaxError, struct.error, ... for damaged files.
+  except Exception as error:
+    raise BadSample(
+      f"{name} cannot be decoded: {type(error).__name__}: {error}"
+    ) from error
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+  if image.mode.startswith("I"):  # 16 bits of grey
+    grey = np.clip(np.asarray(image, np.int64) // 257, 0, 255)
+    return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+  if image.has_transparency_data:
+    image = image.convert("RGBA")
+    white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+    image = Image.alpha_composite(white, image)
+  return image.convert("RGB")
+
+
+class Transform(Protocol):
+  """Pixels to pixels.
+
+  The generator gives the same coins for every picture of an example; without
+  one nothing is random.
+  """
+
+  def __call__(
+    self, image: Pixels, rng: np.random.Generator | None
+  ) -> Pixels: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipVal:
+  """CLIP's evaluation transform, equal to torchvision's on PIL images.
+
+  480x640 -> shorter side to 224: 224x298 -> centre: 224x224
+  """
+
+  size: int = 224
+
+  def __call__(self, image: Pixels, rng: np.random.Generator | None) -> Pixels:
+    del rng
+    height, width = image.shape[:2]
+    short, long = min(height, width), max(height, width)
+    scaled = int(self.size * long / short)
+    to = (self.size, scaled) if height > width else (scaled, self.size)
+    image = resize(image, to, "bicubic")
+    return centre_crop(image, self.size)
+
+
+@dataclasses.dataclass(frozen=True)
+class EfficientNetLite:
+  """EfficientNet's evaluation transform: crop the centre, then resize.
+
+    480x640 -> centre square of 480·224/(224+32): 420x420 -> 224x224
+
+  Attributes:
+    size: side of the result.
+    crop_padding: how much larger than `size` the whole square would be; 0
+      keeps it all.
+    resample: a name of RESAMPLE.
+  """
+
+  size: int = 224
+  crop_padding: int = 32
+  resample: str = "bicubic"
+
+  def __call__(self, image: Pixels, rng: np.random.Generator | None) -> Pixels:
+    del rng
+    share = self.size / (self.size + self.crop_padding)
+    side = max(1, int(share * min(image.shape[:2])))
+    height, width = image.shape[:2]
+    top, left = (height - side + 1) // 2, (width - side + 1) // 2
+    image = image[top : top + side, left : left + side]
+    return resize(image, (self.size, self.size), self.resample)
+
+
+@dataclasses.dataclass(frozen=True)
+class PadToSquare:
+  """Flamingo's: longer side to `size`, the rest filled with the mean.
+
+    480x640 -> 240x320 -> 320x320, 40 rows of `fill` above and below
+
+  Attributes:
+    size: side of the result.
+    fill: the colour that normalising turns into 0 (ImageNet's mean).
+    resample: a name of RESAMPLE.
+  """
+
+  size: int = 320
+  fill: Sequence[int] = (124, 116, 104)
+  resample: str = "bicubic"
+
+  def __call__(self, image: Pixels, rng: np.random.Generator | None) -> Pixels:
+    del rng
+    height, width = image.shape[:2]
+    scale = self.size / max(height, width)
+    to = (max(1, round(width * scale)), max(1, round(height * scale)))
+    image = resize(image, to, self.resample)
+    out = np.empty((self.size, self.size, 3), np.uint8)
+    out[:] = np.asarray(self.fill, np.uint8)
+    top = (self.size - image.shape[0]) // 2
+    left = (self.size - image.shape[1]) // 2
+    out[top : top + image.shape[0], left : left + image.shape[1]] = image
+    return out
+
+
+@dataclasses.dataclass(frozen=True)
+class Square:
+  """Both sides to `size`, whatever the aspect: 480x640 -> 96x96."""
+
+  size: int = 224
+  resample: str = "bicubic"
+
+  def __call__(self, image: Pixels, rng: np.random.Generator | None) -> Pixels:
+    del rng
+    return resize(image, (self.size, self.size), self.resample)
+
+
+@dataclasses.dataclass(frozen=True)
+class Flip:
+  """Mirrors all pictures of an example, or none: `abc` -> `cba`."""
+
+  p: float = 0.5
+
+  def __call__(self, image: Pixels, rng: np.random.Generator | None) -> Pixels:
+    flip = rng is not None and rng.random() < self.p
+    return image[:, ::-1] if flip else image
+
+
+TRANSFORMS = {
+  "clip_val": ClipVal,
+  "efficientnet_lite": EfficientNetLite,
+  "pad_to_square": PadToSquare,
+  "square": Square,
+  "flip": Flip,
+}
+
+
+def resize(image: Pixels, size: tuple[int, int], resample: str) -> Pixels:
+  """PIL's resize to (width, height); unchanged when it fits already."""
+  if (image.shape[1], image.shape[0]) == size:
+    return image
+  method = lookup(RESAMPLE, resample, "filter")
+  return np.asarray(Image.fromarray(image).resize(size, method))
+
+
+def centre_crop(image: Pixels, size: int) -> Pixels:
+  """The middle `size` x `size`; torchvision's rounding (half to even)."""
+  top = round((image.shape[0] - size) / 2)
+  left = round((image.shape[1] - size) / 2)
+  return image[top : top + size, left : left + size]

@@ -1,0 +1,345 @@
+"""Records of files, in random access: `len(source)` and `source[i]`.
+
+A record is a dict; `formats.py` makes a Document of it. All sources can be
+sent to another process, and be read from several threads.
+
+  Jsonl        a line is a record
+  Tar          the members of a tar that share a key are a record
+  ArrayRecord  a record is JSON, or a tf.train.Example
+  Parquet      a row is a record
+  Tfds         an element of a TensorFlow dataset on disk
+  Folder       a csv or jsonl table whose rows name files of a folder
+"""
+
+import bisect
+import csv
+import glob
+import itertools
+import json
+import logging
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from grain import sources as grain_sources
+
+from mmjax.data import tar, tf_example
+from mmjax.data.document import BadSample, File
+from mmjax.data.reader import Reader
+
+log = logging.getLogger(__name__)
+
+Record = dict[str, Any]
+# What a tar member may be; others (.pkl, .pth, .npy, .py) are never read.
+SUFFIXES = frozenset(
+  ("avi", "cls", "flac", "gif", "jpeg", "jpg", "json", "m4a", "mkv", "mov")
+  + ("mp3", "mp4", "ogg", "png", "txt", "wav", "webm", "webp")
+)
+MAX_RECORD = 2**30
+
+
+class Source(Protocol):
+  def __len__(self) -> int: ...
+  def __getitem__(self, index: int) -> Any: ...
+
+
+def expand(paths: str | Sequence[str]) -> list[str]:
+  """Paths and patterns (`shard-*.tar`) to the files they name, sorted each.
+
+  Raises:
+    ValueError: for one that names none. Nothing is ever run or fetched:
+      "pipe:..." and "https://..." are paths that are not there.
+  """
+  found: list[str] = []
+  for path in [paths] if isinstance(paths, str) else paths:
+    hits = [path] if Path(path).is_file() else sorted(glob.glob(path))
+    if not hits:
+      raise ValueError(f"No file matches {path!r}. Give local paths.")
+    found += hits
+  if not found:
+    raise ValueError("No paths were given.")
+  return found
+
+
+class _Files:
+  """Records of several files, one file after the other."""
+
+  def __init__(self, counts: Sequence[int]):
+    self._ends = list(itertools.accumulate(counts))
+
+  def __len__(self) -> int:
+    return self._ends[-1] if self._ends else 0
+
+  def _locate(self, index: int) -> tuple[int, int]:
+    """Number of the file, and of the record in it."""
+    if not 0 <= index < len(self):
+      raise IndexError(f"Record {index} of {len(self)}.")
+    file = bisect.bisect_right(self._ends, index)
+    return file, index - (self._ends[file - 1] if file else 0)
+
+
+class Jsonl(_Files):
+  """Lines of JSON; empty ones are no records."""
+
+  def __init__(self, paths: str | Sequence[str]):
+    self._readers = [Reader(path) for path in expand(paths)]
+    self._lines = [_lines(reader.path) for reader in self._readers]
+    super().__init__([len(lines) for lines in self._lines])
+
+  def __getitem__(self, index: int) -> Record:
+    file, row = self._locate(index)
+    reader = self._readers[file]
+    start, stop = map(int, self._lines[file][row])
+    return _json(reader.read(start, stop - start), f"{reader.path}@{start}")
+
+
+def _lines(path: str) -> np.ndarray:
+  """Start and end of every line that is not empty."""
+  found, at = [], 0
+  with open(path, "rb") as file:
+    for line in file:
+      if line.strip():
+        found.append((at, at + len(line)))
+      at += len(line)
+  return np.asarray(found, np.int64).reshape(-1, 2)
+
+
+def _json(data: bytes, name: str) -> Record:
+  try:
+    record = json.loads(data)
+  except (ValueError, RecursionError) as error:
+    raise BadSample(f"{name} is no JSON: {error}") from None
+  if not isinstance(record, dict):
+    raise BadSample(f"{name} is a JSON {type(record).__name__}, not an object.")
+  record.setdefault("__key__", name)
+  return record
+
+
+class Tar(_Files):
+  """WebDataset's layout: `a/01.jpg`, `a/01.txt` are one record.
+
+  {"__key__": "a/01", "jpg": b"...", "txt": b"..."}
+  """
+
+  def __init__(self, paths: str | Sequence[str], on_bad_shard: str = "error"):
+    """Reads the indexes, or scans shards that have none.
+
+    Args:
+      paths: tar files, uncompressed.
+      on_bad_shard: "error", or "skip" to log a damaged or hostile shard and
+        go on without it.
+    """
+    if on_bad_shard not in ("error", "skip"):
+      raise ValueError(
+        f"on_bad_shard is {on_bad_shard!r}, expected 'error' or 'skip'."
+      )
+    self._readers, self._groups = [], []
+    for path in expand(paths):
+      try:
+        groups = _groups(tar.members(path))
+      except tar.BadTar as error:
+        if on_bad_shard == "error":
+          raise
+        log.warning("Shard skipped: %s", error)
+        continue
+      self._readers.append(Reader(path))
+      self._groups.append(groups)
+    super().__init__([len(groups) for groups in self._groups])
+
+  def __getitem__(self, index: int) -> Record:
+    file, row = self._locate(index)
+    key, parts = self._groups[file][row]
+    reader = self._readers[file]
+    record: Record = {"__key__": f"{Path(reader.path).name}/{key}"}
+    for suffix, offset, size in parts:
+      if size > MAX_RECORD:
+        raise BadSample(
+          f"{record['__key__']}.{suffix} has {size} bytes, the cap is "
+          f"{MAX_RECORD}."
+        )
+      record[suffix] = reader.read(offset, size)
+    return record
+
+
+def _groups(members: Sequence[tar.Member]) -> list[tuple[str, list]]:
+  groups: dict[str, list] = {}
+  for member in members:
+    folder, _, base = member.name.rpartition("/")
+    stem, _, suffix = base.partition(".")
+    key = f"{folder}/{stem}" if folder else stem
+    if suffix.lower() in SUFFIXES:
+      part = (suffix.lower(), member.offset, member.size)
+      groups.setdefault(key, []).append(part)
+  return list(groups.items())
+
+
+CODECS = {"json": _json, "tf_example": tf_example.parse}
+
+
+class ArrayRecord:
+  """ArrayRecord files; `codec` is "json" or "tf_example"."""
+
+  def __init__(self, paths: str | Sequence[str], codec: str = "json"):
+    if codec not in CODECS:
+      raise ValueError(f"codec is {codec!r}, expected one of {list(CODECS)}.")
+    self._codec = codec
+    self._source = grain_sources.ArrayRecordDataSource(expand(paths))
+
+  def __len__(self) -> int:
+    return len(self._source)
+
+  def __getitem__(self, index: int) -> Record:
+    try:
+      data = self._source[index]
+    except (ValueError, RuntimeError) as error:
+      raise BadSample(f"ArrayRecord {index}: {error}") from error
+    record = CODECS[self._codec](data, f"record {index}")
+    record["__key__"] = f"record {index}"
+    return record
+
+
+class Parquet(_Files):
+  """Rows of Parquet files; a group of rows is kept after it was read."""
+
+  def __init__(
+    self, paths: str | Sequence[str], columns: Sequence[str] | None = None
+  ):
+    self._paths = expand(paths)
+    self._columns = list(columns) if columns else None
+    counts, self._where = [], []
+    for path in self._paths:
+      meta = _parquet(path).metadata
+      for group in range(meta.num_row_groups):
+        counts.append(meta.row_group(group).num_rows)
+        self._where.append((path, group))
+    super().__init__(counts)
+    self._local = threading.local()
+
+  def __getitem__(self, index: int) -> Record:
+    place, row = self._locate(index)
+    path, group = self._where[place]
+    if getattr(self._local, "place", None) != place:
+      try:
+        table = _parquet(path).read_row_group(group, columns=self._columns)
+      except (OSError, ValueError) as error:
+        raise BadSample(f"{path}, row group {group}: {error}") from error
+      self._local.place, self._local.table = place, table
+    record = self._local.table.slice(row, 1).to_pylist()[0]
+    record.setdefault("__key__", f"{path}#{index}")
+    return record
+
+  def __getstate__(self) -> dict:
+    return {k: v for k, v in self.__dict__.items() if k != "_local"}
+
+  def __setstate__(self, state: dict) -> None:
+    self.__dict__.update(state, _local=threading.local())
+
+
+def _parquet(path: str):
+  try:
+    from pyarrow import parquet
+  except ImportError as error:
+    raise ImportError("Parquet needs pyarrow: pip install pyarrow") from error
+  try:
+    return parquet.ParquetFile(path)
+  except (OSError, ValueError) as error:
+    raise ValueError(f"{path} is no Parquet file: {error}") from error
+
+
+class Tfds:
+  """A dataset that TensorFlow Datasets has prepared on disk.
+
+  It has to be prepared for random access (`file_format="array_record"`).
+  Nothing is downloaded.
+  """
+
+  def __init__(self, folder: str, split: str = "train"):
+    """Opens it.
+
+    Args:
+      folder: where `dataset_info.json` is.
+      split: of the dataset.
+    """
+    try:
+      import tensorflow_datasets as tfds
+    except ImportError as error:
+      raise ImportError(
+        "TFDS sources need: pip install tensorflow-datasets"
+      ) from error
+    self._name = f"{folder}/{split}"
+    builder = tfds.builder_from_directory(folder)
+    self._source = builder.as_data_source(split=split)
+
+  def __len__(self) -> int:
+    return len(self._source)
+
+  def __getitem__(self, index: int) -> Record:
+    return {**self._source[index], "__key__": f"{self._name}/{index}"}
+
+
+class Folder:
+  """A table of which a column names files below a folder.
+
+  images/a.jpg  images/b.jpg  and  file,caption   in table.csv
+                                   a.jpg,a cat
+  """
+
+  def __init__(self, folder: str, table: str, column: str = "file"):
+    """Reads the table, not the files.
+
+    Args:
+      folder: what the names are relative to.
+      table: a .csv (with a header), .tsv or .jsonl.
+      column: which one holds the names.
+    """
+    self._folder, self._column = Path(folder), column
+    if not self._folder.is_dir():
+      raise ValueError(f"There is no folder {folder}.")
+    suffix = Path(table).suffix.lower()
+    if suffix in (".csv", ".tsv"):
+      with open(expand(table)[0], newline="", encoding="utf-8") as file:
+        delimiter = "\t" if suffix == ".tsv" else ","
+        self._rows: Any = list(csv.DictReader(file, delimiter=delimiter))
+    elif suffix == ".jsonl":
+      self._rows = Jsonl(table)
+    else:
+      raise ValueError(f"{table} is no .csv, .tsv or .jsonl.")
+
+  def __len__(self) -> int:
+    return len(self._rows)
+
+  def __getitem__(self, index: int) -> Record:
+    record = dict(self._rows[index])
+    name = record.get(self._column)
+    if not name:
+      raise BadSample(f"Row {index} has no {self._column!r}: {list(record)}.")
+    record["__file__"] = below(self._folder, name)
+    record.setdefault("__key__", str(name))
+    return record
+
+
+def below(folder: str | Path, name: str) -> File:
+  """A file of a folder.
+
+  Raises:
+    BadSample: for a name that leaves the folder.
+  """
+  name = str(name)
+  if not tar.safe_name(name):
+    raise BadSample(f"{name!r} does not stay below {folder}.")
+  path = (Path(folder) / name).resolve()
+  if not path.is_relative_to(Path(folder).resolve()):
+    raise BadSample(f"{name!r} leads out of {folder}.")
+  return File(str(path))
+
+
+SOURCES = {
+  "jsonl": Jsonl,
+  "tar": Tar,
+  "array_record": ArrayRecord,
+  "parquet": Parquet,
+  "tfds": Tfds,
+  "folder": Folder,
+}

@@ -1,0 +1,225 @@
+"""Sample number p of a dataset, as a pure function of (seed, p).
+
+A record that cannot be used gives an example that counts for nothing and
+says why; it is never replaced. A record that its format leaves out by an
+option gives way to another, drawn by (seed, p) too.
+"""
+
+import dataclasses
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from grain import experimental
+
+from mmjax.data import image, video
+from mmjax.data.batching import Example, Slots, empty, pack, pad
+from mmjax.data.document import BadSample, Document, Filtered, Media
+from mmjax.data.sources import Source
+
+# A stream that repeats has no end; this many samples are enough.
+ENDLESS = 2**48
+REASON = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoder:
+  """Documents to examples: what to write, and how to bring media in.
+
+  Attributes:
+    prompt: has `write` and `query`; see `mmjax.text.prompts`.
+    slots: room for the media.
+    transforms: applied in this order; the last has to give the slots' size.
+    fps: frames a second that are taken of a video.
+  """
+
+  prompt: Any
+  slots: Slots
+  transforms: Sequence[image.Transform] = ()
+  fps: float = 1.0
+
+  def __call__(self, document: Document, seed: Sequence[int] = ()) -> Example:
+    """A document for training, or for scoring; random only with a seed."""
+    rng = np.random.default_rng(seed) if seed else None
+    try:
+      written = self.prompt.write(document, rng)
+    except ValueError as error:
+      raise BadSample(f"{document.id}: {error}") from error
+    return self._example(document, written, seed)
+
+  def query(self, document: Document, overflow: str = "error") -> Example:
+    """A document that ends where the answer is to begin."""
+    written = self.prompt.query(document, overflow)
+    return self._example(document, written, ())
+
+  def _example(self, document, written, seed: Sequence[int]) -> Example:
+    chosen = [document.media[m] for m in written.media]
+    keys = [int(m.metadata.get("key", -1)) for m in chosen]
+    clips = [self._frames(m, document.id, seed) for m in chosen]
+    length = self.prompt.length
+    return pad(written, clips, length, self.slots, keys)
+
+  def _frames(
+    self, media: Media, name: str, seed: Sequence[int]
+  ) -> np.ndarray | None:
+    """uint8 [frames height width 3], or None where only keys are asked."""
+    if not self.slots.values:
+      return None
+    name = f"{name}:{media.name}" if media.name else name
+    pixels = _decode(media, name, self.slots.frames, self.fps)
+    out = []
+    for frame in pixels[: self.slots.frames]:
+      # The same coins for all pictures of the document.
+      rng = np.random.default_rng([*seed, 1]) if seed else None
+      for transform in self.transforms:
+        frame = transform(frame, rng)
+      out.append(frame)
+    return np.stack(out)
+
+
+def _decode(media: Media, name: str, frames: int, fps: float) -> np.ndarray:
+  payload = media.load()
+  if isinstance(payload, np.ndarray):
+    pixels = payload if payload.ndim == 4 else payload[None]
+    if pixels.ndim != 4 or pixels.shape[-1] != 3 or pixels.dtype != np.uint8:
+      raise BadSample(
+        f"{name} is {payload.dtype}{list(payload.shape)}, expected uint8 "
+        "[height, width, 3] or [frames, height, width, 3]."
+      )
+    if not pixels.size:
+      raise BadSample(f"{name} is empty: {list(payload.shape)}.")
+    return pixels
+  if media.kind == "image":
+    return image.decode(payload, name)[None]
+  if media.kind == "video":
+    start, end = media.metadata.get("start", 0.0), media.metadata.get("end")
+    return video.decode(payload, frames, fps, start, end, name)
+  raise BadSample(f"{name} is {media.kind!r}; only pictures are read here.")
+
+
+def _skipped(samples: int, bad: int, filtered: int, why: str) -> dict:
+  return {
+    "samples": np.array(samples, np.int32),
+    "bad": np.array(bad, np.int32),
+    "filtered": np.array(filtered, np.int32),
+    "why": np.array(why[:REASON], f"U{REASON}"),
+  }
+
+
+class Stream:
+  """An endless, or a finite, random-access sequence of examples.
+
+  Besides the arrays of `batching.empty`, an example has `skipped`: how many
+  `samples` it stands for, how many of them are `bad` and `why`, and how many
+  records were `filtered` out on the way.
+  """
+
+  def __init__(
+    self,
+    documents: Source,
+    encoder: Encoder,
+    *,
+    seed: int = 0,
+    name: str = "",
+    shuffle: bool = True,
+    repeat: bool = True,
+    attempts: int = 16,
+  ):
+    """Makes the stream.
+
+    Args:
+      documents: in random access.
+      encoder: makes examples of them.
+      seed: of the order and of everything random.
+      name: of the dataset; another name, another order.
+      shuffle: another order in every epoch.
+      repeat: goes on for ever.
+      attempts: how many records in a row may be filtered out.
+    """
+    if not len(documents):
+      raise ValueError(f"Dataset {name!r} has no records.")
+    self._documents, self._encoder = documents, encoder
+    self._seed = (seed, zlib.crc32(name.encode()))
+    self._name, self._attempts = name, attempts
+    self._repeat = repeat
+    self._shuffle = shuffle and not getattr(documents, "endless", False)
+
+  def __len__(self) -> int:
+    return ENDLESS if self._repeat else len(self._documents)
+
+  def record(self, position: int) -> int:
+    """Which record is sample number `position`."""
+    count = len(self._documents)
+    epoch, index = divmod(position, count)
+    if not self._shuffle or count == 1:
+      return index
+    state = np.random.SeedSequence([*self._seed, epoch]).generate_state(1)
+    return experimental.index_shuffle(
+      index, max_index=count - 1, seed=int(state[0]), rounds=4
+    )
+
+  def __getitem__(self, position: int) -> Example:
+    if not 0 <= position < len(self):
+      raise IndexError(f"Sample {position} of {len(self)}.")
+    index, reason = self.record(position), ""
+    for attempt in range(self._attempts):
+      seed = [*self._seed, position, attempt]
+      try:
+        example = self._encoder(self._documents[index], seed)
+        break
+      except Filtered as error:
+        reason = f"{self._attempts} records in a row filtered, last: {error}"
+        index = int(np.random.default_rng(seed).integers(len(self._documents)))
+      except BadSample as error:
+        reason = f"{self._name} record {index}: {error}"
+        example = None
+        break
+    else:
+      example = None
+    if example is None:
+      example = empty(self._encoder.prompt.length, self._encoder.slots)
+    else:
+      reason = ""
+    example["skipped"] = _skipped(1, int(bool(reason)), attempt, reason)
+    return example
+
+
+class Packed:
+  """Rows of a stream: row r packs the samples r·k ... r·k + k - 1."""
+
+  def __init__(
+    self,
+    stream: Source,
+    documents: int,
+    length: int,
+    slots: Slots,
+    overflow: str = "error",
+  ):
+    """Makes the rows.
+
+    Args:
+      stream: of padded documents.
+      documents: how many a row packs (k).
+      length: of a row.
+      slots: room for the media of a row.
+      overflow: "error", or "drop", which counts as filtered.
+    """
+    self._stream, self._documents = stream, documents
+    self._length, self._slots, self._overflow = length, slots, overflow
+
+  def __len__(self) -> int:
+    return len(self._stream) // self._documents
+
+  def __getitem__(self, row: int) -> Example:
+    first = row * self._documents
+    parts = [self._stream[first + i] for i in range(self._documents)]
+    packed, dropped = pack(parts, self._length, self._slots, self._overflow)
+    notes = [part["skipped"] for part in parts]
+    packed["skipped"] = _skipped(
+      self._documents,
+      sum(int(note["bad"]) for note in notes),
+      sum(int(note["filtered"]) for note in notes) + dropped,
+      "; ".join(str(note["why"]) for note in notes if note["bad"]),
+    )
+    return packed

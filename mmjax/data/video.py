@@ -1,0 +1,95 @@
+"""Clips: a few frames at a steady rate, through PyAV."""
+
+import io
+
+import numpy as np
+
+from mmjax.data.document import BadSample
+from mmjax.data.image import MAX_PIXELS
+from mmjax.typing import UInt8
+
+MAX_BYTES = 512 * 2**20
+# Demuxers by how a file begins. FFmpeg is never left to guess: some of its
+# formats are playlists that name other files and hosts.
+CONTAINERS = (
+  (4, b"ftyp", "mp4"),
+  (0, b"\x1a\x45\xdf\xa3", "matroska"),
+  (8, b"AVI ", "avi"),
+)
+
+
+def decode(
+  data: bytes,
+  frames: int = 8,
+  fps: float = 1.0,
+  start: float = 0.0,
+  end: float | None = None,
+  name: str = "video",
+) -> UInt8[np.ndarray, "T height width 3"]:
+  """Frames at `start`, `start + 1/fps`, ...; fewer when the clip is short.
+
+    a clip of 3.5 s at fps=1, frames=8  ->  frames at 0, 1, 2 and 3 s
+
+  Args:
+    data: an MP4/MOV, Matroska/WebM or AVI file.
+    frames: how many at most.
+    fps: how many a second.
+    start: seconds.
+    end: seconds; no frame at or after it.
+    name: what an error calls it.
+
+  Raises:
+    BadSample: for damaged, oversized and other files, or one without frames.
+    ImportError: when PyAV is not installed.
+  """
+  try:
+    import av
+  except ImportError as error:
+    raise ImportError("Video needs PyAV: pip install av") from error
+  try:
+    with av.open(io.BytesIO(data), format=container(data, name)) as file:
+      found = _sample(file, frames, fps, start, end, name)
+  except BadSample:
+    raise
+  # Damaged files end in av.error.*, ValueError, IndexError, MemoryError.
+  except Exception as error:
+    raise BadSample(
+      f"{name} cannot be decoded: {type(error).__name__}: {error}"
+    ) from error
+  if not found:
+    raise BadSample(f"{name} has no frame from {start} s on.")
+  return np.stack(found)
+
+
+def container(data: bytes, name: str = "video") -> str:
+  """FFmpeg's name of the container that a file begins as."""
+  if len(data) > MAX_BYTES:
+    raise BadSample(f"{name} has {len(data)} bytes, the cap is {MAX_BYTES}.")
+  for at, magic, demuxer in CONTAINERS:
+    if data[at : at + len(magic)] == magic:
+      return demuxer
+  raise BadSample(
+    f"{name} is no MP4, Matroska or AVI; it begins with {data[:12]!r}."
+  )
+
+
+def _sample(file, frames, fps, start, end, name) -> list[np.ndarray]:
+  if not file.streams.video:
+    raise BadSample(f"{name} has no video stream.")
+  stream = file.streams.video[0]
+  if stream.width * stream.height > MAX_PIXELS:
+    raise BadSample(
+      f"{name} is {stream.width}x{stream.height}, the cap is {MAX_PIXELS}."
+    )
+  if start > 0:
+    file.seek(int(start / stream.time_base), stream=stream)
+  found: list[np.ndarray] = []
+  for frame in file.decode(stream):
+    if frame.time is None or (end is not None and frame.time >= end):
+      break
+    # Half a tick of grace, for times that are rounded to the time base.
+    if frame.time + 1e-3 >= start + len(found) / fps:
+      found.append(frame.to_ndarray(format="rgb24"))
+    if len(found) == frames:
+      break
+  return found

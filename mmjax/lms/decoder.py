@@ -1,0 +1,263 @@
+"""The shell of every decoder: tokens in, hidden states, logits, a cache.
+
+A family (llama.py, opt.py, ...) is a layer and a function that puts it into
+this shell. A layer is `layer(x, context, cache, between) -> (x, cache)`;
+`between` runs between its self-attention and its feed-forward.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from mmjax.layers.attention import Cache, Context, Visibility
+from mmjax.layers.embed import Embedding
+from mmjax.layers.linear import Dtype, dense
+from mmjax.layers.stack import Injection, scan_layers, stacked_init
+from mmjax.typing import Array, Float, Int, Params
+
+
+@struct.dataclass
+class DecoderCache:
+  """All layers' keys and values, and what their places hold.
+
+  Attributes:
+    layers: keys and values, [layers, B, S, K, H].
+    positions: position of the token at each place.
+    segments: its segment; 0 where nothing was written yet, or padding.
+    index: the next free place, one for the whole batch.
+  """
+
+  layers: Cache
+  positions: Int[Array, "B S"]
+  segments: Int[Array, "B S"]
+  index: Int[Array, ""]
+
+  def rows(self, indices: Int[Array, "R"]) -> "DecoderCache":
+    """The cache of other rows of the batch, for beams."""
+    layers = jax.tree.map(lambda x: x[:, indices], self.layers)
+    return self.replace(
+      layers=layers,
+      positions=self.positions[indices],
+      segments=self.segments[indices],
+    )
+
+
+class LayerStack(nn.Module):
+  """Layers of one kind over embeddings, with masks, positions and a cache.
+
+  Attributes:
+    layer: constructor of a layer.
+    num_layers, width: depth and D.
+    num_kv_heads, head_dim: of the cache.
+    remat: what a scan of layers keeps for the backward pass.
+    dtype: of the computation.
+  """
+
+  layer: Callable[..., nn.Module]
+  num_layers: int
+  width: int
+  num_kv_heads: int
+  head_dim: int
+  remat: str = "none"
+  dtype: Dtype | None = None
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, "B L D"],
+    positions: Int[Array, "B L"],
+    segments: Int[Array, "B L"],
+    *,
+    cache: DecoderCache | None = None,
+    injection: Injection | None = None,
+    between: Callable[[Params, Array], Array] | None = None,
+    between_xs: Params | None = None,
+  ) -> tuple[Float[Array, "B L D"], DecoderCache | None]:
+    """Runs all layers; `injection` runs between layers.
+
+    Args:
+      x: token embeddings, or anything of that shape.
+      positions: of each token within its segment.
+      segments: 0 is padding; only tokens of one segment see each other.
+      cache: earlier tokens; the new ones are written behind them.
+      injection: what to run before some layers.
+      between: (row of between_xs, x) -> x, run inside each layer between
+        self-attention and feed-forward.
+      between_xs: arrays with a leading dim of layers.
+
+    Returns:
+      hidden states, and the cache with the new tokens.
+    """
+    context, cache = self._context(positions, segments, cache)
+    layer = self.layer(parent=None)
+
+    def run(xs, x):
+      params, layer_cache, own = xs
+      hook = None if between is None else lambda y: between(own, y)
+      return layer.apply({"params": params}, x, context, layer_cache, hook)
+
+    layers = None if cache is None else cache.layers
+    xs = (self._weights(layer), layers, between_xs)
+    x, layers = scan_layers(run, xs, x, injection=injection, remat=self.remat)
+    if cache is not None:
+      cache = cache.replace(layers=layers, index=cache.index + x.shape[1])
+    return x, cache
+
+  def _weights(self, layer: nn.Module) -> dict[str, Any]:
+    """One parameter per child of a layer, so that paths stay short."""
+    one = jnp.ones((1, 1), jnp.int32)
+    context = Context(one, one, one[:, :, None, None] > 0)
+    x = jnp.zeros((1, 1, self.width), self.dtype or jnp.float32)
+    init = stacked_init(layer, self.num_layers, x, context, None, None)
+    names = jax.eval_shape(init, jax.random.key(0))
+    return {
+      name: self.param(name, lambda key, name=name: init(key)[name])
+      for name in names
+    }
+
+  def _context(self, positions, segments, cache):
+    key_positions, key_segments, index = positions, segments, None
+    if cache is not None:
+      index = cache.index
+      write = jax.lax.dynamic_update_slice_in_dim
+      cache = cache.replace(
+        positions=write(cache.positions, positions, index, 1),
+        segments=write(cache.segments, segments, index, 1),
+      )
+      key_positions, key_segments = cache.positions, cache.segments
+    visible = Visibility(
+      segments, key_segments, positions, key_positions, causal=True
+    )
+    return Context(positions, key_positions, visible.dense(), index), cache
+
+  def empty_cache(self, batch: int, size: int) -> DecoderCache:
+    """A cache with room for `size` tokens a row."""
+    shape = (self.num_layers, batch, size, self.num_kv_heads, self.head_dim)
+    zeros = jnp.zeros(shape, self.dtype or jnp.float32)
+    blank = jnp.zeros((batch, size), jnp.int32)
+    return DecoderCache(
+      Cache(zeros, zeros), blank, blank, jnp.zeros((), jnp.int32)
+    )
+
+
+class Decoder(nn.Module):
+  """A causal language model around one kind of layer.
+
+  Attributes:
+    vocab_size, width, num_layers: V, D and the depth.
+    layer: constructor of a layer.
+    norm: constructor of the final norm; None for none.
+    num_heads, num_kv_heads, head_dim: N, K, H of a layer.
+    extra_tokens: rows for new tokens, in tables of their own.
+    tie_embeddings: the output matrix is the embedding table.
+    embed_width: width of the table when it is not D (OPT-350M).
+    max_positions: rows of a learned position table; 0 for none.
+    position_offset: first row of that table that is used (2 in OPT).
+    remat: what a scan of layers keeps for the backward pass.
+    dtype: of the computation.
+  """
+
+  vocab_size: int
+  width: int
+  num_layers: int
+  layer: Callable[..., nn.Module]
+  num_heads: int
+  num_kv_heads: int
+  head_dim: int
+  norm: Callable[..., nn.Module] | None = None
+  extra_tokens: int = 0
+  tie_embeddings: bool = False
+  embed_width: int | None = None
+  max_positions: int = 0
+  position_offset: int = 0
+  remat: str = "none"
+  dtype: Dtype | None = None
+
+  def setup(self):
+    embed_width = self.embed_width or self.width
+    table = dict(extra=self.extra_tokens, dtype=self.dtype)
+    self.embedding = Embedding(self.vocab_size, embed_width, **table)
+    if not self.tie_embeddings:
+      self.head = Embedding(self.vocab_size, embed_width, **table)
+    if self.max_positions:
+      self.position_table = Embedding(
+        self.max_positions + self.position_offset, self.width, dtype=self.dtype
+      )
+    if embed_width != self.width:
+      axes = (None, "embed")
+      self.project_in = dense(
+        embed_width, self.width, axes, dtype=self.dtype, name="project_in"
+      )
+      self.project_out = dense(
+        self.width,
+        embed_width,
+        axes[::-1],
+        dtype=self.dtype,
+        name="project_out",
+      )
+    if self.norm is not None:
+      self.final_norm = self.norm(name="final_norm")
+    self.layers = stack_like(self, self.num_layers)
+
+  def embed(
+    self, tokens: Int[Array, "B L"], positions: Int[Array, "B L"]
+  ) -> Float[Array, "B L D"]:
+    """Token embeddings, with learned positions where the family has them."""
+    x = self.embedding(tokens)
+    if (self.embed_width or self.width) != self.width:
+      x = self.project_in(x)
+    if self.max_positions:
+      x += self.position_table(positions + self.position_offset)
+    return x
+
+  def hidden(
+    self,
+    x: Float[Array, "B L D"],
+    positions: Int[Array, "B L"],
+    segments: Int[Array, "B L"],
+    **kwargs,
+  ) -> tuple[Float[Array, "B L D"], DecoderCache | None]:
+    """All layers over embeddings, before the final norm; see LayerStack."""
+    return self.layers(x, positions, segments, **kwargs)
+
+  def logits(self, x: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
+    """Final norm and scores of every token, in float32."""
+    if self.norm is not None:
+      x = self.final_norm(x)
+    if (self.embed_width or self.width) != self.width:
+      x = self.project_out(x)
+    head = self.embedding if self.tie_embeddings else self.head
+    return head.logits(x)
+
+  def __call__(
+    self,
+    tokens: Int[Array, "B L"],
+    positions: Int[Array, "B L"],
+    segments: Int[Array, "B L"],
+    cache: DecoderCache | None = None,
+  ) -> tuple[Float[Array, "B L V"], DecoderCache | None]:
+    """The plain language model."""
+    x = self.embed(tokens, positions)
+    x, cache = self.hidden(x, positions, segments, cache=cache)
+    return self.logits(x), cache
+
+  def empty_cache(self, batch: int, size: int) -> DecoderCache:
+    """See LayerStack."""
+    return self.layers.empty_cache(batch, size)
+
+
+def stack_like(lm: Decoder, num_layers: int) -> LayerStack:
+  """Layers of a model's kind: its own, or more on top of it (grafting)."""
+  return LayerStack(
+    lm.layer,
+    num_layers,
+    lm.width,
+    lm.num_kv_heads,
+    lm.head_dim,
+    lm.remat,
+    lm.dtype,
+  )

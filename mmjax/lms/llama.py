@@ -1,0 +1,120 @@
+"""LLaMA (arXiv 2302.13971) and its kin: Vicuna, Alpaca, SmolLM2.
+
+RMSNorm before attention and feed-forward, rotary positions, SwiGLU, no
+biases, grouped keys and values where `num_kv_heads` says so.
+"""
+
+import functools
+
+import flax.linen as nn
+
+from mmjax.layers.attention import SelfAttention
+from mmjax.layers.linear import Dtype
+from mmjax.layers.mlp import MLP
+from mmjax.layers.norm import RMSNorm
+from mmjax.layers.position import rotary
+from mmjax.lms.decoder import Decoder
+
+SIZES = {
+  "7b": dict(
+    vocab_size=32000, width=4096, num_layers=32, num_heads=32, hidden=11008
+  ),
+  "13b": dict(
+    vocab_size=32000, width=5120, num_layers=40, num_heads=40, hidden=13824
+  ),
+  "65b": dict(
+    vocab_size=32000, width=8192, num_layers=80, num_heads=64, hidden=22016
+  ),
+  "smollm2_135m": dict(
+    vocab_size=49152,
+    width=576,
+    num_layers=30,
+    num_heads=9,
+    num_kv_heads=3,
+    hidden=1536,
+    rope_base=100000.0,
+    norm_eps=1e-5,
+    tie_embeddings=True,
+  ),
+}
+
+
+class LlamaLayer(nn.Module):
+  """x += attention(norm(x)); x += mlp(norm(x))."""
+
+  num_heads: int
+  num_kv_heads: int
+  head_dim: int
+  hidden: int
+  rope_base: float = 10000.0
+  norm_eps: float = 1e-6
+  rank: int = 0
+  dtype: Dtype | None = None
+
+  @nn.compact
+  def __call__(self, x, context, cache, between):
+    norm = functools.partial(RMSNorm, self.norm_eps, "embed")
+    y, cache = SelfAttention(
+      self.num_heads,
+      self.head_dim,
+      self.num_kv_heads,
+      rotate=functools.partial(rotary, base=self.rope_base),
+      rank=self.rank,
+      dtype=self.dtype,
+      name="attention",
+    )(norm(name="attention_norm")(x), context, cache)
+    x += y
+    if between is not None:
+      x = between(x)
+    mlp = MLP(
+      self.hidden,
+      "silu",
+      gated=True,
+      rank=self.rank,
+      dtype=self.dtype,
+      name="mlp",
+    )
+    return x + mlp(norm(name="mlp_norm")(x)), cache
+
+
+def llama(
+  *,
+  vocab_size: int,
+  width: int,
+  num_layers: int,
+  num_heads: int,
+  hidden: int,
+  num_kv_heads: int | None = None,
+  head_dim: int | None = None,
+  rope_base: float = 10000.0,
+  norm_eps: float = 1e-6,
+  rank: int = 0,
+  dtype: Dtype | None = None,
+  **shell,
+) -> Decoder:
+  """A LLaMA-style decoder; `shell` goes to `Decoder`."""
+  num_kv_heads = num_kv_heads or num_heads
+  head_dim = head_dim or width // num_heads
+  layer = functools.partial(
+    LlamaLayer,
+    num_heads,
+    num_kv_heads,
+    head_dim,
+    hidden,
+    rope_base,
+    norm_eps,
+    rank,
+    dtype,
+  )
+  return Decoder(
+    vocab_size=vocab_size,
+    width=width,
+    num_layers=num_layers,
+    layer=layer,
+    num_heads=num_heads,
+    num_kv_heads=num_kv_heads,
+    head_dim=head_dim,
+    norm=functools.partial(RMSNorm, norm_eps, "embed"),
+    dtype=dtype,
+    **shell,
+  )

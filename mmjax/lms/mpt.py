@@ -1,0 +1,110 @@
+"""MPT (MosaicML): ALiBi instead of positions, no biases anywhere, GELU.
+
+The 1B model (mpt-1b-redpajama-200b) also normalises queries and keys over all
+heads' features.
+"""
+
+import functools
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from mmjax.layers.attention import Context, SelfAttention
+from mmjax.layers.linear import Dtype
+from mmjax.layers.mlp import MLP
+from mmjax.layers.norm import LayerNorm
+from mmjax.layers.position import alibi_slopes
+from mmjax.lms.decoder import Decoder
+from mmjax.typing import Array, Float
+
+SIZES = {
+  "1b": dict(
+    vocab_size=50368,
+    width=2048,
+    num_layers=24,
+    num_heads=16,
+    hidden=8192,
+    qk_norm=True,
+  ),
+  "7b": dict(
+    vocab_size=50432, width=4096, num_layers=32, num_heads=32, hidden=16384
+  ),
+}
+
+
+def alibi(
+  context: Context, num_heads: int, max_bias: float
+) -> Float[Array, "B N L S"]:
+  """-slope * distance between query and key."""
+  slopes = jnp.asarray(alibi_slopes(num_heads, max_bias))[:, None, None]
+  distance = (
+    context.positions[:, None, :, None] - context.key_positions[:, None, None]
+  )
+  return -slopes * distance.astype(jnp.float32)
+
+
+class MptLayer(nn.Module):
+  """x += attention(norm(x)); x += mlp(norm(x)), without biases."""
+
+  num_heads: int
+  head_dim: int
+  hidden: int
+  qk_norm: bool = False
+  clip: float | None = None
+  max_bias: float = 8.0
+  dtype: Dtype | None = None
+
+  @nn.compact
+  def __call__(self, x, context, cache, between):
+    norm = functools.partial(LayerNorm, use_bias=False, axis="embed")
+    y, cache = SelfAttention(
+      self.num_heads,
+      self.head_dim,
+      bias=functools.partial(
+        alibi, num_heads=self.num_heads, max_bias=self.max_bias
+      ),
+      norm=functools.partial(LayerNorm, use_bias=False)
+      if self.qk_norm
+      else None,
+      clip=self.clip,
+      dtype=self.dtype,
+      name="attention",
+    )(norm(name="attention_norm")(x), context, cache)
+    x += y
+    if between is not None:
+      x = between(x)
+    mlp = MLP(self.hidden, "gelu", dtype=self.dtype, name="mlp")
+    return x + mlp(norm(name="mlp_norm")(x)), cache
+
+
+def mpt(
+  *,
+  vocab_size: int,
+  width: int,
+  num_layers: int,
+  num_heads: int,
+  hidden: int,
+  qk_norm: bool = False,
+  clip: float | None = None,
+  max_bias: float = 8.0,
+  dtype: Dtype | None = None,
+  **shell,
+) -> Decoder:
+  """An MPT decoder with a tied head; `shell` goes to `Decoder`."""
+  head_dim = width // num_heads
+  layer = functools.partial(
+    MptLayer, num_heads, head_dim, hidden, qk_norm, clip, max_bias, dtype
+  )
+  return Decoder(
+    vocab_size=vocab_size,
+    width=width,
+    num_layers=num_layers,
+    layer=layer,
+    num_heads=num_heads,
+    num_kv_heads=num_heads,
+    head_dim=head_dim,
+    norm=functools.partial(LayerNorm, use_bias=False, axis="embed"),
+    tie_embeddings=True,
+    dtype=dtype,
+    **shell,
+  )

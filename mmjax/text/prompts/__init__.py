@@ -1,0 +1,9 @@
+"""Each system's way to write a document as token ids, slots and weights."""
+
+from mmjax.text.prompts.base import Written
+from mmjax.text.prompts.flamingo import Flamingo
+from mmjax.text.prompts.open_flamingo import OpenFlamingo
+
+PROMPTS = {"flamingo": Flamingo, "open_flamingo": OpenFlamingo}
+
+__all__ = ["PROMPTS", "Flamingo", "OpenFlamingo", "Written"]

@@ -1,0 +1,146 @@
+"""What all prompts share: a document written as ids, weights and an index."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from mmjax.typing import Float, Int
+
+
+class Segments(Protocol):
+  """What a prompt reads: a `Document`, known here by its shape only.
+
+  A segment that has a `text` is text, with `target` and `end`; any other is
+  a medium, with a `kind`.
+  """
+
+  segments: Sequence[Any]
+  id: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+  """A document as one system reads it, not padded yet.
+
+  Attributes:
+    tokens: ids.
+    weights: of each token as a prediction, 0 where it is not learned.
+    index: the medium each token may see, 1..M; 0 is none.
+    media: which media of the document stay, by their place in it; number m
+      of the index is `media[m - 1]`.
+  """
+
+  tokens: Int[np.ndarray, "L"]
+  weights: Float[np.ndarray, "L"]
+  index: Int[np.ndarray, "L"]
+  media: tuple[int, ...]
+
+
+class Sheet:
+  """Collects ids with their weight and the number of the last medium.
+
+          <s> a dog EOC <image> it sits
+  chunk    0  0  0   0     1    1   1
+  """
+
+  def __init__(self):
+    self.tokens: list[int] = []
+    self.weights: list[float] = []
+    self.chunks: list[int] = []
+    self.tags: list[int] = []
+
+  def add(self, ids: Iterable[int], weight: float) -> None:
+    for i in ids:
+      self.tokens.append(i)
+      self.weights.append(float(weight))
+      self.chunks.append(len(self.tags))
+
+  def tag(self, ids: Iterable[int], weight: float) -> None:
+    """The mark of a medium; it sees its own medium."""
+    self.tags.append(len(self.tokens))
+    self.add(ids, weight)
+
+  def written(
+    self, start: int, stop: int, slots: int, see_next: bool = False
+  ) -> Written:
+    """The tokens from `start` to `stop`, with the first media marked there.
+
+    A medium is there when its mark begins there. Tokens that belong to a
+    medium which is not kept see none.
+
+    Args:
+      start: first token.
+      stop: one past the last token.
+      slots: how many media are kept at most.
+      see_next: tokens see the next medium in place of the last.
+    """
+    inside = [m for m, at in enumerate(self.tags) if start <= at < stop]
+    kept = tuple(inside[:slots])
+    first = kept[0] if kept else 0
+    chunks = np.asarray(self.chunks[start:stop], np.int32)
+    index = chunks - first + see_next
+    index = np.where((index >= 1) & (index <= len(kept)), index, 0)
+    return Written(
+      tokens=np.asarray(self.tokens[start:stop], np.int32),
+      weights=np.asarray(self.weights[start:stop], np.float32),
+      index=index.astype(np.int32),
+      media=kept,
+    )
+
+
+def is_text(segment: Any) -> bool:
+  return hasattr(segment, "text")
+
+
+def merged(document: Segments, kinds: Sequence[str]) -> Iterator[Any]:
+  """The segments, with neighbouring texts of one kind made one.
+
+  A text is written in one piece, so that its tokens do not depend on how a
+  reader cut it; where `target` changes there is always a token boundary.
+
+  Yields:
+    media, and (text, target, end) for texts.
+
+  Raises:
+    ValueError: for a medium that the prompt does not know.
+  """
+  text, target, end = "", False, False
+  for segment in document.segments:
+    if is_text(segment) and not end and (not text or segment.target == target):
+      text, target, end = text + segment.text, segment.target, segment.end
+      continue
+    if text or end:
+      yield text, target, end
+    text, end = "", False
+    if is_text(segment):
+      text, target, end = segment.text, segment.target, segment.end
+    elif segment.kind in kinds:
+      yield segment
+    else:
+      raise ValueError(
+        f"Document {document.id!r} has {segment.kind!r}; this prompt writes "
+        f"{' and '.join(kinds)} only."
+      )
+  if text or end:
+    yield text, target, end
+
+
+def fit_query(sheet: Sheet, length: int, overflow: str, name: str) -> int:
+  """Where a prompt for generation starts so that its end fits.
+
+  Raises:
+    ValueError: when it is too long and `overflow` is "error".
+  """
+  excess = len(sheet.tokens) - length
+  if excess <= 0:
+    return 0
+  if overflow == "left":
+    return excess
+  if overflow == "error":
+    raise ValueError(
+      f"The prompt of {name!r} has {len(sheet.tokens)} tokens, {length} fit. "
+      "Use fewer shots, a longer `length`, or overflow='left'."
+    )
+  raise ValueError(f"overflow is {overflow!r}, expected 'error' or 'left'.")

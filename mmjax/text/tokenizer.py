@@ -1,0 +1,142 @@
+"""Token ids of text, and of the special tokens that a system adds.
+
+Added tokens get the ids after the base vocabulary, in the order given, as a
+resized embedding table has them:
+
+  base 0 ... 50276 | <|endofchunk|> 50277 | <image> 50278 | <PAD> 50279
+
+Text never turns into a special token: "<image>" typed by a user is plain
+text. Special tokens are put in by id, by the prompts.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import tokenizers
+
+from mmjax.config import nearest
+
+DRAWN = Path(__file__).parent / "assets" / "drawn_tokenizer.json"
+
+
+class Tokenizer:
+  """A Hugging Face fast tokenizer with named special tokens.
+
+  Attributes:
+    bos: id of the token that begins a document, None where there is none.
+    eos: id of the token that ends one.
+    pad: id of padding; 0 where the vocabulary has none (it is masked).
+    base_size: entries of the base vocabulary.
+    vocab_size: those and the added tokens.
+  """
+
+  def __init__(
+    self,
+    backend: tokenizers.Tokenizer,
+    *,
+    added: Sequence[str] = (),
+    bos: str | None = None,
+    eos: str | None = None,
+    pad: str | None = None,
+  ):
+    """Wraps a tokenizer.
+
+    Args:
+      backend: the base tokenizer.
+      added: new special tokens, appended after its vocabulary.
+      bos: name of the first token of a document.
+      eos: name of the last token of a document.
+      pad: name of the token for padding.
+
+    Raises:
+      ValueError: for a name that is neither in the vocabulary nor added, or
+        an added one that the vocabulary has.
+    """
+    # A copy: the two settings below are ours, not the caller's.
+    self._backend = tokenizers.Tokenizer.from_str(backend.to_str())
+    self._backend.encode_special_tokens = True
+    self._backend.no_truncation()
+    self._backend.no_padding()
+    self.base_size = backend.get_vocab_size(with_added_tokens=True)
+    self.added = tuple(added)
+    for token in self.added:
+      if backend.token_to_id(token) is not None:
+        raise ValueError(
+          f"{token!r} is in the vocabulary already; do not add it."
+        )
+    self._ids = {t: self.base_size + i for i, t in enumerate(self.added)}
+    if len(self._ids) < len(self.added):
+      raise ValueError(f"An added token is there twice: {self.added}.")
+    self.vocab_size = self.base_size + len(self.added)
+    self.bos = None if bos is None else self.id(bos)
+    self.eos = None if eos is None else self.id(eos)
+    self.pad = 0 if pad is None else self.id(pad)
+
+  @classmethod
+  def from_file(cls, path: str | Path, **names) -> "Tokenizer":
+    """Reads a `tokenizer.json`, or the one in a folder.
+
+    Raises:
+      ValueError: for a file that is not there or not a tokenizer.
+    """
+    path = Path(path)
+    if path.is_dir():
+      path = path / "tokenizer.json"
+    if not path.is_file():
+      raise ValueError(
+        f"No tokenizer at {path}. Give a tokenizer.json or its folder."
+      )
+    try:
+      backend = tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # The binding raises nothing narrower.
+      raise ValueError(f"{path} is no tokenizer.json: {error}") from error
+    return cls(backend, **names)
+
+  def id(self, token: str) -> int:
+    """The id of a special token, or of any entry of the vocabulary."""
+    found = self._ids.get(token)
+    if found is None:
+      found = self._backend.token_to_id(token)
+    if found is None:
+      raise ValueError(
+        f"No token {token!r} in the vocabulary. {nearest(token, self._ids)}"
+      )
+    return found
+
+  def encode(self, text: str) -> list[int]:
+    """Ids of plain text, with no special tokens."""
+    return self._backend.encode(text, add_special_tokens=False).ids
+
+  def decode(self, ids: Iterable[int], special: bool = False) -> str:
+    """The text of ids.
+
+    Args:
+      ids: token ids; those past the vocabulary are an error.
+      special: writes special tokens too, by their names.
+    """
+    pieces, run = [], []
+
+    def flush():
+      if run:
+        pieces.append(
+          self._backend.decode(list(run), skip_special_tokens=not special)
+        )
+        run.clear()
+
+    for i in map(int, ids):
+      if not 0 <= i < self.vocab_size:
+        raise ValueError(f"Id {i} is outside 0..{self.vocab_size - 1}.")
+      if i < self.base_size:
+        run.append(i)
+      elif special:
+        flush()
+        pieces.append(self.added[i - self.base_size])
+    flush()
+    return "".join(pieces)
+
+
+def drawn() -> Tokenizer:
+  """The word-level tokenizer of the drawn set, with Flamingo's tokens."""
+  return Tokenizer.from_file(
+    DRAWN, bos="<s>", eos="</s>", pad="<pad>", added=("<EOC>", "<image>")
+  )

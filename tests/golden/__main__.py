@@ -1,0 +1,29 @@
+"""`python -m tests.golden FILE ...`: one line an output, non-zero when out."""
+
+import os
+import sys
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+
+def main(paths: list[str]) -> int:
+  from tests.golden.compare import compare
+
+  if not paths:
+    print("usage: python -m tests.golden FILE ...", file=sys.stderr)
+    return 2
+  failed = False
+  for path in paths:
+    print(path, flush=True)
+    try:
+      for line in compare(path):
+        print(line, flush=True)
+        failed |= not line.passed
+    except Exception as error:  # Every file is tried; the exit code tells.
+      print(f"  OUT {type(error).__name__}: {error}", flush=True)
+      failed = True
+  return int(failed)
+
+
+if __name__ == "__main__":
+  sys.exit(main(sys.argv[1:]))
