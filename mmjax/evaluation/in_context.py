@@ -161,7 +161,7 @@ def evaluate(
   """
   protocol = protocol or Protocol()
   controls = controls or {"none": list}
-  _check(task, queries, protocol, generate, score, features)
+  _check(task, queries, examples, protocol, generate, score, features)
   run = _Run(task, queries, examples, protocol, features)
   kinds = [(s, c) for s in protocol.shots for c in controls]
   total = len(kinds) * len(protocol.seeds) * len(queries)
@@ -199,7 +199,9 @@ class _Run:
     features: Features | None,
   ):
     self.task, self.queries, self.examples = task, queries, examples
-    self.protocol, self.features = protocol, features
+    self.protocol = protocol
+    if protocol.selection == "rices":
+      self.similarity = support.cosine(features.queries, features.examples)
     self.style: Style = tasks.STYLES[protocol.style]
 
   def prompts(
@@ -253,8 +255,7 @@ class _Run:
         query,
         ids,
         count,
-        query_features=self.features.queries[number],
-        pool_features=self.features.examples[pool],
+        self.similarity[number][pool],
       )
     else:
       found = support.random_support(
@@ -330,11 +331,23 @@ def _batches(documents: Sequence[Document], size: int):
     yield documents[start : start + size]
 
 
-def _check(task, queries, protocol, generate, score, features) -> None:
+def _check(
+  task, queries, examples, protocol, generate, score, features
+) -> None:
   if not queries:
     raise ValueError("No queries to evaluate.")
   needed, given = ("score", score) if task.closed else ("generate", generate)
   if given is None:
     raise ValueError(f"The task needs a {needed!r} function.")
-  if protocol.selection == "rices" and features is None:
-    raise ValueError("Selection 'rices' needs the features of all documents.")
+  if protocol.selection == "rices":
+    if features is None:
+      raise ValueError("Selection 'rices' needs the features of all documents.")
+    shapes = features.queries.shape, features.examples.shape
+    if (len(features.queries), len(features.examples)) != (
+      len(queries),
+      len(examples),
+    ):
+      raise ValueError(
+        f"Features of shapes {shapes} for {len(queries)} queries and "
+        f"{len(examples)} examples; expected a row for each."
+      )

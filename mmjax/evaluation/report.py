@@ -214,7 +214,7 @@ def _curve(cells: Mapping) -> Element | None:
     lines,
     x_label="support examples",
     y_label="score",
-    y_range=(0, 0),
+    y_range=(0.0, 0.0),
     x_ticks=[float(s) for s in shots],
   )
 
@@ -264,7 +264,7 @@ def _gates(metrics: Metrics) -> Iterable[Element]:
       lines,
       x_label="step",
       y_label="|tanh α|",
-      y_range=(0, 0),
+      y_range=(0.0, 0.0),
     )
 
 

@@ -68,9 +68,7 @@ def rices(
   query: str,
   pool: Sequence[str],
   shots: int,
-  *,
-  query_features: Float[np.ndarray, "E"],
-  pool_features: Float[np.ndarray, "pool E"],
+  similarity: Float[np.ndarray, "pool"],
 ) -> list[int]:
   """The most similar examples of the pool, the most similar one last.
 
@@ -78,15 +76,26 @@ def rices(
     query: id of the query, which is never its own support.
     pool: ids of the pool.
     shots: how many.
-    query_features: of the query's picture, from the frozen vision encoder.
-    pool_features: of each example's; similar is a high cosine.
+    similarity: of each example of the pool to the query, see `cosine`.
   """
-  order = np.argsort(
-    -_unit(pool_features) @ _unit(query_features), kind="stable"
-  )
+  order = np.argsort(-similarity, kind="stable")
   best = [int(i) for i in order if _other(query, pool[i])]
   _enough(best, shots)
   return best[:shots][::-1]
+
+
+def cosine(
+  queries: Float[np.ndarray, "queries E"],
+  examples: Float[np.ndarray, "examples E"],
+) -> Float[np.ndarray, "queries examples"]:
+  """Cosines of features of the frozen vision encoder; 0 for a zero vector."""
+
+  def unit(x: np.ndarray) -> np.ndarray:
+    x = np.asarray(x, np.float32)
+    norm = np.linalg.norm(x, axis=-1, keepdims=True)
+    return x / np.where(norm == 0, 1, norm)
+
+  return unit(queries) @ unit(examples).T
 
 
 def permutations(
@@ -103,17 +112,11 @@ def permutations(
   return list(found)
 
 
-def _unit(x: np.ndarray) -> np.ndarray:
-  x = np.asarray(x, np.float32)
-  norm = np.linalg.norm(x, axis=-1, keepdims=True)
-  return x / np.where(norm == 0, 1, norm)
-
-
 def _other(query: str, example: str) -> bool:
   return not query or query != example
 
 
-def _enough(order: Sequence[int], shots: int) -> None:
+def _enough(order: Sequence, shots: int) -> None:
   if len(order) < shots:
     raise ValueError(
       f"{shots} shots from a pool of {len(order)} examples. Give a larger "

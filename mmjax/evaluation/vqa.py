@@ -19,11 +19,8 @@ only when the annotators differ.
 
 import re
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
-
-Protocol = Literal["always", "disagreement"]
 
 _MARKS = ';/[]"{}()=+\\_-><@`,?!'
 _COMMA = re.compile(r"\d,\d")
@@ -82,14 +79,15 @@ def normalize(answer: str) -> str:
 
 
 def accuracy(
-  prediction: str, answers: Sequence[str], protocol: Protocol = "always"
+  prediction: str, answers: Sequence[str], protocol: str = "always"
 ) -> float:
   """VQA accuracy of one prediction, from 0 to 1.
 
   Args:
     prediction: what the model answered.
     answers: the annotations, ten of them in VQAv2.
-    protocol: which strings are normalised, see the top of this file.
+    protocol: which strings are normalised, "always" or "disagreement"; see
+      the top of this file.
   """
   if not answers:
     raise ValueError(
@@ -113,7 +111,7 @@ def accuracy(
 def vqa_accuracy(
   predictions: Sequence[str],
   answers: Sequence[Sequence[str]],
-  protocol: Protocol = "always",
+  protocol: str = "always",
 ) -> float:
   """Mean VQA accuracy over questions, in percent."""
   if len(predictions) != len(answers) or not predictions:

@@ -13,6 +13,7 @@ accumulation and hosts. Adding does not wait for the device; taking does.
 """
 
 import importlib.util
+import io
 import json
 import logging
 import math
@@ -21,7 +22,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -55,6 +56,7 @@ class Sums:
     }
 
 
+@runtime_checkable
 class Writer(Protocol):
   """Takes the metrics of a step."""
 
@@ -190,7 +192,7 @@ class Progress:
     total: int,
     *,
     shown: Sequence[str] = ("loss",),
-    file: TextIO | None = None,
+    file: io.TextIOBase | None = None,
     every: float = 10.0,
     clock: Callable[[], float] = time.monotonic,
   ):

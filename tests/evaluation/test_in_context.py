@@ -356,6 +356,15 @@ def test_bad_input_is_named():
       generate=Seeing().generate,
       protocol=Protocol(selection="rices"),
     )
+  with pytest.raises(ValueError, match="8 queries and 40 examples"):
+    in_context.evaluate(
+      TASK,
+      QUERIES,
+      EXAMPLES,
+      generate=Seeing().generate,
+      protocol=Protocol(selection="rices"),
+      features=Features(np.ones((8, 2)), np.ones((39, 2))),
+    )
   with pytest.raises(ValueError, match="'flamingo'"):
     Protocol(style="flaming")
   with pytest.raises(ValueError, match="1 answers for 8"):

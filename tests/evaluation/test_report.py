@@ -213,9 +213,9 @@ def test_element_takes_text_between_elements():
 @pytest.mark.parametrize(
   "low,high,expected",
   [
-    (0.3, 9, [0, 2, 4, 6, 8, 10]),
-    (0, 100, [0, 20, 40, 60, 80, 100]),
-    (5, 5, [4.4, 4.6, 4.8, 5.0, 5.2, 5.4, 5.6]),
+    (0.3, 9.0, [0, 2, 4, 6, 8, 10]),
+    (0.0, 100.0, [0, 20, 40, 60, 80, 100]),
+    (5.0, 5.0, [4.4, 4.6, 4.8, 5.0, 5.2, 5.4, 5.6]),
     (-0.02, 0.01, [-0.02, -0.015, -0.01, -0.005, 0, 0.005, 0.01]),
   ],
 )
@@ -227,7 +227,7 @@ def test_ticks_cover_the_range(low, high, expected):
 
 
 def test_smooth_has_no_bias_and_thin_keeps_means():
-  assert charts.smooth([(i, 3.0) for i in range(5)], 0.9)[0][1] == (
+  assert charts.smooth([(float(i), 3.0) for i in range(5)], 0.9)[0][1] == (
     pytest.approx(3.0)
   )
   points = [(float(i), float(i)) for i in range(1000)]
@@ -236,6 +236,6 @@ def test_smooth_has_no_bias_and_thin_keeps_means():
 
 
 def test_a_chart_of_nothing_says_so():
-  empty = charts.Line([(0, math.nan)])
+  empty = charts.Line([(0.0, math.nan)])
   made = charts.line_chart("t", {"a": empty}, x_label="x", y_label="y")
   assert b"No data" in ElementTree.tostring(made)

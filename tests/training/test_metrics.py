@@ -96,9 +96,9 @@ def test_a_file_gets_plain_lines():
 
 
 def test_step_time_and_time_left():
-  times = iter([0, 1, 2.0])
+  times = iter([0.0, 1.0, 2.0])
   file = io.StringIO()
-  bar = metrics.Progress(1000, file=file, every=0, clock=lambda: next(times))
+  bar = metrics.Progress(1000, file=file, every=0.0, clock=lambda: next(times))
   for step in (0, 10, 20):
     bar.write(step, {})
   assert file.getvalue().splitlines()[-1] == "20/1000  100 ms/step  1:38 left"
@@ -106,14 +106,19 @@ def test_step_time_and_time_left():
 
 @pytest.mark.parametrize(
   "seconds,text",
-  [(5, "0:05"), (83, "1:23"), (7384, "2:03:04"), (93784, "1 d 2:03:04")],
+  [
+    (5.0, "0:05"),
+    (83.4, "1:23"),
+    (7384.0, "2:03:04"),
+    (93784.0, "1 d 2:03:04"),
+  ],
 )
 def test_clock_time(seconds, text):
   assert metrics.clock_time(seconds) == text
 
 
 @pytest.mark.parametrize(
-  "seconds,text", [(0.0451, "45.1 ms"), (1.254, "1.25 s"), (2000, "2000 s")]
+  "seconds,text", [(0.0451, "45.1 ms"), (1.254, "1.25 s"), (2000.0, "2000 s")]
 )
 def test_duration(seconds, text):
   assert metrics.duration(seconds) == text
