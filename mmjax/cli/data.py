@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from mmjax.data import build, image, sources, tar
 from mmjax.data.document import BadSample, Document, Filtered
@@ -20,7 +21,7 @@ SUFFIXES = {
 
 
 def inspect(
-  target: str | Mapping[str, Any],
+  target: str | Mapping[str, Any] | ConfigDict,
   format: str | None = None,
   count: int = 3,
   start: int = 0,

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from mmjax.config import build, call
 from mmjax.data import mixtures
@@ -137,7 +138,7 @@ def _stream(
     return Stream(documents(source, format), made, name=name, **order)
 
   def part(
-    source: Mapping, share: float, format: Mapping | None = None
+    source: Mapping, share: float | int, format: Mapping | None = None
   ) -> tuple[Source, float]:
     return documents(source, format), share
 
@@ -150,7 +151,7 @@ def _stream(
 
 
 def batches(
-  config: Mapping[str, Any],
+  config: Mapping[str, Any] | ConfigDict,
   tokenizer: Tokenizer,
   host: tuple[int, int] = (0, 1),
 ) -> Batches:

@@ -20,7 +20,7 @@ import logging
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from grain import sources as grain_sources
@@ -40,7 +40,10 @@ SUFFIXES = frozenset(
 MAX_RECORD = 2**30
 
 
+@runtime_checkable
 class Source(Protocol):
+  """What gives records, or documents, or examples by their number."""
+
   def __len__(self) -> int: ...
   def __getitem__(self, index: int) -> Any: ...
 
@@ -154,6 +157,8 @@ class Tar(_Files):
     reader = self._readers[file]
     record: Record = {"__key__": f"{Path(reader.path).name}/{key}"}
     for suffix, offset, size in parts:
+      if suffix in record:
+        raise BadSample(f"{record['__key__']} has two .{suffix} members.")
       if size > MAX_RECORD:
         raise BadSample(
           f"{record['__key__']}.{suffix} has {size} bytes, the cap is "

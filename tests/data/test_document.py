@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from mmjax.data.document import (
+  MAX_BYTES,
   BadSample,
   Document,
   File,
@@ -55,13 +56,13 @@ def test_print_shows_what_is_learned():
   assert str(array) == "<image a uint8[2, 2, 3]>"
 
 
-def test_file_is_read_when_asked_for_and_capped(tmp_path):
+def test_file_is_read_when_asked_for_and_capped(tmp_path, monkeypatch):
   path = tmp_path / "a.bin"
-  media = Media("image", File(str(path), max_bytes=4))
+  media = Media("image", File(str(path)))
   with pytest.raises(BadSample, match=r"a\.bin"):
     media.load()
   path.write_bytes(b"1234")
   assert media.load() == b"1234"
-  path.write_bytes(b"12345")
-  with pytest.raises(BadSample, match="5 bytes, the cap is 4"):
+  monkeypatch.setitem(MAX_BYTES, "image", 3)
+  with pytest.raises(BadSample, match="4 bytes, the cap is 3"):
     media.load()

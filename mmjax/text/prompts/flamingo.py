@@ -89,12 +89,12 @@ class Flamingo:
     end_of_chunk = [tokenizer.id(self.end_of_chunk)]
     sheet, is_open, learned = Sheet(), False, False
     if tokenizer.bos is not None:
-      sheet.add([tokenizer.bos], 0)
+      sheet.add([tokenizer.bos], False)
     for segment in merged(document, ("image", "video")):
       if not isinstance(segment, tuple):
         if is_open:
           sheet.add(end_of_chunk, learned)
-        sheet.tag(mark, 0)
+        sheet.tag(mark, False)
         is_open, learned = True, False
         continue
       text, learned, end = segment

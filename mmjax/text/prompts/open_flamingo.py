@@ -76,12 +76,12 @@ class OpenFlamingo:
     if self.bos:
       if tokenizer.bos is None:
         raise ValueError("bos=True, but the tokenizer names no first token.")
-      sheet.add([tokenizer.bos], 0)
+      sheet.add([tokenizer.bos], False)
     for segment in merged(document, ("image", "video")):
       if not isinstance(segment, tuple):
         if is_open:
           sheet.add(end_of_chunk, learned)
-        sheet.tag([tokenizer.id(self.image)], 0)
+        sheet.tag([tokenizer.id(self.image)], False)
         is_open, learned = True, False
         continue
       text, learned, end = segment
