@@ -139,7 +139,7 @@ def _stream(
 
   def part(
     source: Mapping, share: float | int, format: Mapping | None = None
-  ) -> tuple[Source, float]:
+  ) -> tuple[Source, float | int]:
     return documents(source, format), share
 
   parts = {key: call(part, entry) for key, entry in mix.items()}

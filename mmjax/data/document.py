@@ -10,7 +10,7 @@ is read; nothing later looks for it in a string.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -178,13 +178,3 @@ def join(documents: Sequence[Document], **changes: Any) -> Document:
       part[-1] = dataclasses.replace(part[-1], end=True)
     segments += part
   return dataclasses.replace(documents[-1], segments=tuple(segments), **changes)
-
-
-def map_text(
-  document: Document, change: Callable[[Text], Text | None]
-) -> Document:
-  """Every text replaced by `change(text)`, or left out where that is None."""
-  changed = [change(s) if isinstance(s, Text) else s for s in document.segments]
-  return dataclasses.replace(
-    document, segments=tuple(s for s in changed if s is not None)
-  )

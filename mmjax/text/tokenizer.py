@@ -11,6 +11,7 @@ text. Special tokens are put in by id, by the prompts.
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import SupportsInt
 
 import tokenizers
 
@@ -109,7 +110,7 @@ class Tokenizer:
     """Ids of plain text, with no special tokens."""
     return self._backend.encode(text, add_special_tokens=False).ids
 
-  def decode(self, ids: Iterable[int], special: bool = False) -> str:
+  def decode(self, ids: Iterable[SupportsInt], special: bool = False) -> str:
     """The text of ids.
 
     Args:

@@ -9,7 +9,6 @@ from mmjax.data.document import (
   Media,
   Text,
   join,
-  map_text,
 )
 
 
@@ -37,11 +36,6 @@ def test_join_ends_a_chunk_after_each_support_example():
   ends = [s.end for s in joined.segments if isinstance(s, Text)]
   assert ends == [False, True, False, True, False, False]
   assert joined.id == "j" and len(joined.media) == 3
-
-
-def test_map_text_changes_and_removes():
-  loud = map_text(vqa(), lambda t: None if t.target else Text("HOW?"))
-  assert loud.text == "HOW?" and len(loud.media) == 1
 
 
 def test_unknown_kind():

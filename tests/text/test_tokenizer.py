@@ -5,7 +5,7 @@ import tokenizers
 from tokenizers import models, pre_tokenizers
 
 from mmjax.text import tokenizer
-from mmjax.text.build_drawn import vocabulary
+from mmjax.text.build_drawn import make
 from mmjax.text.tokenizer import Tokenizer
 from tests.text.words import words
 
@@ -72,9 +72,12 @@ def test_goes_to_another_process():
   assert copy.id("<image>") == made.id("<image>")
 
 
+def test_the_drawn_tokenizer_that_ships_is_the_one_that_is_built():
+  assert tokenizer.DRAWN.read_text() == make().to_str(pretty=True)
+
+
 def test_drawn_tokenizer_holds_every_word_and_gives_text_back():
   made = tokenizer.drawn()
-  assert made.base_size == len(vocabulary()) + 3
   for text in ("flag côte d'ivoire", "keycap *", "food and drink", "dovak"):
     assert made.decode(made.encode(text)) == text
   unknown = made.id("<unk>")
