@@ -29,6 +29,24 @@ def test_jsonl_reads_any_line_of_several_files(tmp_path):
     source[3]
 
 
+def test_jsonl_lines_across_pieces(tmp_path, monkeypatch):
+  path = tmp_path / "a.jsonl"
+  records = [{"x": "y" * n} for n in range(60)]
+  path.write_text("\r\n \n".join(map(json.dumps, records)) + "\n\n")
+  monkeypatch.setattr(sources, "CHUNK", 7)
+  source = Jsonl(str(path))
+  assert [r["x"] for r in everything(source)] == [r["x"] for r in records]
+
+
+def test_records_have_a_cap(tmp_path, monkeypatch):
+  (tmp_path / "a.jsonl").write_text('{"x": "' + "y" * 100 + '"}')
+  path = write(tmp_path / "a.tar", [("1.txt", b"x" * 100)])
+  monkeypatch.setattr(sources, "MAX_RECORD", 50)
+  for source in (Jsonl(str(tmp_path / "a.jsonl")), Tar(str(path))):
+    with pytest.raises(BadSample, match="the cap is 50"):
+      source[0]
+
+
 @pytest.mark.parametrize(
   "line", ["{", "[1]", "nan", "\xff", "[" * 100_000, '{"a": 1} x']
 )
