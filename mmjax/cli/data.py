@@ -46,7 +46,10 @@ def inspect(
   for name, entry in build.plain(target)["datasets"].items():
     parts = entry.get("mix") or {"": entry}
     for key, part in parts.items():
-      found = build.documents(part.get("source", {}), part.get("format"))
+      if part.get("source") is None:
+        raise ValueError(f"Dataset {name!r} names no source.")
+      named = {k: part.get(k) for k in ("source", "format", "filter")}
+      found = build.documents(**named)
       label = f"{name}/{key}" if key else name
       bad += _show(found, label, count, start, write)
   return bad

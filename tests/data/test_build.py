@@ -72,6 +72,13 @@ def test_tar_of_videos(tmp_path):
   assert media["mask"].sum() == 3 and media["mask"][0, 0, :3].all()
 
 
+def test_filter_of_a_format():
+  entry = drawn(filter={"name": "pictures", "min_side": 65})
+  with make(d=entry | {"batch": 2}) as iterator:
+    next(iterator)
+  assert iterator.bad == {"d": 2} and iterator.filtered["d"] >= 30
+
+
 def test_packing_and_keys():
   entry = drawn(pack=3, keys=True, values=False, transforms=[])
   with make(d=entry) as iterator:
