@@ -1,6 +1,6 @@
-"""timm without torchvision, of which no CPU build fits every torch.
+"""timm and open_clip without torchvision, whose CPU build fits not every torch.
 
-timm imports torchvision for its data transforms only; its models do without.
+Both import torchvision for data transforms only; their models do without.
 """
 
 import importlib
@@ -18,15 +18,27 @@ def _stand_in(name: str) -> types.ModuleType:
 
 def import_timm():
   """The timm module; torchvision is replaced only while it is imported."""
-  if "timm" in sys.modules:
-    return sys.modules["timm"]
+  return _import("timm")
+
+
+def import_open_clip():
+  """The open_clip module, likewise."""
+  # transformers, which open_clip imports, must not meet the stand-ins.
+  importlib.import_module("transformers")
+  import_timm()
+  return _import("open_clip")
+
+
+def _import(name: str):
+  if name in sys.modules:
+    return sys.modules[name]
   names = ["torchvision", "torchvision.transforms"]
   names += ["torchvision.transforms.functional", "torchvision.ops"]
   names += ["torchvision.ops.misc", "torchvision.datasets"]
-  absent = {name: _stand_in(name) for name in names if name not in sys.modules}
+  absent = {n: _stand_in(n) for n in names if n not in sys.modules}
   sys.modules.update(absent)
   try:
-    return importlib.import_module("timm")
+    return importlib.import_module(name)
   finally:
-    for name in absent:
-      del sys.modules[name]
+    for stand_in in absent:
+      del sys.modules[stand_in]

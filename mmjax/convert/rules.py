@@ -270,7 +270,7 @@ def load(
   for placed in to_jax(weights, rules, shapes, ignore=ignore):
     dtype = like[placed.path].dtype
     if placed.row is None:
-      arrays[placed.path] = np.ascontiguousarray(placed.value, dtype)
+      arrays[placed.path] = np.asarray(placed.value, dtype, order="C")
       continue
     if placed.path not in arrays:
       arrays[placed.path] = np.empty(shapes[placed.path], dtype)

@@ -1,3 +1,13 @@
 """Encoders by the name that a config gives."""
 
-ENCODERS = {}
+from mmjax.encoders.efficientnet import efficientnet_lite
+from mmjax.encoders.nfnet import NFNet, nfnet
+from mmjax.encoders.vit import ViT, clip_vit
+
+ENCODERS = {
+  "clip_vit": clip_vit,
+  "custom_nfnet": NFNet,
+  "efficientnet_lite": efficientnet_lite,
+  "nfnet": nfnet,
+  "vit": ViT,
+}

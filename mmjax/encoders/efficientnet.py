@@ -14,12 +14,14 @@ import math
 import flax.linen as nn
 import jax.numpy as jnp
 
+from mmjax.config import lookup
 from mmjax.layers.conv import (
   Conv,
   DepthwiseConv,
   FrozenBatchNorm,
   flatten_grid,
   normalise,
+  round_channels,
 )
 from mmjax.layers.linear import Dtype, dense
 from mmjax.typing import Array, Float, UInt8
@@ -162,14 +164,8 @@ def relu6(x: Array) -> Array:
 def scaled(width_factor: float, depth_factor: float) -> list[Stage]:
   """All blocks as stages of one block, widths and depths scaled.
 
-  Widths go to the nearest multiple of 8, at most 10 % down; the depth of the
-  first and last stage is kept (the Lite variants' rule).
+  The depth of the first and last stage is kept (the Lite variants' rule).
   """
-
-  def width(channels):
-    wanted = channels * width_factor
-    result = max(8, int(wanted + 4) // 8 * 8)
-    return result + 8 if result < 0.9 * wanted else result
 
   result = []
   for i, stage in enumerate(STAGES):
@@ -179,7 +175,10 @@ def scaled(width_factor: float, depth_factor: float) -> list[Stage]:
       stride = 1 if j else stage.stride
       result.append(
         dataclasses.replace(
-          stage, blocks=1, width=width(stage.width), stride=stride
+          stage,
+          blocks=1,
+          width=round_channels(stage.width * width_factor),
+          stride=stride,
         )
       )
   return result
@@ -189,7 +188,7 @@ def efficientnet_lite(
   variant: str = "lite0", classes: int = 0, dtype: Dtype | None = None
 ) -> EfficientNetLite:
   """A published variant, `lite0` to `lite4`."""
-  width, depth, _ = VARIANTS[variant]
+  width, depth, _ = lookup(VARIANTS, variant, "EfficientNet-Lite")
   return EfficientNetLite(
     width_factor=width, depth_factor=depth, classes=classes, dtype=dtype
   )

@@ -74,6 +74,36 @@ def interpolate(table: Float[Array, "T D"], length: int) -> Array:
   return table[low] * (1 - part) + table[high] * part
 
 
+def interpolate_grid(
+  grid: Float[Array, "h w E"], height: int, width: int
+) -> Float[Array, "i j E"]:
+  """A grid of positions brought to another size by bicubic convolution.
+
+  As PyTorch's `interpolate` does it: kernel parameter -0.75, pixel centres at
+  halves, edges repeated, no smoothing when it shrinks.
+  """
+  rows = jnp.asarray(_bicubic(grid.shape[0], height), grid.dtype)
+  columns = jnp.asarray(_bicubic(grid.shape[1], width), grid.dtype)
+  return jnp.einsum("ih,jw,hwE->ijE", rows, columns, grid)
+
+
+def _bicubic(size: int, length: int) -> np.ndarray:
+  """[length, size] weights of `size` samples for `length` new ones."""
+  a = -0.75
+  at = (np.arange(length) + 0.5) * (size / length) - 0.5
+  low = np.floor(at).astype(int)
+  result = np.zeros((length, size))
+  for tap in range(-1, 3):
+    d = np.abs(at - low - tap)
+    near = ((a + 2) * d - (a + 3)) * d * d + 1
+    far = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
+    weight = np.where(d <= 1, near, np.where(d < 2, far, 0.0))
+    np.add.at(
+      result, (np.arange(length), np.clip(low + tap, 0, size - 1)), weight
+    )
+  return result
+
+
 def fold_positions(mask: Int[Array, "B L"]) -> Int[Array, "B L"]:
   """Positions that count only the places where `mask` is set, from 0.
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from mmjax.config import lookup
-from tests.golden import flamingo
+from tests.golden import flamingo, nfnet
 from tests.golden.file import Golden, read
 
 # Component of a file to what yields (call, {output: array}).
@@ -14,6 +14,7 @@ COMPONENTS = {
   "open_flamingo": flamingo.check,
   "flamingo_lucidrains": flamingo.check,
   "flamingo_mini": flamingo.check,
+  "nfnet": nfnet.check,
 }
 
 

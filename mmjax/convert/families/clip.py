@@ -1,0 +1,87 @@
+"""Names of CLIP's vision tower in three layouts.
+
+OpenAI's own and open_clip's are one; Hugging Face's serves IDEFICS too, whose
+vision tower is named alike.
+"""
+
+import re
+
+from mmjax.convert.rules import Rule, prefixed
+
+_MATRIX = "F D -> D F"
+_PATCH = "E C h w -> h w C E"
+_OUT = "D (N H) -> N H D"
+_PARTS = ("query", "key", "value")
+# Numbers that are no weights.
+BUFFERS = re.compile(r".*position_ids")
+
+
+def openai(root: str = "visual.") -> list[Rule]:
+  """Names such as `visual.transformer.resblocks.0.ln_1.weight`."""
+  layer = "transformer.resblocks.{layer}"
+  attention = "layers/attention"
+  kernels = tuple(f"{attention}/{part}/kernel" for part in _PARTS)
+  biases = tuple(f"{attention}/{part}/bias" for part in _PARTS)
+  rules = [
+    Rule("class_embedding", "class_token"),
+    Rule("positional_embedding", "position_table"),
+    Rule("conv1.weight", "patch/kernel", _PATCH),
+    Rule("conv1.bias", "patch/bias"),
+    Rule("proj", "projection/kernel"),
+    *_norm("ln_pre", "pre_norm"),
+    *_norm("ln_post", "post_norm"),
+    *_norm(f"{layer}.ln_1", "layers/attention_norm"),
+    *_norm(f"{layer}.ln_2", "layers/mlp_norm"),
+    Rule(f"{layer}.attn.in_proj_weight", kernels, "(X N H) D -> X D N H"),
+    Rule(f"{layer}.attn.in_proj_bias", biases, "(X N H) -> X N H"),
+    Rule(f"{layer}.attn.out_proj.weight", f"{attention}/out/kernel", _OUT),
+    Rule(f"{layer}.attn.out_proj.bias", f"{attention}/out/bias"),
+    *_matrix(f"{layer}.mlp.c_fc", "layers/mlp/up"),
+    *_matrix(f"{layer}.mlp.c_proj", "layers/mlp/down"),
+  ]
+  return prefixed(rules, name=root)
+
+
+def hugging_face(root: str = "vision_model.") -> list[Rule]:
+  """Names such as `vision_model.encoder.layers.0.layer_norm1.weight`.
+
+  IDEFICS' are below `model.vision_model.`.
+  """
+  layer, attention = "encoder.layers.{layer}", "layers/attention"
+  rules = [
+    Rule("embeddings.class_embedding", "class_token"),
+    Rule("embeddings.position_embedding.weight", "position_table"),
+    Rule("embeddings.patch_embedding.weight", "patch/kernel", _PATCH),
+    Rule("embeddings.patch_embedding.bias", "patch/bias"),
+    # The name is misspelt in the original.
+    *_norm("pre_layrnorm", "pre_norm"),
+    *_norm("post_layernorm", "post_norm"),
+    *_norm(f"{layer}.layer_norm1", "layers/attention_norm"),
+    *_norm(f"{layer}.layer_norm2", "layers/mlp_norm"),
+    Rule(f"{layer}.self_attn.out_proj.weight", f"{attention}/out/kernel", _OUT),
+    Rule(f"{layer}.self_attn.out_proj.bias", f"{attention}/out/bias"),
+    *_matrix(f"{layer}.mlp.fc1", "layers/mlp/up"),
+    *_matrix(f"{layer}.mlp.fc2", "layers/mlp/down"),
+  ]
+  for theirs, ours in zip("qkv", _PARTS):
+    name, path = f"{layer}.self_attn.{theirs}_proj", f"{attention}/{ours}"
+    rules += [
+      Rule(f"{name}.weight", f"{path}/kernel", "(N H) D -> D N H"),
+      Rule(f"{name}.bias", f"{path}/bias", "(N H) -> N H"),
+    ]
+  head = Rule("visual_projection.weight", "projection/kernel", _MATRIX)
+  return [*prefixed(rules, name=root), head]
+
+
+def _norm(name: str, path: str) -> list[Rule]:
+  return [
+    Rule(f"{name}.weight", f"{path}/scale"),
+    Rule(f"{name}.bias", f"{path}/bias"),
+  ]
+
+
+def _matrix(name: str, path: str) -> list[Rule]:
+  return [
+    Rule(f"{name}.weight", f"{path}/kernel", _MATRIX),
+    Rule(f"{name}.bias", f"{path}/bias"),
+  ]
