@@ -98,9 +98,9 @@ def test_contrast_and_style_options():
 
 def test_keys_lead_to_the_pictures():
   media = Drawn(BIND)[0].media
-  for media in (*media, blank(media[0])):
-    picture = drawn.table()[media.metadata["key"]]
-    np.testing.assert_array_equal(media.load(), picture)
+  for one in (*media, blank(media[0])):
+    picture = drawn.table()[one.metadata["key"]]
+    np.testing.assert_array_equal(one.load(), picture)
 
 
 def test_every_prompt_is_in_the_vocabulary_and_fits():

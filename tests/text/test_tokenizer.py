@@ -39,6 +39,22 @@ def test_text_never_becomes_a_special_token_of_a_byte_level_model():
   assert made.decode(made.encode(text)) == text
 
 
+def test_text_that_goes_on_gets_no_space_before_it():
+  pieces = ["<unk>", "\n", "▁", "▁Answer", ":", "▁cat", "cat", "▁a", "s"]
+  backend = tokenizers.Tokenizer(
+    models.Unigram([(p, -1.0 - i / 100) for i, p in enumerate(pieces)], 0)
+  )
+  backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+  made = Tokenizer(backend)
+  whole = made.encode("Answer: cat")
+  assert whole == [3, 4, 5]
+  parts = made.encode("Answer:") + made.encode(" cat", continues=True)
+  assert parts == whole
+  assert made.encode("s", continues=True) == [8]
+  assert made.encode("cat") == [5]
+  assert words().encode("a", continues=True) == words().encode("a")
+
+
 def test_decode_with_and_without_specials():
   made = words()
   ids = [made.bos, *made.encode("a dog"), made.id("<EOC>"), made.eos]

@@ -176,7 +176,7 @@ def test_leading_space_of_pairs_is_a_coin():
     def id(self, token):
       return 1
 
-    def encode(self, text):
+    def encode(self, text, continues=False):
       return list(text.encode())
 
   prompt = Flamingo(Spy(), p_space=0.5)

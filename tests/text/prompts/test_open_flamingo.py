@@ -109,7 +109,7 @@ def test_spaces_beside_special_tokens_go():
     def id(self, token):
       return {"<image>": 1, "<|endofchunk|>": 2}[token]
 
-    def encode(self, text):
+    def encode(self, text, continues=False):
       return list(text.encode())
 
   made = OpenFlamingo(Spy())
