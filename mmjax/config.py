@@ -9,7 +9,8 @@ A key that the entry does not take fails and names the nearest that it does.
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping
+import typing
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 
@@ -55,7 +56,7 @@ def call(make: Callable, kwargs: Mapping[str, Any], **given) -> Any:
   """`make(**kwargs, **given)` with near names for wrong or missing keys."""
   label = getattr(make, "__name__", str(make))
   parameters = inspect.signature(make).parameters
-  takes = set(parameters) - {"parent", "self"}
+  takes = _keys(parameters.values()) - {"parent", "self"}
   for key in kwargs:
     if key not in takes:
       raise ValueError(f"{label} takes no {key!r}. {nearest(key, takes)}")
@@ -70,6 +71,18 @@ def call(make: Callable, kwargs: Mapping[str, Any], **given) -> Any:
   if missing:
     raise ValueError(f"{label} needs {', '.join(map(repr, missing))}.")
   return make(**merged)
+
+
+def _keys(parameters: Iterable[inspect.Parameter]) -> set[str]:
+  """Names of arguments; those of `**rest: Unpack[SomeTypedDict]` as well."""
+  names = set()
+  for p in parameters:
+    if p.kind == p.VAR_KEYWORD:
+      for typed in typing.get_args(p.annotation):
+        names |= set(typed.__annotations__)
+    else:
+      names.add(p.name)
+  return names
 
 
 def _plain(value: Any) -> Any:

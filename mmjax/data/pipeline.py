@@ -49,7 +49,11 @@ class Dataset:
 
 
 class _Rows:
-  """The rows of a stream that one host reads, batch after batch."""
+  """The rows of a stream that one host reads, batch after batch.
+
+  A stream that ends is filled up with its `blank` to whole batches; without
+  one what is left over is not read.
+  """
 
   def __init__(self, stream: Source, batch: int, host: tuple[int, int]):
     index, count = host
@@ -64,11 +68,15 @@ class _Rows:
     self._first = index * self.rows
 
   def __len__(self) -> int:
-    return len(self._stream) // self._batch * self.rows
+    up = self._batch - 1 if hasattr(self._stream, "blank") else 0
+    return (len(self._stream) + up) // self._batch * self.rows
 
   def __getitem__(self, index: int) -> Any:
     batch, row = divmod(index, self.rows)
-    return self._stream[batch * self._batch + self._first + row]
+    position = batch * self._batch + self._first + row
+    if position >= len(self._stream):
+      return self._stream.blank()
+    return self._stream[position]
 
 
 class Batches(Iterator):

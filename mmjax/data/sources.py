@@ -316,7 +316,7 @@ class Folder:
     if not name:
       raise BadSample(f"Row {index} has no {self._column!r}: {list(record)}.")
     record["__file__"] = below(self._folder, name)
-    record.setdefault("__key__", str(name))
+    record["__key__"] = str(name)
     return record
 
 

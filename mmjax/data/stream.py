@@ -148,6 +148,12 @@ class Stream:
   def __len__(self) -> int:
     return ENDLESS if self._repeat else len(self._documents)
 
+  def blank(self) -> Example:
+    """What fills up a last batch: it stands for no sample."""
+    example = empty(self._encoder.prompt.length, self._encoder.slots)
+    example["skipped"] = _skipped(0, 0, 0, "")
+    return example
+
   def record(self, position: int) -> int:
     """Which record is sample number `position`."""
     count = len(self._documents)
@@ -209,15 +215,21 @@ class Packed:
     self._length, self._slots, self._overflow = length, slots, overflow
 
   def __len__(self) -> int:
-    return len(self._stream) // self._documents
+    return -(-len(self._stream) // self._documents)
+
+  def blank(self) -> Example:
+    example = empty(self._length, self._slots)
+    example["skipped"] = _skipped(0, 0, 0, "")
+    return example
 
   def __getitem__(self, row: int) -> Example:
     first = row * self._documents
-    parts = [self._stream[first + i] for i in range(self._documents)]
+    last = min(first + self._documents, len(self._stream))
+    parts = [self._stream[i] for i in range(first, last)]
     packed, dropped = pack(parts, self._length, self._slots, self._overflow)
     notes = [part["skipped"] for part in parts]
     packed["skipped"] = _skipped(
-      self._documents,
+      sum(int(note["samples"]) for note in notes),
       sum(int(note["bad"]) for note in notes),
       sum(int(note["filtered"]) for note in notes) + dropped,
       "; ".join(str(note["why"]) for note in notes if note["bad"]),

@@ -18,6 +18,8 @@ from pathlib import Path, PurePosixPath
 from mmjax.data.reader import Reader
 
 BLOCK = 512
+# More than the padding that tar puts at the end.
+TAIL = 2**14
 INDEX_FORMAT = "mmjax-tar-index-1"
 # A long name or a table of attributes; real ones have some hundred bytes.
 MAX_HEADER = 2**20
@@ -62,6 +64,8 @@ def scan(path: str | Path) -> list[Member]:
   with Reader(path) as reader:
     at, end, long_name, pax = 0, reader.size, None, {}
     while at < end:
+      if end - at < BLOCK:
+        raise BadTar(f"{path} ends inside a header, at byte {at}.")
       block = reader.read(at, BLOCK)
       if not block.strip(b"\0"):
         break
@@ -191,8 +195,11 @@ def write_index(path: str | Path) -> Path:
 
 def read_index(path: str | Path) -> list[Member] | None:
   """The members of a shard's index; None when there is none that fits it."""
+  index = index_path(path)
   try:
-    content = json.loads(index_path(path).read_text())
+    if index.stat().st_mtime_ns < Path(path).stat().st_mtime_ns:
+      return None
+    content = json.loads(index.read_text())
   except (OSError, ValueError):
     return None
   stamp = _stamp(path)
@@ -215,7 +222,8 @@ def read_index(path: str | Path) -> list[Member] | None:
 
 
 def _stamp(path: str | Path) -> dict[str, int]:
-  """What tells a changed shard; survives a copy to another machine."""
+  """What tells a changed shard: its size, its first and its last bytes."""
   with Reader(path) as reader:
-    first = reader.read(0, min(BLOCK, reader.size))
-    return {"size": reader.size, "first": zlib.crc32(first)}
+    some = min(TAIL, reader.size)
+    ends = reader.read(0, some) + reader.read(reader.size - some, some)
+    return {"size": reader.size, "ends": zlib.crc32(ends)}

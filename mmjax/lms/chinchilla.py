@@ -8,6 +8,7 @@ released, so nothing here can be compared with an original.
 """
 
 import functools
+from typing import Unpack
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ from mmjax.layers.linear import Dtype, Linear
 from mmjax.layers.mlp import MLP
 from mmjax.layers.norm import RMSNorm
 from mmjax.layers.position import relative_shift, sinusoids
-from mmjax.lms.decoder import Decoder
+from mmjax.lms.decoder import Decoder, Shell
 
 
 def _size(width, num_layers):
@@ -130,7 +131,7 @@ def chinchilla(
   hidden: int | None = None,
   norm_eps: float = 1e-6,
   dtype: Dtype | None = None,
-  **shell,
+  **shell: Unpack[Shell],
 ) -> Decoder:
   """A Chinchilla decoder; `shell` goes to `Decoder`."""
   head_dim = width // num_heads

@@ -6,7 +6,7 @@ this shell. A layer is `layer(x, context, cache, between) -> (x, cache)`;
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypedDict
 
 import flax.linen as nn
 import jax
@@ -44,6 +44,15 @@ class DecoderCache:
       positions=self.positions[indices],
       segments=self.segments[indices],
     )
+
+
+class Shell(TypedDict, total=False):
+  """Fields of a Decoder that every family hands on; see there."""
+
+  extra_tokens: int
+  tie_embeddings: bool
+  embed_width: int | None
+  remat: str
 
 
 class LayerStack(nn.Module):

@@ -6,6 +6,7 @@ other.
 """
 
 import functools
+from typing import Unpack
 
 import flax.linen as nn
 
@@ -14,7 +15,7 @@ from mmjax.layers.linear import Dtype
 from mmjax.layers.mlp import MLP
 from mmjax.layers.norm import LayerNorm
 from mmjax.layers.position import rotary
-from mmjax.lms.decoder import Decoder
+from mmjax.lms.decoder import Decoder, Shell
 
 SIZES = {
   "incite_3b": dict(
@@ -88,7 +89,7 @@ def gpt_neox(
   norm_eps: float = 1e-5,
   activation: str = "gelu",
   dtype: Dtype | None = None,
-  **shell,
+  **shell: Unpack[Shell],
 ) -> Decoder:
   """A GPT-NeoX decoder; `shell` goes to `Decoder`."""
   head_dim = width // num_heads

@@ -5,6 +5,7 @@ biases, grouped keys and values where `num_kv_heads` says so.
 """
 
 import functools
+from typing import Unpack
 
 import flax.linen as nn
 
@@ -13,7 +14,7 @@ from mmjax.layers.linear import Dtype
 from mmjax.layers.mlp import MLP
 from mmjax.layers.norm import RMSNorm
 from mmjax.layers.position import rotary
-from mmjax.lms.decoder import Decoder
+from mmjax.lms.decoder import Decoder, Shell
 
 SIZES = {
   "7b": dict(
@@ -90,7 +91,7 @@ def llama(
   norm_eps: float = 1e-6,
   rank: int = 0,
   dtype: Dtype | None = None,
-  **shell,
+  **shell: Unpack[Shell],
 ) -> Decoder:
   """A LLaMA-style decoder; `shell` goes to `Decoder`."""
   num_kv_heads = num_kv_heads or num_heads

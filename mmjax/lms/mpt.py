@@ -5,6 +5,7 @@ heads' features.
 """
 
 import functools
+from typing import Unpack
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from mmjax.layers.linear import Dtype
 from mmjax.layers.mlp import MLP
 from mmjax.layers.norm import LayerNorm
 from mmjax.layers.position import alibi_slopes
-from mmjax.lms.decoder import Decoder
+from mmjax.lms.decoder import Decoder, Shell
 from mmjax.typing import Array, Float
 
 SIZES = {
@@ -88,7 +89,7 @@ def mpt(
   clip: float | None = None,
   max_bias: float = 8.0,
   dtype: Dtype | None = None,
-  **shell,
+  **shell: Unpack[Shell],
 ) -> Decoder:
   """An MPT decoder with a tied head; `shell` goes to `Decoder`."""
   head_dim = width // num_heads

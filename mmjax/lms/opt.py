@@ -5,6 +5,7 @@ has no final norm and a narrower embedding table.
 """
 
 import functools
+from typing import Unpack
 
 import flax.linen as nn
 
@@ -12,7 +13,7 @@ from mmjax.layers.attention import SelfAttention
 from mmjax.layers.linear import Dtype
 from mmjax.layers.mlp import MLP
 from mmjax.layers.norm import LayerNorm
-from mmjax.lms.decoder import Decoder
+from mmjax.lms.decoder import Decoder, Shell
 
 
 def _size(width, num_layers, num_heads, **more):
@@ -83,7 +84,7 @@ def opt(
   activation: str = "relu",
   max_positions: int = 2048,
   dtype: Dtype | None = None,
-  **shell,
+  **shell: Unpack[Shell],
 ) -> Decoder:
   """An OPT decoder with a tied head; `shell` goes to `Decoder`."""
   head_dim = width // num_heads

@@ -22,12 +22,17 @@ from flax import struct
 from mmjax.config import build as build_entry
 from mmjax.config import call, lookup
 from mmjax.connectors import RESAMPLERS
-from mmjax.connectors.gated_attention import GatedCrossAttention, layers_before
+from mmjax.connectors.gated_attention import (
+  GatedCrossAttention,
+  gates,
+  layers_before,
+)
 from mmjax.encoders import ENCODERS
 from mmjax.layers.stack import Injection, stacked_init
 from mmjax.lms import LMS
 from mmjax.lms.decoder import Decoder, DecoderCache, stack_like
-from mmjax.typing import Array, Batch, Bool, Float, Int, Output
+from mmjax.losses.token import accuracy, cross_entropy
+from mmjax.typing import Array, Batch, Bool, Float, Int, Output, Params
 
 PLACES = ("before", "vanilla", "graft")
 
@@ -127,7 +132,10 @@ class Flamingo(nn.Module):
     """Encodes and resamples all media of a batch."""
     features = media.get("features")
     if features is None:
-      features = self.encode(media["values"])
+      values = media.get("values")
+      features = self.encode(
+        media["keys"][..., None] if values is None else values
+      )
     return self.resampler(features, media["mask"])
 
   def encode(self, values: Array) -> Float[Array, "B M T P E"]:
@@ -298,3 +306,24 @@ def build(config: Mapping[str, Any]) -> Flamingo:
     place=place,
     graft_layers=graft_layers,
   )
+
+
+def loss(
+  module: Flamingo, params: Params, batch: Batch
+) -> dict[str, tuple[Array, Array]]:
+  """Next-token loss and accuracy as (sum, count)."""
+  logits = module.apply({"params": params}, batch).logits
+  targets, weights = batch["targets"], batch["weights"]
+  return {
+    "loss": cross_entropy(logits, targets, weights),
+    "accuracy": accuracy(logits, targets, weights),
+  }
+
+
+def monitor(trainable: Params) -> dict[str, Array]:
+  """tanh of every gate, for the paper's Figure 6."""
+  return {
+    f"gates/{name}/{i}": value
+    for name, values in gates(trainable.get("blocks", {})).items()
+    for i, value in enumerate(values)
+  }

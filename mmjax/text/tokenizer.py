@@ -52,11 +52,7 @@ class Tokenizer:
       ValueError: for a name that is neither in the vocabulary nor added, or
         an added one that the vocabulary has.
     """
-    # A copy: the two settings below are ours, not the caller's.
-    self._backend = tokenizers.Tokenizer.from_str(backend.to_str())
-    self._backend.encode_special_tokens = True
-    self._backend.no_truncation()
-    self._backend.no_padding()
+    self._backend = _plain(backend.to_str())
     self.base_size = backend.get_vocab_size(with_added_tokens=True)
     self.added = tuple(added)
     for token in self.added:
@@ -91,6 +87,12 @@ class Tokenizer:
     except Exception as error:  # The binding raises nothing narrower.
       raise ValueError(f"{path} is no tokenizer.json: {error}") from error
     return cls(backend, **names)
+
+  def __getstate__(self) -> dict:
+    return self.__dict__ | {"_backend": self._backend.to_str()}
+
+  def __setstate__(self, state: dict) -> None:
+    self.__dict__.update(state, _backend=_plain(state["_backend"]))
 
   def id(self, token: str) -> int:
     """The id of a special token, or of any entry of the vocabulary."""
@@ -133,6 +135,18 @@ class Tokenizer:
         pieces.append(self.added[i - self.base_size])
     flush()
     return "".join(pieces)
+
+
+def _plain(content: str) -> tokenizers.Tokenizer:
+  """A tokenizer that takes special tokens in a text for text.
+
+  That setting is not part of the file, and is lost when it is copied.
+  """
+  backend = tokenizers.Tokenizer.from_str(content)
+  backend.encode_special_tokens = True
+  backend.no_truncation()
+  backend.no_padding()
+  return backend
 
 
 def drawn() -> Tokenizer:

@@ -42,7 +42,9 @@ def _fill(template: str, fields: Mapping[str, Any]) -> str:
 
 FLAMINGO = {
   "caption": Template("Output:"),
+  "classification": Template("Output:"),
   "vqa": Template("Question: {question} Answer:"),
+  "visdial": Template("{dialogue}Question: {question} Answer:"),
   "hateful_memes": Template(
     'is an image with written: "{text}" on it. Is it hateful? Answer:'
   ),

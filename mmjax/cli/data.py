@@ -1,0 +1,125 @@
+"""`mmjax data inspect` and `mmjax data index`, as functions."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmjax.data import build, image, sources, tar
+from mmjax.data.document import BadSample, Document, Filtered
+from mmjax.data.formats import FORMATS, Documents
+from mmjax.data.sources import SOURCES
+
+SUFFIXES = {
+  ".tar": "tar",
+  ".jsonl": "jsonl",
+  ".parquet": "parquet",
+  ".array_record": "array_record",
+}
+
+
+def inspect(
+  target: str | Mapping[str, Any],
+  format: str | None = None,
+  count: int = 3,
+  start: int = 0,
+  write: Callable[[str], None] = print,
+) -> int:
+  """Shows the documents that records become, and which ones are bad.
+
+  Args:
+    target: a file or pattern, or `config.data`, of which every dataset is
+      shown.
+    format: of FORMATS, for a file; without it the records are shown.
+    count: how many.
+    start: the first.
+    write: takes a line at a time.
+
+  Returns:
+    How many of those shown are bad.
+  """
+  if isinstance(target, str):
+    return _show(_open(target, format), target, count, start, write)
+  bad = 0
+  for name, entry in build.plain(target)["datasets"].items():
+    parts = entry.get("mix") or {"": entry}
+    for key, part in parts.items():
+      found = build.documents(part.get("source", {}), part.get("format"))
+      label = f"{name}/{key}" if key else name
+      bad += _show(found, label, count, start, write)
+  return bad
+
+
+def index(
+  paths: str | Sequence[str], write: Callable[[str], None] = print
+) -> list[Path]:
+  """Writes the index of every tar that `paths` names, next to it.
+
+  Raises:
+    BadTar: for a damaged or hostile shard; those before it have their index.
+  """
+  files, written = sources.expand(paths), []
+  for i, path in enumerate(files):
+    written.append(tar.write_index(path))
+    members = len(tar.read_index(path) or ())
+    write(f"[{i + 1}/{len(files)}] {written[-1]}: {members} files")
+  return written
+
+
+def _open(path: str, format: str | None) -> sources.Source:
+  first = sources.expand(path)[0]
+  suffix = Path(first).suffix
+  if suffix not in SUFFIXES:
+    raise ValueError(
+      f"{first} is none of {', '.join(SUFFIXES)}; inspect a config instead."
+    )
+  records = SOURCES[SUFFIXES[suffix]](path)
+  if format is None:
+    return records
+  return Documents(records, build.build(FORMATS, {"name": format}))
+
+
+def _show(
+  source: sources.Source,
+  label: str,
+  count: int,
+  start: int,
+  write: Callable[[str], None],
+) -> int:
+  size = "no end" if getattr(source, "endless", False) else f"{len(source):,}"
+  write(f"{label}: {size} records")
+  bad = 0
+  for i in range(start, min(start + count, len(source))):
+    try:
+      item = source[i]
+      write(f"[{i}] {_render(item)}")
+    except Filtered as error:
+      write(f"[{i}] filtered: {error}")
+    except BadSample as error:
+      bad += 1
+      write(f"[{i}] BAD: {error}")
+  return bad
+
+
+def _render(item: Any) -> str:
+  if not isinstance(item, Document):
+    return "record\n" + "\n".join(
+      f"    {key}: {_short(value)}" for key, value in item.items()
+    )
+  sizes = []
+  for media in item.media:
+    payload = media.load()
+    if media.kind == "image" and isinstance(payload, bytes):
+      height, width = image.decode(payload, f"{item.id}:{media.name}").shape[:2]
+      sizes.append(f"{width}x{height}")
+  return f"{item}" + (f"\n  pictures: {', '.join(sizes)}" if sizes else "")
+
+
+def _short(value: Any) -> str:
+  if isinstance(value, bytes):
+    return f"{len(value):,} bytes"
+  if isinstance(value, np.ndarray):
+    return f"{value.dtype}{list(value.shape)}"
+  text = repr(value)
+  return text if len(text) <= 100 else f"{text[:97]}..."

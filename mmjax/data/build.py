@@ -1,0 +1,204 @@
+"""From `config.data` to the iterator.
+
+  data = dict(
+    seed=0, update="accumulate", max_bad_fraction=0.01, workers=0,
+    datasets=dict(
+      pairs=dict(
+        source=dict(name="tar", paths=["pairs-*.tar"]),
+        format=dict(name="pairs"),
+        prompt=dict(name="flamingo", length=64, media=1, p_space=0.5),
+        transforms=[dict(name="flip"), dict(name="pad_to_square", size=320)],
+        batch=512, weight=0.2)))
+
+A source that gives Documents by itself ("drawn", the tasks) has no format.
+In place of `source` and `format`, `mix` has several of them by name, each with
+its `share` of the samples.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mmjax.config import build, call
+from mmjax.data import mixtures
+from mmjax.data.batching import Slots
+from mmjax.data.episodes import Drawn
+from mmjax.data.formats import FORMATS, Documents
+from mmjax.data.image import TRANSFORMS
+from mmjax.data.pipeline import Batches, Dataset
+from mmjax.data.sources import SOURCES, Source
+from mmjax.data.stream import Encoder, Packed, Stream
+from mmjax.data.tasks import TASKS
+from mmjax.text.prompts import PROMPTS
+from mmjax.text.tokenizer import Tokenizer
+
+
+def documents(
+  source: Mapping[str, Any], format: Mapping[str, Any] | None = None
+) -> Source:
+  """The documents that a source and a format name."""
+  given = {**TASKS, "drawn": Drawn}
+  if source.get("name") in given:
+    if format is not None:
+      raise ValueError(
+        f"Source {source['name']!r} gives documents; it takes no format."
+      )
+    return build(given, source)
+  records = build({**SOURCES, **given}, source)
+  if format is None:
+    raise ValueError(
+      f"Source {source['name']!r} gives records; name a format, one of "
+      f"{', '.join(FORMATS)}."
+    )
+  return Documents(records, build(FORMATS, format))
+
+
+def encoder(
+  tokenizer: Tokenizer,
+  prompt: Mapping[str, Any],
+  transforms: tuple[Mapping[str, Any], ...] = (),
+  frames: int = 1,
+  fps: float = 1.0,
+  keys: bool = False,
+  values: bool = True,
+) -> Encoder:
+  """What turns documents into examples.
+
+  Args:
+    tokenizer: of the system.
+    prompt: of PROMPTS.
+    transforms: of TRANSFORMS, the last of a fixed size.
+    frames: of a medium at most.
+    fps: of videos.
+    keys: see `Slots`.
+    values: see `Slots`.
+  """
+  written = build(PROMPTS, prompt, tokenizer=tokenizer)
+  chain = tuple(build(TRANSFORMS, t) for t in transforms)
+  sample = np.zeros((64, 64, 3), np.uint8)
+  for transform in chain:
+    sample = transform(sample, None)
+  slots = Slots(
+    written.media, frames, *sample.shape[:2], keys=keys, values=values
+  )
+  return Encoder(written, slots, chain, fps)
+
+
+def dataset(
+  config: Mapping[str, Any], tokenizer: Tokenizer, seed: int, name: str
+) -> Dataset:
+  """One entry of `config.datasets`."""
+
+  def make(
+    prompt: Mapping,
+    batch: int,
+    source: Mapping | None = None,
+    format: Mapping | None = None,
+    mix: Mapping[str, Mapping] | None = None,
+    transforms: tuple[Mapping, ...] = (),
+    frames: int = 1,
+    fps: float = 1.0,
+    keys: bool = False,
+    values: bool = True,
+    weight: float = 1.0,
+    pack: int = 1,
+    pack_length: int | None = None,
+    pack_overflow: str = "error",
+    shuffle: bool = True,
+    repeat: bool = True,
+  ) -> Dataset:
+    made = encoder(tokenizer, prompt, transforms, frames, fps, keys, values)
+    order = dict(seed=seed, shuffle=shuffle, repeat=repeat)
+    stream = _stream(name, made, source, format, mix, order)
+    if pack > 1:
+      length = pack_length or made.prompt.length * pack
+      count = made.slots.count * pack
+      slots = dataclasses.replace(made.slots, count=count)
+      stream = Packed(stream, pack, length, slots, pack_overflow)
+    return Dataset(stream, batch, weight)
+
+  make.__name__ = f"Dataset {name!r}"
+  return call(make, config)
+
+
+def _stream(
+  name: str,
+  made: Encoder,
+  source: Mapping | None,
+  format: Mapping | None,
+  mix: Mapping[str, Mapping] | None,
+  order: Mapping[str, Any],
+) -> Source:
+  if (source is None) == (mix is None):
+    raise ValueError(f"Dataset {name!r} needs either 'source' or 'mix'.")
+  if mix is None:
+    return Stream(documents(source, format), made, name=name, **order)
+
+  def part(
+    source: Mapping, share: float, format: Mapping | None = None
+  ) -> tuple[Source, float]:
+    return documents(source, format), share
+
+  parts = {key: call(part, entry) for key, entry in mix.items()}
+  streams = [
+    Stream(source, made, name=f"{name}/{key}", **order)
+    for key, (source, _) in parts.items()
+  ]
+  return mixtures.mix(streams, [share for _, share in parts.values()])
+
+
+def batches(
+  config: Mapping[str, Any],
+  tokenizer: Tokenizer,
+  host: tuple[int, int] = (0, 1),
+) -> Batches:
+  """The iterator of `config.data`.
+
+  Args:
+    config: as above; a ConfigDict or plain dicts.
+    tokenizer: of the system.
+    host: index of this host, and how many there are.
+
+  Raises:
+    ValueError: for a key that nothing takes, with the nearest that is.
+  """
+  config = plain(config)
+
+  def make(
+    datasets: Mapping,
+    seed: int = 0,
+    update: str = "accumulate",
+    max_bad_fraction: float = 0.01,
+    workers: int = 0,
+    threads: int = 2,
+    prefetch: int = 2,
+  ) -> Batches:
+    made = {
+      name: dataset(entry, tokenizer, seed, name)
+      for name, entry in datasets.items()
+    }
+    return Batches(
+      made,
+      update=update,
+      max_bad_fraction=max_bad_fraction,
+      host=host,
+      workers=workers,
+      threads=threads,
+      prefetch=prefetch,
+    )
+
+  make.__name__ = "data"
+  return call(make, config)
+
+
+def plain(config: Any) -> Any:
+  """A ConfigDict, with all that is in it, as dicts and tuples."""
+  if hasattr(config, "to_dict"):
+    config = config.to_dict()
+  if isinstance(config, Mapping):
+    return {key: plain(value) for key, value in config.items()}
+  if isinstance(config, list | tuple):
+    return tuple(plain(value) for value in config)
+  return config

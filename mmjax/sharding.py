@@ -1,0 +1,128 @@
+"""One mesh, and rules from the names of dims to its axes.
+
+The mesh has the axes `data` (replicas, across slices), `fsdp` (parameters and
+batch), `sequence` and `tensor`. Modules name the dims of their parameters;
+RULES say which axis a name is cut over. The same config runs anywhere by
+changing the sizes of the axes.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from mmjax.config import nearest
+from mmjax.typing import PyTree
+
+AXES = ("data", "fsdp", "sequence", "tensor")
+# A dim that its axis does not divide is replicated; see `shardings`.
+RULES: Mapping[str, str | None] = {
+  "embed": "fsdp",
+  "vocab": "tensor",
+  "mlp": "tensor",
+  "heads": "tensor",
+  "kv_heads": "tensor",
+  "head_dim": None,
+  "layers": None,
+}
+BATCH = ("data", "fsdp")
+
+
+def make_mesh(
+  sizes: Mapping[str, int], devices: Sequence[Any] | None = None
+) -> Mesh:
+  """A mesh over all devices.
+
+  Args:
+    sizes: axis to size; axes left out have size 1, and one may be -1 for all
+      devices that the others leave.
+    devices: all of the process' by default.
+
+  Raises:
+    ValueError: for an unknown axis, or sizes that the devices do not fill.
+  """
+  devices = jax.devices() if devices is None else devices
+  for name in sizes:
+    if name not in AXES:
+      raise ValueError(f"The mesh has no axis {name!r}. {nearest(name, AXES)}")
+  shape = [sizes.get(axis, 1) for axis in AXES]
+  if shape.count(-1) > 1:
+    raise ValueError(f"Only one axis may be -1: {dict(sizes)}.")
+  known = math.prod(s for s in shape if s != -1)
+  if -1 in shape:
+    shape[shape.index(-1)] = len(devices) // known
+  if math.prod(shape) != len(devices):
+    raise ValueError(
+      f"A mesh of {dict(zip(AXES, shape))} does not use {len(devices)} "
+      "devices. Change config.mesh; -1 on one axis takes what is left."
+    )
+  return jax.make_mesh(
+    tuple(shape), AXES, (AxisType.Auto,) * len(AXES), devices=devices
+  )
+
+
+def shardings(abstract: PyTree, mesh: Mesh) -> PyTree:
+  """Shardings of a tree that still carries the names of its dims.
+
+  Args:
+    abstract: what `jax.eval_shape` gives for a function that makes boxed
+      parameters (Flax's LogicallyPartitioned) and perhaps plain arrays.
+    mesh: of `make_mesh`.
+
+  Returns:
+    a NamedSharding for every array, in the tree without boxes. An axis that
+    does not divide its dim is left out there; plain arrays are replicated.
+  """
+
+  def one(leaf):
+    if not isinstance(leaf, nn.LogicallyPartitioned):
+      return NamedSharding(mesh, P())
+    shape = leaf.value.shape
+    return NamedSharding(mesh, P(*_spec(leaf.names, shape, mesh)))
+
+  return jax.tree.map(
+    one, abstract, is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned)
+  )
+
+
+def _spec(names, shape, mesh) -> list[str | None]:
+  spec: list[str | None] = []
+  for name, size in zip(names, shape):
+    if name is not None and name not in RULES:
+      raise ValueError(f"No rule for dim {name!r}. {nearest(name, RULES)}")
+    axis = RULES[name] if name is not None else None
+    free = axis is not None and axis not in spec
+    spec.append(axis if free and size % mesh.shape[axis] == 0 else None)
+  return spec
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+  """Rows of a batch over all data-parallel devices."""
+  return NamedSharding(mesh, P(BATCH))
+
+
+def put_batch(batch: PyTree, mesh: Mesh) -> PyTree:
+  """A host's rows of a batch as arrays over the mesh.
+
+  Raises:
+    ValueError: when the devices do not divide the rows.
+  """
+  sharding = batch_sharding(mesh)
+  parts = math.prod(mesh.shape[axis] for axis in BATCH)
+
+  def one(x):
+    x = np.asarray(x)
+    rows = x.shape[0] * jax.process_count()
+    if rows % parts:
+      raise ValueError(
+        f"A batch of {rows} rows cannot be cut over {parts} devices "
+        f"({'×'.join(BATCH)}). Change batch_size or config.mesh."
+      )
+    return jax.make_array_from_process_local_data(sharding, x)
+
+  return jax.tree.map(one, batch)

@@ -1,0 +1,172 @@
+"""The loop of a run: steps, metrics, checkpoints, and a clean end.
+
+It takes any module, loss and batches, and names no system.
+"""
+
+import contextlib
+import dataclasses
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+from jax.sharding import Mesh
+
+from mmjax.checkpoints import Checkpoints, fingerprint
+from mmjax.sharding import put_batch
+from mmjax.training.metrics import Sums, open_writers
+from mmjax.training.state import TrainState
+from mmjax.typing import Batch, Params
+
+log = logging.getLogger(__name__)
+
+# Exit code of a run that was told to stop and can be started again: the
+# EX_TEMPFAIL of sysexits.h.
+REQUEUE = 75
+
+
+class Preempted(SystemExit):
+  """The run was told to stop, has saved, and can be resumed."""
+
+  def __init__(self, step: int):
+    super().__init__(REQUEUE)
+    self.step = step
+
+
+class Batches(Protocol):
+  """What the loop asks of the data; see data/pipeline.py."""
+
+  step: int
+
+  def __next__(self) -> dict[str, Batch]: ...
+
+  def get_state(self) -> dict[str, Any]: ...
+
+  def set_state(self, state: Mapping[str, Any]) -> None: ...
+
+  def close(self) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """How long a run is and what it leaves behind.
+
+  Attributes:
+    steps: of the whole run.
+    log_every: steps between two lines of metrics.
+    checkpoint_every: steps between two checkpoints.
+    keep: checkpoints that stay.
+  """
+
+  steps: int
+  log_every: int = 10
+  checkpoint_every: int = 1000
+  keep: int = 2
+
+
+def train(
+  state: TrainState,
+  where: TrainState,
+  step: Callable[..., tuple[TrainState, Any]],
+  batches: Batches,
+  plan: Plan,
+  mesh: Mesh,
+  workdir: str | Path,
+  *,
+  monitor: Callable[[Params], Mapping[str, Any]] = lambda params: {},
+  extra: Mapping[str, Callable[[int], float]] | None = None,
+) -> TrainState:
+  """Runs to the last step, from the newest checkpoint of `workdir` if any.
+
+  Args:
+    state: fresh, of `init_state`.
+    where: its shardings.
+    step: of `make_step`, not compiled.
+    batches: resumable.
+    plan: see Plan.
+    mesh: where batches go.
+    workdir: of checkpoints and metrics.
+    monitor: trainable parameters to numbers worth a curve (gates).
+    extra: functions of the step to log (the learning rate).
+
+  Raises:
+    Preempted: after SIGTERM or SIGINT, when everything is saved.
+  """
+  workdir = Path(workdir)
+  frozen = fingerprint(state.frozen)
+  checkpoints = Checkpoints(
+    workdir / "checkpoints", every=plan.checkpoint_every, keep=plan.keep
+  )
+  if checkpoints.latest is not None:
+    state, data = checkpoints.restore(state, where, frozen)
+    batches.set_state(data)
+  compiled = jax.jit(step, donate_argnums=0, out_shardings=(where, None))
+  sums = Sums()
+  monitor = jax.jit(monitor)
+
+  def report(writer, now, waited, started):
+    values = sums.take() | jax.tree.map(float, monitor(state.trainable))
+    values |= {name: f(now) for name, f in (extra or {}).items()}
+    total = max(time.monotonic() - started, 1e-9)
+    writer.write(now, values | {"input_wait": waited / total})
+
+  with (
+    jax.set_mesh(mesh),
+    _stop_signals() as stop,
+    open_writers(workdir, plan.steps, shown=("loss",)) as writer,
+  ):
+    waited, started = 0.0, time.monotonic()
+    for now in range(int(state.step) + 1, plan.steps + 1):
+      asked = time.monotonic()
+      batch = put_batch(next(batches), mesh)
+      waited += time.monotonic() - asked
+      state, metrics = compiled(state, batch)
+      sums.add(_with_total(metrics))
+      if now % plan.log_every == 0 or now == plan.steps:
+        report(writer, now, waited, started)
+        waited, started = 0.0, time.monotonic()
+      last = stop.is_set() or now == plan.steps
+      if now % plan.checkpoint_every == 0 or last:
+        checkpoints.save(state, batches.get_state(), frozen, force=last)
+      if stop.is_set() and now < plan.steps:
+        checkpoints.close()
+        batches.close()
+        log.warning("Told to stop: saved step %d in %s", now, workdir)
+        raise Preempted(now)
+  checkpoints.close()
+  batches.close()
+  return state
+
+
+def _with_total(metrics: Mapping[str, Any]) -> dict[str, Any]:
+  """Adds `loss`, the sum over all datasets of a step, for the terminal."""
+  losses = [v for k, v in metrics.items() if k.endswith("/loss")]
+  total = sum(x for x, _ in losses), sum(n for _, n in losses)
+  return dict(metrics) | {"loss": total}
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+  """An event that SIGTERM and SIGINT set; a second SIGINT interrupts."""
+  event = threading.Event()
+  if threading.current_thread() is not threading.main_thread():
+    yield event
+    return
+
+  def handle(number, frame):
+    del frame
+    if event.is_set() and number == signal.SIGINT:
+      raise KeyboardInterrupt
+    event.set()
+
+  signals = (signal.SIGTERM, signal.SIGINT)
+  old = {s: signal.signal(s, handle) for s in signals}
+  try:
+    yield event
+  finally:
+    for s, handler in old.items():
+      signal.signal(s, handler)

@@ -1,0 +1,135 @@
+"""Optimizers and schedules from a config; what differs by path is a list."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mmjax import tree
+from mmjax.config import build, lookup
+from mmjax.typing import Params
+
+Rules = Sequence[tuple[str, Any]]
+
+
+def warmup_constant(peak: float, warmup: int, total: int) -> optax.Schedule:
+  """Linear from 0, then constant: Flamingo's and OpenFlamingo's."""
+  del total
+  return optax.warmup_constant_schedule(0.0, peak, max(warmup, 1))
+
+
+def warmup_cosine(
+  peak: float, warmup: int, total: int, final: float = 0.0
+) -> optax.Schedule:
+  """Linear from 0, then a half cosine to `final` * peak at the last step."""
+  return optax.warmup_cosine_decay_schedule(
+    0.0, peak, warmup, max(total, warmup + 1), final * peak
+  )
+
+
+def warmup_linear(
+  peak: float, warmup: int, total: int, final: float = 0.0
+) -> optax.Schedule:
+  """Linear from 0 to the peak, then linear to `final` * peak.
+
+  With warmup=0, the contrastive pretraining of Flamingo's vision encoder.
+  """
+  down = optax.linear_schedule(peak, final * peak, max(total - warmup, 1))
+  up = optax.linear_schedule(0.0, peak, max(warmup, 1))
+  return optax.join_schedules([up, down], [warmup]) if warmup else down
+
+
+def exponential(
+  peak: float, warmup: int, total: int, factor: float = 0.1, every: int = 1000
+) -> optax.Schedule:
+  """Falls by `factor` every `every` steps: Flamingo's fine-tuning."""
+  del total
+  decay = optax.exponential_decay(peak, every, factor, staircase=True)
+  if not warmup:
+    return decay
+  up = optax.linear_schedule(0.0, peak, warmup)
+  return optax.join_schedules([up, decay], [warmup])
+
+
+SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {
+  "warmup_constant": warmup_constant,
+  "warmup_cosine": warmup_cosine,
+  "warmup_linear": warmup_linear,
+  "exponential": exponential,
+}
+
+
+def adamw(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8):
+  """Adam's direction; weight decay is added by `make_optimizer`."""
+  return optax.scale_by_adam(b1, b2, eps, mu_dtype=jnp.float32)
+
+
+def lion(b1: float = 0.9, b2: float = 0.99):
+  """The sign of Lion's momentum."""
+  return optax.scale_by_lion(b1, b2)
+
+
+OPTIMIZERS = {"adamw": adamw, "lion": lion}
+
+
+def make_optimizer(
+  config: Mapping[str, Any], trainable: Params, total: int
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
+  """The update rule for the trainable parameters.
+
+  Args:
+    config: `name` of OPTIMIZERS with its arguments; `schedule` with a `name`
+      of SCHEDULES; `clip_norm` (0 for none), or `adaptive_clip` for NFNets
+      (arXiv 2102.06171); `weight_decay` and `lr_scale`, lists of (pattern,
+      number) that cover every trainable path.
+    trainable: their tree.
+    total: steps of the run, for the schedule.
+
+  Returns:
+    the transformation, and the schedule for the log.
+  """
+  config = dict(config)
+  schedule = build(SCHEDULES, config.pop("schedule"), total=total)
+  clip = config.pop("clip_norm", 0.0)
+  adaptive = config.pop("adaptive_clip", 0.0)
+  decay = config.pop("weight_decay", [(".*", 0.0)])
+  scale = config.pop("lr_scale", [(".*", 1.0)])
+  lookup(OPTIMIZERS, config.get("name"), "optimizer")
+  parts = [
+    *([optax.adaptive_grad_clip(adaptive)] if adaptive else []),
+    *([optax.clip_by_global_norm(clip)] if clip else []),
+    build(OPTIMIZERS, config),
+    _decay(trainable, decay),
+    _scale(trainable, scale),
+    optax.scale_by_learning_rate(schedule),
+  ]
+  return optax.chain(*parts), schedule
+
+
+def by_path(params: Params, rules: Rules) -> dict:
+  """A tree like `params` with the value of the first rule that matches."""
+  return tree.unflatten(tree.match(params, rules))
+
+
+def _decay(params, rules):
+  """Adds weight_decay * parameter to each update."""
+  rates = by_path(params, rules)
+
+  def update(updates, state, params):
+    new = jax.tree.map(lambda u, p, r: u + r * p, updates, params, rates)
+    return new, state
+
+  return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
+
+
+def _scale(params, rules):
+  """Multiplies each update by a factor of its path."""
+  factors = by_path(params, rules)
+
+  def update(updates, state, params=None):
+    del params
+    return jax.tree.map(lambda u, f: u * f, updates, factors), state
+
+  return optax.GradientTransformation(lambda _: optax.EmptyState(), update)

@@ -1,0 +1,132 @@
+"""One update, compiled: losses of all datasets, gradients, a guarded step."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mmjax import tree
+from mmjax.training.state import TrainState
+from mmjax.typing import Array, Batch, Params
+
+# (params, batch) -> {"loss": (sum, count), further metrics: (sum, count)}
+LossFn = Callable[[Params, Batch], Mapping[str, tuple[Array, Array]]]
+Metrics = dict[str, tuple[Array, Array]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Guard:
+  """When an update is dropped.
+
+  Attributes:
+    spike: a gradient norm over this many times its running mean; 0 for never.
+      Norms that are not finite are always dropped.
+    decay: of the running mean.
+    warmup: steps before which nothing counts as a spike.
+  """
+
+  spike: float = 0.0
+  decay: float = 0.99
+  warmup: int = 100
+
+
+def make_step(
+  loss: LossFn,
+  optimizer: optax.GradientTransformation,
+  weights: Mapping[str, float],
+  *,
+  microbatches: int = 1,
+  guard: Guard = Guard(),
+) -> Callable[[TrainState, Mapping[str, Batch]], tuple[TrainState, Metrics]]:
+  """The function that a run compiles and repeats.
+
+  The gradient is that of sum over datasets of weight * mean loss, each mean
+  over all hosts and micro-batches of its dataset.
+
+  Args:
+    loss: of one batch.
+    optimizer: of the trainable part.
+    weights: of each dataset's loss (the lambda of Flamingo's equation 2).
+    microbatches: parts in which a batch is run to save memory.
+    guard: which updates are dropped.
+  """
+
+  def step(state: TrainState, batches: Mapping[str, Batch]):
+    grads, metrics = None, {}
+    for name, batch in batches.items():
+      part, own = _gradient(loss, state, batch, microbatches)
+      count = jnp.maximum(own["loss"][1], 1e-8)
+      part = jax.tree.map(lambda g, c=count: g * (weights[name] / c), part)
+      grads = part if grads is None else jax.tree.map(jnp.add, grads, part)
+      metrics |= {f"{name}/{key}": value for key, value in own.items()}
+    state, own = _update(state, grads, optimizer, guard)
+    return state, metrics | own
+
+  return step
+
+
+def _gradient(loss, state, batch, microbatches):
+  """Gradient of the summed loss of a batch, and its metrics."""
+
+  def total(trainable, batch):
+    metrics = loss(tree.merge(trainable, state.frozen), batch)
+    return metrics["loss"][0], metrics
+
+  grad = jax.grad(total, has_aux=True)
+  if microbatches == 1:
+    return grad(state.trainable, batch)
+
+  def cut(x):
+    if x.shape[0] % microbatches:
+      raise ValueError(
+        f"A batch of {x.shape[0]} rows does not cut into {microbatches} "
+        "micro-batches. Change batch_size or microbatches."
+      )
+    # Every device keeps its own rows: micro-batch i is row i of each.
+    x = x.reshape(-1, microbatches, *x.shape[1:])
+    return jnp.moveaxis(x, 1, 0)
+
+  def body(carry, part):
+    new = grad(state.trainable, part)
+    return jax.tree.map(jnp.add, carry, new), None
+
+  parts = jax.tree.map(cut, batch)
+  first = jax.tree.map(lambda x: x[0], parts)
+  zeros = jax.tree.map(
+    lambda x: jnp.zeros(x.shape, x.dtype),
+    jax.eval_shape(grad, state.trainable, first),
+  )
+  return jax.lax.scan(body, zeros, parts)[0]
+
+
+def _update(state, grads, optimizer, guard):
+  norm = optax.global_norm(grads)
+  ok = jnp.isfinite(norm)
+  if guard.spike:
+    usual = state.norm * guard.spike
+    ok &= (state.step < guard.warmup) | (norm < usual)
+  updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable)
+  trainable = optax.apply_updates(state.trainable, updates)
+
+  def keep(new, old):
+    return jax.tree.map(lambda a, b: jnp.where(ok, a, b), new, old)
+
+  decay = jnp.where(state.step == 0, 0.0, guard.decay)
+  mean = decay * state.norm + (1 - decay) * jnp.where(ok, norm, state.norm)
+  skipped = state.skipped + (~ok).astype(state.skipped.dtype)
+  one = jnp.ones(())
+  new = state.replace(
+    step=state.step + 1,
+    trainable=keep(trainable, state.trainable),
+    opt_state=keep(opt_state, state.opt_state),
+    skipped=skipped,
+    norm=jnp.where(ok, mean, state.norm),
+  )
+  metrics: dict[str, Any] = {
+    "grad_norm": (norm, one),
+    "skipped": (skipped.astype(jnp.float32), one),
+  }
+  return new, metrics

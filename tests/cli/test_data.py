@@ -1,0 +1,68 @@
+import json
+
+import pytest
+
+from mmjax.cli import data
+from mmjax.data import tar
+from tests.data.pictures import encode, photo
+from tests.data.test_tar import HOSTILE, write
+
+
+@pytest.fixture
+def shard(tmp_path):
+  members = [
+    ("1.png", encode(photo())),
+    ("1.txt", b"a dog"),
+    ("2.png", b"no picture"),
+    ("2.txt", b"a cat"),
+  ]
+  return str(write(tmp_path / "a.tar", members))
+
+
+def lines_of(function, *args, **kwargs):
+  lines = []
+  result = function(*args, write=lines.append, **kwargs)
+  return result, "\n".join(lines)
+
+
+def test_inspect_shows_documents_and_what_is_bad(shard):
+  bad, text = lines_of(data.inspect, shard, format="pairs")
+  assert bad == 1
+  assert "2 records" in text and "* 'a dog'" in text
+  assert "pictures: 60x40" in text
+  assert "[1] BAD: a.tar/2" in text and "no JPEG" in text
+
+
+def test_inspect_shows_records_without_a_format(shard):
+  bad, text = lines_of(data.inspect, shard, count=1)
+  assert bad == 0 and "png: " in text and "txt: 5 bytes" in text
+
+
+def test_inspect_a_config():
+  source = {"name": "drawn", "tasks": {"bind": {"shots": [1]}}}
+  mixed = {"mix": {"x": {"source": source, "share": 1}}}
+  config = {"datasets": {"d": {"source": source}, "m": mixed}}
+  bad, text = lines_of(data.inspect, config, count=1)
+  assert bad == 0 and "d: no end records" in text and "m/x: " in text
+
+
+def test_inspect_an_unknown_file(tmp_path):
+  path = tmp_path / "a.bin"
+  path.write_text(json.dumps({}))
+  with pytest.raises(ValueError, match=r"none of \.tar"):
+    data.inspect(str(path))
+
+
+def test_index_writes_beside_each_shard(shard, tmp_path):
+  write(tmp_path / "b.tar", [("x.txt", b"1")])
+  written, text = lines_of(data.index, [str(tmp_path / "*.tar")])
+  assert [p.name for p in written] == ["a.tar.index.json", "b.tar.index.json"]
+  assert "[2/2]" in text and "1 files" in text
+  assert len(tar.read_index(shard)) == 4
+
+
+def test_index_refuses_a_hostile_shard(tmp_path):
+  path = write(tmp_path / "a.tar", [(HOSTILE["parent"], b"1")])
+  with pytest.raises(tar.BadTar, match="unsafe name"):
+    data.index(str(path), write=lambda line: None)
+  assert not tar.index_path(path).exists()

@@ -1,0 +1,115 @@
+import numpy as np
+import pytest
+
+from mmjax.data.batching import Slots, empty, occupancy, pack, pad, stack
+from mmjax.text.prompts import Written
+
+SLOTS = Slots(count=2, frames=2, height=2, width=3, keys=True)
+
+
+def written(tokens, weights=None, index=None, media=()):
+  n = len(tokens)
+  return Written(
+    np.array(tokens, np.int32),
+    np.array(weights or [1] * n, np.float32),
+    np.array(index or [0] * n, np.int32),
+    tuple(media),
+  )
+
+
+def frames(count, value):
+  return np.full((count, 2, 3, 3), value, np.uint8)
+
+
+def first():
+  doc = written([5, 6, 7], [0, 0, 1], [0, 1, 1], (0,))
+  return pad(doc, [frames(2, 9)], 5, SLOTS, [40])
+
+
+def second():
+  doc = written([8, 9], [0, 1], [1, 2], (0, 1))
+  return pad(doc, [frames(1, 3), frames(1, 4)], 5, SLOTS, [41, 42])
+
+
+def test_pad_table():
+  example = first()
+  assert example["tokens"].tolist() == [5, 6, 7, 0, 0]
+  assert example["targets"].tolist() == [6, 7, 0, 0, 0]
+  assert example["weights"].tolist() == [0, 1, 0, 0, 0]
+  assert example["positions"].tolist() == [0, 1, 2, 0, 0]
+  assert example["segments"].tolist() == [1, 1, 1, 0, 0]
+  media = example["media"]["image"]
+  assert media["index"].tolist() == [0, 1, 1, 0, 0]
+  assert media["mask"].tolist() == [[True, True], [False, False]]
+  assert media["values"].shape == (2, 2, 2, 3, 3)
+  assert (media["values"][0] == 9).all() and not media["values"][1].any()
+  assert media["keys"].tolist() == [40, -1]
+
+
+def test_shorter_clips_are_masked():
+  media = second()["media"]["image"]
+  assert media["mask"].tolist() == [[True, False], [True, False]]
+
+
+def test_pack_table():
+  slots = Slots(count=4, frames=2, height=2, width=3, keys=True)
+  row, dropped = pack([first(), second()], 6, slots)
+  assert dropped == 0
+  assert row["tokens"].tolist() == [5, 6, 7, 8, 9, 0]
+  assert row["targets"].tolist() == [6, 7, 0, 9, 0, 0]
+  assert row["weights"].tolist() == [0, 1, 0, 1, 0, 0]
+  assert row["positions"].tolist() == [0, 1, 2, 0, 1, 0]
+  assert row["segments"].tolist() == [1, 1, 1, 2, 2, 0]
+  media = row["media"]["image"]
+  assert media["index"].tolist() == [0, 1, 1, 2, 3, 0]
+  assert media["keys"].tolist() == [40, 41, 42, -1]
+  assert media["values"][:, 0, 0, 0, 0].tolist() == [9, 3, 4, 0]
+  assert media["mask"].any(1).tolist() == [True, True, True, False]
+
+
+def test_packing_leaves_out_empty_examples_and_keeps_the_sums():
+  slots = Slots(count=4, frames=2, height=2, width=3, keys=True)
+  row, _ = pack([first(), empty(5, SLOTS), second()], 10, slots)
+  assert row["segments"].max() == 2
+  parts = [first(), second()]
+  for key in ("weights", "tokens", "targets"):
+    assert row[key].sum() == sum(p[key].sum() for p in parts)
+
+
+def test_what_does_not_fit():
+  with pytest.raises(ValueError, match="5 tokens and 3 media do not fit"):
+    pack([first(), second()], 5, SLOTS)
+  row, dropped = pack([first(), second()], 5, SLOTS, overflow="drop")
+  assert dropped == 1 and row["segments"].tolist() == [1, 1, 1, 0, 0]
+  with pytest.raises(ValueError, match="'ignore'"):
+    pack([], 5, SLOTS, overflow="ignore")
+  with pytest.raises(ValueError, match="6 tokens does not fit a row of 5"):
+    pad(written(range(6)), [], 5, SLOTS)
+  with pytest.raises(ValueError, match="3 media does not fit 2"):
+    pad(written([1]), [frames(1, 0)] * 3, 5, SLOTS)
+  with pytest.raises(ValueError, match="3 frames, 2 fit"):
+    pad(written([1]), [frames(3, 0)], 5, SLOTS)
+  with pytest.raises(ValueError, match=r"float32\[2, 3, 3\]"):
+    pad(written([1]), [frames(1, 0).astype(np.float32)], 5, SLOTS)
+  with pytest.raises(ValueError, match=r"uint8\[3, 2, 3\]"):
+    pad(written([1]), [frames(1, 0).swapaxes(1, 2)], 5, SLOTS)
+
+
+def test_documents_without_tokens_or_media():
+  example = pad(written([]), [], 3, SLOTS)
+  assert not example["segments"].any() and not example["weights"].any()
+
+
+def test_stack_and_occupancy():
+  batch = stack([first(), second()])
+  assert batch["tokens"].shape == (2, 5)
+  assert batch["media"]["image"]["values"].shape == (2, 2, 2, 2, 3, 3)
+  assert occupancy(batch) == 0.5
+
+
+def test_keys_in_place_of_values():
+  slots = Slots(count=1, keys=True, values=False)
+  example = pad(written([1], media=(0,)), [None], 2, slots, [7])
+  media = example["media"]["image"]
+  assert set(media) == {"mask", "index", "keys"}
+  assert media["mask"].tolist() == [[True]] and media["keys"].tolist() == [7]

@@ -1,0 +1,114 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmjax.data import image
+from mmjax.data.document import BadSample
+from tests.data.pictures import encode, hostile, photo
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "GIF", "JPEG"])
+def test_decode_equals_pil(format):
+  options = {"lossless": True} if format == "WEBP" else {}
+  data = encode(photo(), format, **options)
+  expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+  np.testing.assert_array_equal(image.decode(data), expected)
+  assert image.decode(data).dtype == np.uint8
+
+
+@pytest.mark.parametrize("name", sorted(hostile()))
+def test_hostile_pictures_are_named_errors(name):
+  with pytest.raises(BadSample, match="the_record"):
+    image.decode(hostile()[name], "the_record")
+
+
+def test_too_many_bytes(monkeypatch):
+  monkeypatch.setattr(image, "MAX_BYTES", 10)
+  with pytest.raises(BadSample, match="cap is 10"):
+    image.decode(encode(photo()))
+
+
+def test_alpha_is_put_on_white():
+  pixels = np.zeros((2, 2, 4), np.uint8)
+  pixels[0, 0] = (255, 0, 0, 255)
+  pixels[0, 1] = (0, 0, 0, 128)
+  out = image.decode(encode(pixels))
+  np.testing.assert_array_equal(out[0, 0], [255, 0, 0])
+  np.testing.assert_array_equal(out[0, 1], [127, 127, 127])
+  np.testing.assert_array_equal(out[1, 1], [255, 255, 255])
+
+
+def test_other_modes():
+  grey = image.decode(encode(np.full((3, 3), 77, np.uint8)))
+  assert (grey == 77).all() and grey.shape == (3, 3, 3)
+  deep = image.decode(encode(np.full((3, 3), 257 * 90, np.uint16)))
+  assert (deep == 90).all()
+  palette = Image.fromarray(photo()).convert("P")
+  data = io.BytesIO()
+  palette.save(data, "PNG", transparency=0)
+  assert image.decode(data.getvalue()).shape == (40, 60, 3)
+
+
+def test_first_frame_of_an_animation():
+  frames = [Image.new("RGB", (4, 4), c) for c in ("red", "blue")]
+  data = io.BytesIO()
+  frames[0].save(data, "GIF", save_all=True, append_images=frames[1:])
+  np.testing.assert_array_equal(
+    image.decode(data.getvalue())[0, 0], [255, 0, 0]
+  )
+
+
+@pytest.mark.parametrize("size", [(40, 60), (61, 40), (33, 33), (7, 50)])
+def test_clip_val_equals_torchvisions_recipe(size):
+  # Resize to an int and CenterCrop, as torchvision states them for PIL.
+  pixels = photo(*size)
+  height, width = size
+  if width <= height:
+    to = (24, int(24 * height / width))
+  else:
+    to = (int(24 * width / height), 24)
+  reference = Image.fromarray(pixels).resize(to, Image.BICUBIC)
+  left = int(round((to[0] - 24) / 2.0))
+  top = int(round((to[1] - 24) / 2.0))
+  expected = reference.crop((left, top, left + 24, top + 24))
+  out = image.ClipVal(24)(pixels, None)
+  np.testing.assert_array_equal(out, np.asarray(expected))
+
+
+def test_efficientnet_lite_crops_then_resizes():
+  pixels = photo(100, 160)
+  side = int(100 * 64 / (64 + 32))
+  top, left = (100 - side + 1) // 2, (160 - side + 1) // 2
+  crop = Image.fromarray(pixels).crop((left, top, left + side, top + side))
+  expected = np.asarray(crop.resize((64, 64), Image.BICUBIC))
+  out = image.EfficientNetLite(64)(pixels, None)
+  np.testing.assert_array_equal(out, expected)
+  whole = image.EfficientNetLite(64, crop_padding=0)(photo(64, 64), None)
+  np.testing.assert_array_equal(whole, photo(64, 64))
+
+
+def test_pad_to_square_keeps_the_aspect():
+  out = image.PadToSquare(32, fill=(1, 2, 3))(photo(20, 40), None)
+  assert out.shape == (32, 32, 3)
+  expected = image.resize(photo(20, 40), (32, 16), "bicubic")
+  np.testing.assert_array_equal(out[8:24], expected)
+  assert (out[:8] == [1, 2, 3]).all() and (out[24:] == [1, 2, 3]).all()
+  assert image.PadToSquare(8)(photo(1, 100), None).shape == (8, 8, 3)
+
+
+def test_flip_is_a_function_of_the_generator():
+  flip, pixels = image.Flip(0.5), photo()
+  first = [flip(pixels, np.random.default_rng(i)) for i in range(20)]
+  again = [flip(pixels, np.random.default_rng(i)) for i in range(20)]
+  np.testing.assert_array_equal(first, again)
+  flipped = [np.array_equal(f, pixels[:, ::-1]) for f in first]
+  assert 0 < sum(flipped) < 20
+  np.testing.assert_array_equal(flip(pixels, None), pixels)
+
+
+@pytest.mark.parametrize("name", sorted(image.TRANSFORMS))
+def test_transforms_keep_uint8(name):
+  out = image.TRANSFORMS[name]()(photo(), np.random.default_rng(0))
+  assert out.dtype == np.uint8 and out.shape[-1] == 3

@@ -1,0 +1,243 @@
+import io
+import json
+import os
+import pickle
+import struct
+from concurrent import futures
+
+import numpy as np
+import pytest
+
+from mmjax.data import sources, tf_example
+from mmjax.data.document import BadSample
+from mmjax.data.sources import ArrayRecord, Folder, Jsonl, Parquet, Tar
+from tests.data.pictures import encode
+from tests.data.test_tar import HOSTILE, write
+
+
+def everything(source):
+  return [source[i] for i in range(len(source))]
+
+
+def test_jsonl_reads_any_line_of_several_files(tmp_path):
+  (tmp_path / "a.jsonl").write_text('{"x": 1}\n\n{"x": "ä"}\n')
+  (tmp_path / "b.jsonl").write_text('{"x": 3}')
+  source = Jsonl(str(tmp_path / "*.jsonl"))
+  assert [r["x"] for r in everything(source)] == [1, "ä", 3]
+  assert len({r["__key__"] for r in everything(source)}) == 3
+  with pytest.raises(IndexError):
+    source[3]
+
+
+@pytest.mark.parametrize(
+  "line", ["{", "[1]", "nan", "\xff", "[" * 100_000, '{"a": 1} x']
+)
+def test_bad_json_names_file_and_place(tmp_path, line):
+  path = tmp_path / "a.jsonl"
+  path.write_bytes(b'{"x": 1}\n' + line.encode("latin-1") + b"\n")
+  source = Jsonl(str(path))
+  assert source[0]["x"] == 1
+  with pytest.raises(BadSample, match=r"a\.jsonl@9"):
+    source[1]
+
+
+@pytest.mark.parametrize(
+  "path", ["pipe:touch evil", "https://localhost/a.tar", "/nowhere/*.tar"]
+)
+def test_nothing_is_run_or_fetched(tmp_path, monkeypatch, path):
+  monkeypatch.chdir(tmp_path)
+  for make in (Jsonl, Tar, Parquet, ArrayRecord):
+    with pytest.raises(ValueError, match="No file matches"):
+      make(path)
+  assert not os.listdir(tmp_path)
+
+
+def test_tar_groups_members_by_key(tmp_path):
+  write(
+    tmp_path / "a.tar",
+    [
+      ("s/1.jpg", b"J1"),
+      ("s/1.txt", b"T1"),
+      ("s/1.pkl", b"evil"),
+      ("s/1.seg.PNG", b"P1"),
+      ("2.jpg", b"J2"),
+    ],
+  )
+  write(tmp_path / "b.tar", [("3.JPG", b"J3")])
+  source = Tar([str(tmp_path / "a.tar"), str(tmp_path / "b.tar")])
+  assert everything(source) == [
+    {"__key__": "a.tar/s/1", "jpg": b"J1", "txt": b"T1"},
+    {"__key__": "a.tar/2", "jpg": b"J2"},
+    {"__key__": "b.tar/3", "jpg": b"J3"},
+  ]
+
+
+def test_hostile_shard_is_an_error_or_a_named_skip(tmp_path, caplog):
+  write(tmp_path / "a.tar", [("1.txt", b"1")])
+  write(tmp_path / "b.tar", [(HOSTILE["symlink"], b"")])
+  pattern = str(tmp_path / "*.tar")
+  with pytest.raises(ValueError, match=r"b\.tar.*symbolic link"):
+    Tar(pattern)
+  source = Tar(pattern, on_bad_shard="skip")
+  assert len(source) == 1 and "b.tar" in caplog.text
+
+
+def test_tar_that_shrinks_is_a_bad_sample(tmp_path):
+  path = write(tmp_path / "a.tar", [("1.txt", b"x" * 3000)])
+  source = Tar(str(path))
+  path.write_bytes(path.read_bytes()[:1000])
+  with pytest.raises(BadSample, match=r"a\.tar ends"):
+    source[0]
+
+
+def test_threads_and_pickles(tmp_path):
+  entries = [(f"{i}.txt", str(i).encode() * 100) for i in range(200)]
+  source = Tar(str(write(tmp_path / "a.tar", entries)))
+  copy = pickle.loads(pickle.dumps(source))
+  with futures.ThreadPoolExecutor(8) as pool:
+    texts = list(pool.map(lambda i: copy[i]["txt"], range(200)))
+  assert texts == [data for _, data in entries]
+
+
+def varint(n):
+  n &= 2**64 - 1
+  out = b""
+  while n > 127:
+    out, n = out + bytes([n & 127 | 128]), n >> 7
+  return out + bytes([n])
+
+
+def message(*fields):
+  return b"".join(
+    varint(number << 3 | 2) + varint(len(data)) + data
+    for number, data in fields
+  )
+
+
+def tf_record(**features):
+  entries = []
+  for key, values in features.items():
+    if isinstance(values[0], bytes):
+      value = message((1, message(*[(1, v) for v in values])))
+    elif isinstance(values[0], float):
+      packed = b"".join(struct.pack("<f", v) for v in values)
+      value = message((2, message((1, packed))))
+    else:
+      value = message((3, message((1, b"".join(map(varint, values))))))
+    entries.append((1, message((1, key.encode()), (2, value))))
+  return message((1, message(*entries)))
+
+
+def test_tf_example():
+  data = tf_record(image=[b"J"], n=[-3], xs=[1.5, -2.0], names=[b"a", b"b"])
+  assert tf_example.parse(data) == {
+    "image": b"J",
+    "n": -3,
+    "xs": [1.5, -2.0],
+    "names": [b"a", b"b"],
+  }
+
+
+@pytest.mark.parametrize(
+  "data",
+  [
+    b"",
+    b"\xff" * 30,
+    tf_record(a=[b"x" * 50])[:20],
+    b"\x0a\xff\xff\xff\xff\x0f",
+    message((1, message((1, b"\x08" + varint(2**60) + b"\x12\0")))),
+    b"not a message at all",
+  ],
+)
+def test_bad_tf_example(data):
+  with pytest.raises(BadSample, match="r7"):
+    tf_example.parse(data, "r7")
+
+
+def test_array_record(tmp_path):
+  module = pytest.importorskip("array_record.python.array_record_module")
+  path = str(tmp_path / "a.array_record")
+  writer = module.ArrayRecordWriter(path, "group_size:1")
+  for i in range(3):
+    writer.write(json.dumps({"i": i}).encode())
+  writer.close()
+  source = ArrayRecord(path)
+  assert [r["i"] for r in everything(source)] == [0, 1, 2]
+  with pytest.raises(BadSample, match="record 1"):
+    ArrayRecord(path, codec="tf_example")[1]
+  with pytest.raises(ValueError, match="'pickle'"):
+    ArrayRecord(path, codec="pickle")
+
+
+def test_parquet(tmp_path):
+  pyarrow = pytest.importorskip("pyarrow")
+  from pyarrow import parquet
+
+  path = str(tmp_path / "a.parquet")
+  table = pyarrow.table({"n": list(range(10)), "t": [["a", None]] * 10})
+  parquet.write_table(table, path, row_group_size=3)
+  source = pickle.loads(pickle.dumps(Parquet(path)))
+  assert [source[i]["n"] for i in (9, 0, 5, 4)] == [9, 0, 5, 4]
+  assert source[2]["t"] == ["a", None] and len(source) == 10
+  assert set(Parquet(path, columns=("n",))[0]) == {"n", "__key__"}
+  bad = tmp_path / "bad.parquet"
+  bad.write_bytes(b"PAR1 no")
+  with pytest.raises(ValueError, match=r"bad\.parquet"):
+    Parquet(str(bad))
+
+
+def test_folder_tables(tmp_path):
+  (tmp_path / "a.jpg").write_bytes(b"J")
+  table = tmp_path / "t.csv"
+  table.write_text('file,caption\na.jpg,"a cat, here"\n../x,evil\n,none\n')
+  source = Folder(str(tmp_path), str(table))
+  assert len(source) == 3 and source[0]["caption"] == "a cat, here"
+  assert source[0]["__file__"].read() == b"J"
+  for i, match in ((1, "does not stay below"), (2, "Row 2 has no 'file'")):
+    with pytest.raises(BadSample, match=match):
+      source[i]
+  lines = tmp_path / "t.jsonl"
+  lines.write_text('{"file": "a.jpg"}\n')
+  assert Folder(str(tmp_path), str(lines))[0]["__key__"] == "a.jpg"
+  with pytest.raises(ValueError, match=r"no \.csv"):
+    Folder(str(tmp_path), str(tmp_path / "a.jpg"))
+  with pytest.raises(ValueError, match="no folder"):
+    Folder(str(tmp_path / "b"), str(table))
+
+
+def test_links_out_of_a_folder_are_refused(tmp_path):
+  inside = tmp_path / "in"
+  inside.mkdir()
+  (tmp_path / "secret").write_text("x")
+  (inside / "link").symlink_to(tmp_path / "secret")
+  with pytest.raises(BadSample, match="leads out"):
+    sources.below(inside, "link")
+
+
+def test_tfds_from_disk(tmp_path):
+  pytest.importorskip("importlib_resources")  # to write, not to read
+  tfds = pytest.importorskip("tensorflow_datasets")
+
+  class Tiny(tfds.core.GeneratorBasedBuilder):
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+      features = tfds.features.FeaturesDict(
+        {"image": tfds.features.Image(shape=(4, 4, 3)), "n": np.int64}
+      )
+      return tfds.core.DatasetInfo(builder=self, features=features)
+
+    def _split_generators(self, manager):
+      return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+      for i in range(3):
+        png = encode(np.full((4, 4, 3), i, np.uint8))
+        yield i, {"image": io.BytesIO(png), "n": i}
+
+  builder = Tiny(data_dir=str(tmp_path), file_format="array_record")
+  builder.download_and_prepare()
+  source = sources.Tfds(str(builder.data_dir))
+  for record in everything(source):
+    assert (record["image"] == record["n"]).all()
+  assert sorted(int(r["n"]) for r in everything(source)) == [0, 1, 2]

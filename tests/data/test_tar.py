@@ -1,0 +1,176 @@
+import io
+import json
+import os
+import pickle
+import tarfile
+
+import pytest
+
+from mmjax.data import tar
+from mmjax.data.document import BadSample
+from mmjax.data.reader import Reader
+
+
+def write(path, entries, format=tarfile.GNU_FORMAT):
+  """A tar of name to bytes, or of ready TarInfos with bytes."""
+  with tarfile.open(path, "w", format=format) as file:
+    for entry, data in entries:
+      info = tarfile.TarInfo(entry) if isinstance(entry, str) else entry
+      info.size = len(data)
+      file.addfile(info, io.BytesIO(data))
+  return path
+
+
+def contents(path):
+  with Reader(path) as reader:
+    return {m.name: reader.read(m.offset, m.size) for m in tar.scan(path)}
+
+
+@pytest.mark.parametrize(
+  "format", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT]
+)
+def test_scan_equals_tarfile(tmp_path, format):
+  entries = [("a.txt", b"one"), ("d/b.bin", b"x" * 513), ("empty", b"")]
+  if format != tarfile.USTAR_FORMAT:
+    entries += [("long/" + "n" * 200 + ".txt", b"two"), ("ä.txt", b"3")]
+  else:
+    entries += [("p" * 90 + "/" + "n" * 90, b"two")]
+  path = write(tmp_path / "a.tar", entries, format)
+  assert contents(path) == dict(entries)
+
+
+def test_directories_are_passed_over(tmp_path):
+  folder = tarfile.TarInfo("d")
+  folder.type = tarfile.DIRTYPE
+  path = write(tmp_path / "a.tar", [(folder, b""), ("d/a", b"1")])
+  assert contents(path) == {"d/a": b"1"}
+
+
+def special(kind, name="evil", link="/etc/passwd"):
+  info = tarfile.TarInfo(name)
+  info.type, info.linkname = kind, link
+  return info
+
+
+HOSTILE = {
+  "symlink": special(tarfile.SYMTYPE),
+  "hard_link": special(tarfile.LNKTYPE),
+  "character": special(tarfile.CHRTYPE),
+  "block": special(tarfile.BLKTYPE),
+  "fifo": special(tarfile.FIFOTYPE),
+  "sparse": special(tarfile.GNUTYPE_SPARSE),
+  "absolute": "/etc/cron.d/evil",
+  "parent": "../evil",
+  "inner_parent": "a/../../evil",
+  "backslash": "..\\evil",
+  "drive": "c:evil",
+  "long_link": special(tarfile.SYMTYPE, link="x" * 300),
+}
+
+
+@pytest.mark.parametrize("name", sorted(HOSTILE))
+def test_hostile_members_are_refused(tmp_path, name):
+  entries = [("good.txt", b"1"), (HOSTILE[name], b"")]
+  path = write(tmp_path / "a.tar", entries)
+  with pytest.raises(tar.BadTar, match=r"a\.tar"):
+    tar.scan(path)
+  assert sorted(os.listdir(tmp_path)) == ["a.tar"]
+
+
+def header(name=b"a.txt", size=b"00000000003", kind=b"0"):
+  """A raw header block with a right checksum."""
+  block = bytearray(512)
+  block[: len(name)] = name
+  block[124 : 124 + len(size)] = size
+  block[156:157] = kind
+  block[148:156] = b" " * 8
+  block[148:156] = b"%06o\0 " % sum(block)
+  return bytes(block)
+
+
+@pytest.mark.parametrize(
+  "data",
+  [
+    b"\x80" * 700,
+    b"pipe:touch evil" + b"\0" * 600,
+    header()[:300],
+    header() + b"ab",
+    header(size=b"77777777777"),
+    header(size=b"\x80" + b"\xff" * 11),
+    header(size=b"-0000000001"),
+    header(size=b"zzz"),
+    header(kind=b"x", size=b"77777777777"),
+    header(kind=b"x", size=b"00000000010") + b"99 a=b\0\0".ljust(512, b"\0"),
+    header(kind=b"L", size=b"77777777777"),
+    header(kind=b"?"),
+    header(name=b""),
+    (header() + b"abc").ljust(1024, b"\0") + b"garbage".ljust(512),
+  ],
+)
+def test_damaged_archives_are_errors(tmp_path, data):
+  path = tmp_path / "a.tar"
+  path.write_bytes(data)
+  with pytest.raises(tar.BadTar, match=r"a\.tar"):
+    tar.scan(path)
+
+
+def test_pax_sparse_and_size(tmp_path):
+  sparse = tarfile.TarInfo("s")
+  sparse.pax_headers = {"GNU.sparse.major": "1"}
+  path = write(tmp_path / "s.tar", [(sparse, b"1")], tarfile.PAX_FORMAT)
+  with pytest.raises(tar.BadTar, match="sparse"):
+    tar.scan(path)
+  lying = tarfile.TarInfo("s")
+  lying.pax_headers = {"size": "99999999999999999999"}
+  path = write(tmp_path / "l.tar", [(lying, b"1")], tarfile.PAX_FORMAT)
+  with pytest.raises(tar.BadTar):
+    tar.scan(path)
+
+
+def test_truncated_archive(tmp_path):
+  path = write(tmp_path / "a.tar", [("a", b"x" * 5000), ("b", b"y" * 5000)])
+  path.write_bytes(path.read_bytes()[:8000])
+  with pytest.raises(tar.BadTar, match="truncated"):
+    tar.scan(path)
+
+
+def test_index_gives_what_a_scan_gives(tmp_path):
+  path = write(tmp_path / "a.tar", [("a", b"1"), ("b/c", b"22")])
+  assert tar.read_index(path) is None
+  where = tar.write_index(path)
+  assert where.name == "a.tar.index.json"
+  assert tar.read_index(path) == tar.scan(path) == tar.members(path)
+  assert sorted(os.listdir(tmp_path)) == ["a.tar", "a.tar.index.json"]
+
+
+def test_stale_and_hostile_indexes_are_not_used(tmp_path):
+  path = write(tmp_path / "a.tar", [("a", b"1")])
+  index = tar.write_index(path)
+  good = json.loads(index.read_text())
+  for change in (
+    {"format": "other"},
+    {"members": [["../a", 512, 1]]},
+    {"members": [["a", 0, 10**12]]},
+    {"members": [["a", -1, 1]]},
+    {"members": "x"},
+  ):
+    index.write_text(json.dumps(good | change))
+    assert tar.read_index(path) is None
+  index.write_text("{")
+  assert tar.read_index(path) is None
+  index.write_text(json.dumps(good))
+  write(path, [("a", b"1"), ("b", b"2")])
+  assert tar.read_index(path) is None and len(tar.members(path)) == 2
+
+
+def test_reader_survives_pickling_and_short_files(tmp_path):
+  path = tmp_path / "a"
+  path.write_bytes(b"0123456789")
+  reader = Reader(path)
+  assert reader.read(2, 3) == b"234"
+  copy = pickle.loads(pickle.dumps(reader))
+  assert copy.read(8, 2) == b"89"
+  with pytest.raises(BadSample, match="ends 5 bytes before 15"):
+    copy.read(8, 7)
+  with pytest.raises(ValueError, match="no file"):
+    Reader(tmp_path / "b")

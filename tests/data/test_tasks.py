@@ -1,0 +1,122 @@
+import json
+
+import pytest
+
+from mmjax.data import tasks
+from mmjax.data.document import BadSample, Text
+from tests.data.pictures import encode, photo
+
+
+@pytest.fixture
+def folder(tmp_path):
+  for name in ("a.jpg", "COCO_val2014_000000000009.jpg", "sub.jpg"):
+    (tmp_path / name).write_bytes(encode(photo(), "JPEG"))
+
+  def save(name, content):
+    (tmp_path / name).write_text(json.dumps(content))
+    return str(tmp_path / name)
+
+  return str(tmp_path), save
+
+
+def texts(document):
+  return [(s.text, s.target) for s in document.segments if isinstance(s, Text)]
+
+
+def test_coco_captions(folder):
+  images, save = folder
+  path = save(
+    "c.json",
+    {
+      "images": [
+        {"id": 1, "file_name": "a.jpg"},
+        {"id": 2, "file_name": "none.jpg"},
+      ],
+      "annotations": [
+        {"image_id": 1, "id": 7, "caption": "A cat. "},
+        {"image_id": 1, "id": 8, "caption": "One cat."},
+      ],
+    },
+  )
+  source = tasks.CocoCaptions(path, images)
+  assert len(source) == 1
+  assert source[0].metadata["answers"] == ["A cat.", "One cat."]
+  assert texts(source[0]) == [("A cat.", True)]
+  assert source[0].media[0].load()[:2] == b"\xff\xd8"
+  each = tasks.CocoCaptions(path, images, per="caption")
+  assert [texts(each[i])[0][0] for i in range(2)] == ["A cat.", "One cat."]
+
+
+def test_karpathy(folder):
+  images, save = folder
+  rows = [
+    {
+      "filename": "a.jpg",
+      "split": split,
+      "cocoid": 5,
+      "sentences": [{"raw": "x"}],
+    }
+    for split in ("train", "test")
+  ]
+  source = tasks.Karpathy(save("k.json", {"images": rows}), images)
+  assert len(source) == 1 and source[0].metadata["image_id"] == 5
+
+
+def test_vqa_joins_questions_and_answers(folder):
+  images, save = folder
+  question = {"question_id": 90, "image_id": 9, "question": "What is it? "}
+  questions = save("q.json", {"questions": [question]})
+  answers = [{"answer": a} for a in ("cat", "a cat", "cat")]
+  annotations = save(
+    "a.json", {"annotations": [{"question_id": 90, "answers": answers}]}
+  )
+  document = tasks.Vqa(questions, images, annotations)[0]
+  assert texts(document) == [("What is it?", False), ("cat", True)]
+  assert document.metadata["answers"] == ["cat", "a cat", "cat"]
+  assert document.metadata["question_id"] == 90
+  document.media[0].load()
+  unanswered = tasks.Vqa(questions, images)[0]
+  assert texts(unanswered) == [("What is it?", False)]
+  with pytest.raises(ValueError, match="no answers to question 90"):
+    tasks.Vqa(questions, images, save("e.json", {"annotations": []}))
+
+
+def test_textvqa_and_vizwiz(folder):
+  images, save = folder
+  row = {"question": "Brand?", "image_id": "a", "question_id": 3}
+  path = save("t.json", {"data": [row | {"answers": ["x", "y"]}]})
+  assert tasks.TextVqa(path, images)[0].metadata["answers"] == ["x", "y"]
+  row = {"image": "a.jpg", "question": "Colour?"}
+  path = save("v.json", [row | {"answers": [{"answer": "red"}]}, row])
+  source = tasks.VizWiz(path, images)
+  assert texts(source[0]) == [("Colour?", False), ("red", True)]
+  assert texts(source[1]) == [("Colour?", False)]
+
+
+def test_hateful_memes(folder, tmp_path):
+  images, _ = folder
+  path = tmp_path / "m.jsonl"
+  rows = [
+    {"id": 1, "img": "a.jpg", "label": label, "text": "hi {x}"}
+    for label in (0, 1)
+  ]
+  path.write_text("\n".join(map(json.dumps, rows)))
+  source = tasks.HatefulMemes(str(path), images)
+  assert [source[i].metadata["answer"] for i in range(2)] == ["no", "yes"]
+  assert source[0].metadata["text"] == "hi {x}"
+
+
+def test_hostile_names_and_files(folder):
+  images, save = folder
+  row = {"question": "?", "answers": []}
+  source = tasks.VizWiz(save("v.json", [row | {"image": "../x"}]), images)
+  with pytest.raises(BadSample, match="below"):
+    source[0]
+  with pytest.raises(ValueError, match=r"v\.json has no \['data'\]"):
+    tasks.TextVqa(save("v.json", []), images)
+  with pytest.raises(ValueError, match="without 'image'"):
+    tasks.VizWiz(save("v.json", [row]), images)
+  with pytest.raises(ValueError, match="Cannot read"):
+    tasks.VizWiz(f"{images}/none.json", images)
+  with pytest.raises(ValueError, match="no folder"):
+    tasks.VizWiz(save("v.json", [row | {"image": "a"}]), "/nowhere")
