@@ -6,6 +6,7 @@ from PIL import Image
 
 from mmjax.data import image
 from mmjax.data.document import BadSample
+from tests.data.mutations import damaged
 from tests.data.pictures import encode, hostile, photo
 
 
@@ -22,6 +23,17 @@ def test_decode_equals_pil(format):
 def test_hostile_pictures_are_named_errors(name):
   with pytest.raises(BadSample, match="the_record"):
     image.decode(hostile()[name], "the_record")
+
+
+@pytest.mark.parametrize("format", image.FORMATS)
+def test_damaged_pictures_are_bad_samples_or_pictures(format):
+  bad = 0
+  for data in damaged(encode(photo(), format), 300):
+    try:
+      assert image.decode(data).dtype == np.uint8
+    except BadSample:
+      bad += 1
+  assert bad > 50
 
 
 def test_too_many_bytes(monkeypatch):
