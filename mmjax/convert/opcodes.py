@@ -6,10 +6,12 @@ and one that is not there ends the reading. `pickletools` only parses.
 """
 
 import dataclasses
+import io
 import math
+import mmap
 import pickletools
 from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -61,7 +63,7 @@ class _Global:
   name: str
 
 
-def run(file: BinaryIO) -> Any:
+def run(file: io.BytesIO | mmap.mmap) -> Any:
   """Executes one program, up to its STOP, and returns what it built.
 
   Raises:

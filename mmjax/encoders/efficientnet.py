@@ -19,12 +19,13 @@ from mmjax.layers.conv import (
   Conv,
   DepthwiseConv,
   FrozenBatchNorm,
+  Images,
   flatten_grid,
   normalise,
   round_channels,
 )
 from mmjax.layers.linear import Dtype, dense
-from mmjax.typing import Array, Float, UInt8
+from mmjax.typing import Array, Float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,9 +95,7 @@ class EfficientNetLite(nn.Module):
       axes = (None, "vocab")
       self.classifier = dense(HEAD, self.classes, axes, use_bias=True)
 
-  def grid(
-    self, images: UInt8[Array, "B h w 3"] | Float[Array, "B h w 3"]
-  ) -> Float[Array, "B i j E"]:
+  def grid(self, images: Images) -> Float[Array, "B i j E"]:
     """The last feature map; sides are those of the images over 32."""
     x = normalise(images, self.mean, self.std, self.dtype)
     x = relu6(self.stem(x))
@@ -104,23 +103,17 @@ class EfficientNetLite(nn.Module):
       x = block(x)
     return relu6(self.head(x))
 
-  def __call__(
-    self, images: UInt8[Array, "B h w 3"] | Float[Array, "B h w 3"]
-  ) -> Float[Array, "B P E"]:
+  def __call__(self, images: Images) -> Float[Array, "B P E"]:
     x = self.grid(images)
     if self.classes and self.is_initializing():
       self.classifier(x.mean(axis=(1, 2)))
     return flatten_grid(x)
 
-  def pooled(
-    self, images: UInt8[Array, "B h w 3"] | Float[Array, "B h w 3"]
-  ) -> Float[Array, "B E"]:
+  def pooled(self, images: Images) -> Float[Array, "B E"]:
     """The mean over the grid."""
     return self.grid(images).mean(axis=(1, 2))
 
-  def logits(
-    self, images: UInt8[Array, "B h w 3"] | Float[Array, "B h w 3"]
-  ) -> Float[Array, "B V"]:
+  def logits(self, images: Images) -> Float[Array, "B V"]:
     """Scores of the classes."""
     if not self.classes:
       raise ValueError("No classifier: build the encoder with classes=1000.")

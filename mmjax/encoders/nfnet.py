@@ -17,6 +17,7 @@ from jax.nn import initializers
 
 from mmjax.config import lookup
 from mmjax.layers.conv import (
+  Images,
   StandardisedConv,
   average_pool,
   flatten_grid,
@@ -26,7 +27,7 @@ from mmjax.layers.conv import (
 from mmjax.layers.linear import Dtype, dense
 from mmjax.layers.mlp import ACTIVATIONS
 from mmjax.layers.stack import scan_layers, stacked_init
-from mmjax.typing import Array, Float, UInt8
+from mmjax.typing import Array, Float
 
 # Brings the variance of GELU(x) back to 1 for x ~ N(0, 1).
 GELU_GAIN = 1.7015043497085571
@@ -89,9 +90,7 @@ class NFNet(nn.Module):
       axes = (None, "vocab")
       self.classifier = dense(width, self.classes, axes, use_bias=True)
 
-  def maps(
-    self, images: UInt8[Array, "B h w 3"] | Float[Array, "B h w 3"]
-  ) -> list[Array]:
+  def maps(self, images: Images) -> list[Array]:
     """What the stem, each stage and the whole network put out."""
     x = normalise(images, self.mean, self.std, self.dtype)
     for i, conv in enumerate(self.stem_convs):
@@ -102,23 +101,17 @@ class NFNet(nn.Module):
     x = self.last(result[-1]) if self.features else result[-1]
     return [*result, activate(x)]
 
-  def __call__(
-    self, images: UInt8[Array, "B h w 3"] | Float[Array, "B h w 3"]
-  ) -> Float[Array, "B P E"]:
+  def __call__(self, images: Images) -> Float[Array, "B P E"]:
     x = self.maps(images)[-1]
     if self.classes and self.is_initializing():
       self.classifier(x.mean(axis=(1, 2)))
     return flatten_grid(x)
 
-  def pooled(
-    self, images: UInt8[Array, "B h w 3"] | Float[Array, "B h w 3"]
-  ) -> Float[Array, "B E"]:
+  def pooled(self, images: Images) -> Float[Array, "B E"]:
     """The mean over the grid."""
     return self.maps(images)[-1].mean(axis=(1, 2))
 
-  def logits(
-    self, images: UInt8[Array, "B h w 3"] | Float[Array, "B h w 3"]
-  ) -> Float[Array, "B V"]:
+  def logits(self, images: Images) -> Float[Array, "B V"]:
     """Scores of the classes."""
     if not self.classes:
       raise ValueError("No classifier: build the encoder with classes=1000.")

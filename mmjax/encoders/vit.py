@@ -18,13 +18,13 @@ from jax.nn import initializers
 
 from mmjax.config import lookup
 from mmjax.layers.attention import Context, SelfAttention
-from mmjax.layers.conv import Conv, flatten_grid, normalise
+from mmjax.layers.conv import Conv, Images, flatten_grid, normalise
 from mmjax.layers.linear import Dtype, dense
 from mmjax.layers.mlp import MLP
 from mmjax.layers.norm import LayerNorm
 from mmjax.layers.position import interpolate_grid
 from mmjax.layers.stack import scan_layers, stacked_init
-from mmjax.typing import Array, Float, UInt8
+from mmjax.typing import Array, Float
 
 _SMALL = initializers.normal(0.02)
 # Published towers; H/14 is LAION's, the others are OpenAI's.
@@ -132,9 +132,7 @@ class ViT(nn.Module):
       parent=None,
     )
 
-  def __call__(
-    self, images: UInt8[Array, "B h w 3"] | Float[Array, "B h w 3"]
-  ) -> Float[Array, "B P E"]:
+  def __call__(self, images: Images) -> Float[Array, "B P E"]:
     """Tokens, row by row; the class token first where it is kept."""
     depth = self.num_layers + 1 + self.output_layer
     x = self._run(self.embed(images), depth)
@@ -146,9 +144,7 @@ class ViT(nn.Module):
       x = x[:, 1:]
     return x
 
-  def pooled(
-    self, images: UInt8[Array, "B h w 3"] | Float[Array, "B h w 3"]
-  ) -> Float[Array, "B E"]:
+  def pooled(self, images: Images) -> Float[Array, "B E"]:
     """The class token of the last layer (or the mean), normed, projected."""
     x = self._run(self.embed(images), self.num_layers)
     return self._head(x[:, 0] if self.class_token else x.mean(axis=1))
@@ -158,9 +154,7 @@ class ViT(nn.Module):
       x = self.norm_after(x)
     return self.project(x) if self.projection else x
 
-  def embed(
-    self, images: UInt8[Array, "B h w 3"] | Float[Array, "B h w 3"]
-  ) -> Float[Array, "B L E"]:
+  def embed(self, images: Images) -> Float[Array, "B L E"]:
     """Patches with positions, as the first layer gets them."""
     height, width = images.shape[1:3]
     if height % self.patch or width % self.patch:

@@ -4,7 +4,7 @@ Padding is TensorFlow's: an output side is ceil(side / stride), and an odd
 number of padded rows puts the larger half at the end.
 """
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import flax.linen as nn
 import jax
@@ -13,8 +13,10 @@ from jax import lax
 from jax.nn import initializers
 
 from mmjax.layers.linear import Dtype
-from mmjax.typing import Array, Float
+from mmjax.typing import Array, Float, UInt8
 
+# Pixels as bytes, or floats that are normalised already.
+Images: TypeAlias = UInt8[Array, "B h w 3"] | Float[Array, "B h w 3"]
 # Logical names of a kernel [height width in out].
 KERNEL_AXES = (None, None, "conv_in", "conv_out")
 _LAYOUT = ("NHWC", "HWIO", "NHWC")

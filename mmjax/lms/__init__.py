@@ -1,5 +1,6 @@
 """Language models by the name that a config gives."""
 
+from mmjax.lms.bert import Bert, bert
 from mmjax.lms.chinchilla import chinchilla
 from mmjax.lms.gpt_neox import gpt_neox
 from mmjax.lms.llama import llama
@@ -13,3 +14,6 @@ LMS = {
   "mpt": mpt,
   "opt": opt,
 }
+
+# Those that turn a text into hidden states and write none.
+TEXT_ENCODERS = {"bert": bert, "custom_bert": Bert}

@@ -9,9 +9,9 @@ Text never turns into a special token: "<image>" typed by a user is plain
 text. Special tokens are put in by id, by the prompts.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import SupportsInt
+from typing import Any, SupportsInt
 
 import tokenizers
 
@@ -172,3 +172,17 @@ def drawn() -> Tokenizer:
   return Tokenizer.from_file(
     DRAWN, bos="<s>", eos="</s>", pad="<pad>", added=("<EOC>", "<image>")
   )
+
+
+def load_tokenizer(config: Mapping[str, Any]) -> Tokenizer:
+  """The tokenizer of a config.
+
+  Args:
+    config: `path` of a tokenizer.json, or "drawn" for the one that ships with
+      the drawn set; then `added`, `bos`, `eos` and `pad` as in Tokenizer.
+  """
+  config = dict(config)
+  path = config.pop("path")
+  if path == "drawn" and not config:
+    return drawn()
+  return Tokenizer.from_file(DRAWN if path == "drawn" else path, **config)

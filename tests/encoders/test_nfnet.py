@@ -125,7 +125,9 @@ def test_the_program_does_not_grow_with_depth():
 
 def test_gradients_reach_every_block():
   model = NFNet((3, 2), (16, 16), stem=16, group=8, features=16, remat="full")
-  images = np.random.RandomState(0).randint(0, 256, (1, 32, 32, 3), np.uint8)
+  images = jnp.asarray(
+    np.random.RandomState(0).randint(0, 256, (1, 32, 32, 3), np.uint8)
+  )
   random = np.random.RandomState(1)
   params = jax.tree.map(
     lambda x: np.asarray(random.standard_normal(x.shape), np.float32),

@@ -66,11 +66,11 @@ def state_dict(model, root=""):
 
 @pytest.fixture(scope="module")
 def images():
-  return np.random.RandomState(0).randn(2, 24, 24, 3).astype(np.float32)
+  return jnp.asarray(np.random.RandomState(0).randn(2, 24, 24, 3))
 
 
 def channels_first(images):
-  return torch.tensor(images).permute(0, 3, 1, 2)
+  return torch.tensor(np.asarray(images)).permute(0, 3, 1, 2)
 
 
 def assert_close(ours, theirs):
@@ -106,7 +106,7 @@ def test_tokens_of_every_layer(hugging_face, images):
 def test_another_image_size(hugging_face):
   """Positions are interpolated, also to a grid that is not square."""
   theirs, ours, params = hugging_face
-  images = np.random.RandomState(1).randn(2, 40, 16, 3).astype(np.float32)
+  images = jnp.asarray(np.random.RandomState(1).randn(2, 40, 16, 3))
   with torch.no_grad():
     out = theirs(channels_first(images), interpolate_pos_encoding=True)
   assert_close(ours.apply(params, images), out.last_hidden_state)
@@ -193,8 +193,8 @@ def test_bytes_are_normalised():
   )
   floats = (images / 255 - np.array(model.mean)) / np.array(model.std)
   np.testing.assert_allclose(
-    model.apply({"params": params}, images, method="embed"),
-    model.apply({"params": params}, floats.astype(np.float32), method="embed"),
+    model.apply({"params": params}, jnp.asarray(images), method="embed"),
+    model.apply({"params": params}, jnp.asarray(floats), method="embed"),
     atol=1e-4,
   )
 

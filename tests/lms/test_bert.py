@@ -62,7 +62,9 @@ def test_hidden_states_and_pooler(pair):
       token_type_ids=torch.tensor(types),
     )
   positions = np.broadcast_to(np.arange(9), (2, 9))
-  hidden = ours.apply({"params": params}, tokens, positions, mask, types)
+  hidden = ours.apply(
+    {"params": params}, *map(jnp.asarray, (tokens, positions, mask, types))
+  )
   pooled = ours.apply({"params": params}, hidden, method="pooled")
   theirs = expected.last_hidden_state.numpy()
   error = np.abs(np.asarray(hidden) - theirs)[mask > 0].max()
@@ -72,15 +74,15 @@ def test_hidden_states_and_pooler(pair):
 
 def test_packed_texts_do_not_see_each_other(pair):
   _, ours, params = pair
-  tokens = np.random.RandomState(0).randint(0, 30, (1, 7))
-  positions = np.array([[0, 1, 2, 0, 1, 2, 3]])
-  segments = np.array([[1, 1, 1, 2, 2, 2, 2]])
+  tokens = jnp.asarray(np.random.RandomState(0).randint(0, 30, (1, 7)))
+  positions = jnp.array([[0, 1, 2, 0, 1, 2, 3]])
+  segments = jnp.array([[1, 1, 1, 2, 2, 2, 2]])
   packed = ours.apply({"params": params}, tokens, positions, segments)
   alone = ours.apply(
     {"params": params},
     tokens[:, 3:],
     positions[:, 3:],
-    np.ones((1, 4), np.int32),
+    jnp.ones((1, 4), jnp.int32),
   )
   np.testing.assert_allclose(packed[:, 3:], alone, atol=1e-5)
 

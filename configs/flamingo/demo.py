@@ -1,0 +1,100 @@
+"""A small Flamingo on drawn things, trained in minutes on a laptop's CPU.
+
+Real parts: a frozen, pretrained EfficientNet-Lite0 sees the pictures (each is
+encoded once, so training looks features up by key). The language model is
+small and trained from scratch, so it is not frozen here; smollm2.py is the
+recipe with a pretrained one.
+"""
+
+from configs.common import config as make
+
+GRID = 3  # Pictures at 96 pixels give 3 x 3 features.
+VOCAB = 1866  # Words of the drawn set, and <EOC> and <image>.
+
+
+def dataset(tasks, *, batch, length, media):
+  return dict(
+    source=dict(name="drawn", tasks=tasks),
+    prompt=dict(
+      name="flamingo",
+      length=length,
+      media=media,
+      image_as_text=False,
+      overflow="error",
+    ),
+    keys=True,
+    values=False,
+    batch=batch,
+  )
+
+
+def get_config():
+  return make(
+    system="flamingo",
+    seed=0,
+    model=dict(
+      encoder=dict(name="features", size=5557, tokens=GRID**2, width=1280),
+      resampler=dict(
+        name="perceiver",
+        width=128,
+        depth=2,
+        num_heads=4,
+        head_dim=32,
+        num_latents=4,
+        hidden=256,
+        project_input=True,
+      ),
+      lm=dict(
+        name="llama",
+        vocab_size=VOCAB,
+        width=128,
+        num_layers=4,
+        num_heads=4,
+        hidden=256,
+        tie_embeddings=True,
+      ),
+      xattn=dict(every=1, first=0, hidden=256),
+      dtype="float32",
+    ),
+    init=dict(encoder=dict(name="drawn_features", size=32 * GRID)),
+    tokenizer=dict(path="drawn"),
+    data=dict(
+      seed=0,
+      threads=1,
+      datasets=dict(
+        episodes=dataset(
+          dict(bind=dict(shots=[1])), batch=48, length=28, media=3
+        ),
+        questions=dataset(
+          dict(
+            category=dict(shots=[0, 1, 2, 4], learn_support=True),
+            subcategory=dict(shots=[0, 1, 2, 4], learn_support=True),
+            caption=dict(shots=[3], learn_support=True),
+          ),
+          batch=16,
+          length=48,
+          media=5,
+        ),
+      ),
+    ),
+    train=dict(
+      trainable=[("encoder/.*", False), (".*", True)],
+      frozen_dtype="float16",
+      optimizer=dict(
+        name="adamw",
+        b2=0.98,
+        clip_norm=1.0,
+        weight_decay=[(r"resampler/.*", 0.0), (".*", 0.05)],
+        schedule=dict(name="warmup_cosine", peak=1e-3, warmup=100, final=0.05),
+      ),
+      plan=dict(steps=1500, log_every=25, checkpoint_every=500),
+    ),
+    evaluate=dict(
+      name="drawn",
+      shots=[0, 2, 4],
+      count=256,
+      model=dict(batch_size=64, max_new_tokens=6),
+      prompt=dict(length=48, media=5),
+    ),
+    mesh=dict(data=-1),
+  )

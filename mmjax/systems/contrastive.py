@@ -1,0 +1,131 @@
+"""Contrastive pretraining of a vision encoder (Flamingo, v2 B.1.3).
+
+  mean over the image's tokens -> matrix -> length 1
+  mean over the text's tokens  -> matrix -> length 1    (two towers)
+  scores = learned inverse temperature * products of all pairs
+
+The paper's towers are NFNet-F6 and BERT, its joint width is 1376. It states
+no first temperature; ours is CLIP's (arXiv 2103.00020).
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.nn import initializers
+
+from mmjax.config import build as build_entry
+from mmjax.config import call
+from mmjax.encoders import ENCODERS
+from mmjax.layers.conv import Images
+from mmjax.layers.linear import dense
+from mmjax.lms import TEXT_ENCODERS
+from mmjax.losses.contrastive import contrastive, similarity
+from mmjax.typing import Array, Batch, Bool, Float, Int, Output
+
+
+class TwoTowers(nn.Module):
+  """An image encoder and a text encoder that meet in a joint space.
+
+  Attributes:
+    image: encoder of images to tokens.
+    text: encoder of token ids to hidden states.
+    width: of the joint space.
+    first_temperature: that scores are divided by at the start.
+  """
+
+  image: nn.Module
+  text: nn.Module
+  width: int = 1376
+  first_temperature: float = 0.07
+
+  def setup(self):
+    self.image_head = Head(self.width)
+    self.text_head = Head(self.width)
+    # Learned as its logarithm, so that it stays positive.
+    start = initializers.constant(-math.log(self.first_temperature))
+    init = nn.with_logical_partitioning(start, ())
+    self.log_scale = self.param("log_inverse_temperature", init, ())
+
+  def __call__(self, batch: Batch) -> Output:
+    """Scores of one image and one text a row; see typing.Batch.
+
+    Returns:
+      logits [B 1 B], of every text for each image, and in `aux` the vectors
+      `images` and `texts`, and `inverse_temperature`.
+    """
+    images = self.embed_images(batch["media"]["image"]["values"][:, 0, 0])
+    texts = self.embed_texts(
+      batch["tokens"], batch["positions"], batch["segments"]
+    )
+    scale = jnp.exp(self.log_scale)
+    aux = {"images": images, "texts": texts, "inverse_temperature": scale}
+    return Output(similarity(images, texts, scale)[:, None], aux)
+
+  def embed_images(self, images: Images) -> Float[Array, "B E"]:
+    """Vectors of length 1."""
+    x = self.image(images)
+    return self.image_head(x, jnp.ones(x.shape[:2], bool))
+
+  def embed_texts(
+    self,
+    tokens: Int[Array, "B L"],
+    positions: Int[Array, "B L"],
+    segments: Int[Array, "B L"],
+  ) -> Float[Array, "B E"]:
+    """Vectors of length 1; a row is one text."""
+    return self.text_head(self.text(tokens, positions, segments), segments > 0)
+
+
+class Head(nn.Module):
+  """The mean over real tokens, times a matrix, brought to length 1."""
+
+  width: int
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, "B L D"], mask: Bool[Array, "B L"]
+  ) -> Float[Array, "B E"]:
+    weights = mask / jnp.maximum(mask.sum(axis=1, keepdims=True), 1)
+    x = jnp.einsum("BLD,BL->BD", x, weights.astype(x.dtype))
+    x = dense(x.shape[-1], self.width, ("embed", None), name="projection")(x)
+    x = x.astype(jnp.float32)
+    # A row of zeros (padding) has no direction; the term keeps its gradient.
+    square = jnp.square(x).sum(axis=-1, keepdims=True)
+    return x * jax.lax.rsqrt(jnp.maximum(square, 1e-12))
+
+
+def pairs(batch: Batch) -> Bool[Array, "B"]:
+  """The rows that hold an image and a text."""
+  image = batch["media"]["image"]["mask"][:, 0, 0]
+  return image & (batch["segments"] > 0).any(axis=1)
+
+
+def loss(
+  output: Output, batch: Batch, *, label_smoothing: float = 0.1
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+  """Sum and count of the contrastive loss; 0.1 is the paper's smoothing."""
+  return contrastive(
+    output.aux["images"],
+    output.aux["texts"],
+    output.aux["inverse_temperature"],
+    mask=pairs(batch),
+    label_smoothing=label_smoothing,
+  )
+
+
+def build(config: Mapping[str, Any]) -> TwoTowers:
+  """The module that `config.model` describes.
+
+  Args:
+    config: `image` and `text` with a `name` each, `dtype`, and the fields of
+      TwoTowers.
+  """
+  config = dict(config)
+  dtype = jnp.dtype(config.pop("dtype", "float32"))
+  image = build_entry(ENCODERS, config.pop("image"), dtype=dtype)
+  text = build_entry(TEXT_ENCODERS, config.pop("text"), dtype=dtype)
+  return call(TwoTowers, config, image=image, text=text)

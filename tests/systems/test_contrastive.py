@@ -1,0 +1,167 @@
+"""The two towers: learning, padding, and one loss on one or eight devices."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen as nn
+
+from mmjax.systems.contrastive import build, loss, pairs
+
+CONFIG = dict(
+  image=dict(
+    name="vit", width=16, num_layers=2, num_heads=2, patch=8, image_size=16
+  ),
+  text=dict(
+    name="custom_bert", width=16, num_layers=2, num_heads=2, vocab_size=20
+  ),
+  width=12,
+)
+
+
+def make_batch(size=16, seed=0):
+  random = np.random.RandomState(seed)
+  lengths = random.randint(2, 7, size)
+  segments = (np.arange(6) < lengths[:, None]).astype(np.int32)
+  values = random.randint(0, 256, (size, 1, 1, 16, 16, 3)).astype(np.uint8)
+  mask = np.ones((size, 1, 1), bool)
+  mask[3] = False
+  batch = {
+    "tokens": random.randint(0, 20, (size, 6)) * segments,
+    "positions": np.broadcast_to(np.arange(6), (size, 6)),
+    "segments": segments,
+    "media": {"image": {"values": values, "mask": mask}},
+  }
+  return jax.tree.map(jnp.asarray, batch)
+
+
+def make_params(model, batch):
+  shapes = nn.unbox(jax.eval_shape(model.init, jax.random.key(0), batch))
+  random = np.random.RandomState(1)
+  params = jax.tree.map(
+    lambda x: jnp.asarray(0.3 * random.standard_normal(x.shape), jnp.float32),
+    shapes["params"],
+  )
+  return params | {"log_inverse_temperature": jnp.float32(2.0)}
+
+
+def objective(model, params, batch):
+  total, count = loss(model.apply({"params": params}, batch), batch)
+  return total / count
+
+
+def test_vectors_and_scores():
+  model, batch = build(CONFIG), make_batch()
+  params = make_params(model, batch)
+  output = jax.jit(model.apply)({"params": params}, batch)
+  for name in ("images", "texts"):
+    lengths = np.linalg.norm(output.aux[name], axis=-1)
+    np.testing.assert_allclose(lengths, 1.0, rtol=1e-5)
+  scores = output.aux["images"] @ output.aux["texts"].T
+  scale = np.exp(params["log_inverse_temperature"])
+  np.testing.assert_allclose(output.logits[:, 0], scale * scores, atol=1e-4)
+  assert pairs(batch).tolist() == [i != 3 for i in range(16)]
+
+
+def test_the_first_temperature_is_clips():
+  model, batch = build(CONFIG), make_batch()
+  # Only this one is computed.
+  start = jax.jit(
+    lambda key: model.init(key, batch)["params"]["log_inverse_temperature"]
+  )(jax.random.key(0))
+  np.testing.assert_allclose(np.exp(nn.unbox(start)), 1 / 0.07, rtol=1e-6)
+
+
+def test_padding_changes_nothing():
+  model, batch = build(CONFIG), make_batch()
+  params = make_params(model, batch)
+  wide = dict(batch)
+  for name in ("tokens", "positions", "segments"):
+    value = 7 if name == "tokens" else 0
+    wide[name] = jnp.pad(batch[name], [(0, 0), (0, 3)], constant_values=value)
+  run = jax.jit(lambda batch: objective(model, params, batch))
+  np.testing.assert_allclose(run(batch), run(wide), rtol=1e-5)
+
+
+def test_it_learns_pairs():
+  """Far below chance, which is twice the logarithm of the batch."""
+  model, batch = build(CONFIG), make_batch()
+  params = make_params(model, batch)
+  tx = optax.adam(1e-2)
+
+  @jax.jit
+  def step(params, state):
+    value, grads = jax.value_and_grad(objective, argnums=1)(
+      model, params, batch
+    )
+    updates, state = tx.update(grads, state, params)
+    return optax.apply_updates(params, updates), state, value
+
+  state = tx.init(params)
+  for _ in range(40):
+    params, state, value = step(params, state)
+  assert value < 0.8 * 2 * np.log(15)
+
+
+def on_devices(count):
+  """Loss and gradients with the batch sharded; run in a process of its own."""
+  axis = jax.sharding.AxisType.Auto
+  mesh = jax.make_mesh((count,), ("data",), axis_types=(axis,))
+  spec = jax.sharding.PartitionSpec
+  rows = jax.sharding.NamedSharding(mesh, spec("data"))
+  whole = jax.sharding.NamedSharding(mesh, spec())
+  model, batch = build(CONFIG), make_batch()
+  params = jax.device_put(make_params(model, batch), whole)
+  batch = jax.device_put(batch, rows)
+  step = jax.jit(
+    lambda params, batch: jax.value_and_grad(objective, argnums=1)(
+      model, params, batch
+    )
+  )
+  compiled = step.lower(params, batch).compile()
+  return compiled(params, batch), compiled.as_text()
+
+
+def test_eight_devices_give_the_loss_of_one(tmp_path):
+  """Candidates come from all devices, so the program gathers."""
+  path = tmp_path / "eight.npz"
+  code = (
+    "import jax, numpy as np\n"
+    "from tests.systems.test_contrastive import on_devices\n"
+    "(value, grads), text = on_devices(8)\n"
+    "assert 'all-gather' in text\n"
+    f"np.savez({str(path)!r}, value, *jax.tree.leaves(grads))\n"
+  )
+  environment = dict(os.environ, JAX_PLATFORMS="cpu")
+  environment["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+  done = subprocess.run(
+    [sys.executable, "-c", code],
+    env=environment,
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr[-2000:]
+  (value, grads), _ = on_devices(1)
+  with np.load(path) as eight:
+    theirs = [eight[name] for name in eight.files]
+  for ours, other in zip([value, *jax.tree.leaves(grads)], theirs, strict=True):
+    scale = np.abs(ours).max()
+    assert np.abs(ours - other).max() <= 1e-5 * scale + 1e-7
+
+
+@pytest.mark.parametrize(
+  "change, message",
+  [
+    (dict(image=dict(name="nfnett")), "Did you mean 'nfnet'"),
+    (dict(text=dict(name="bert", varient="tiny")), "Did you mean 'variant'"),
+    (dict(widht=3), "Did you mean 'width'"),
+  ],
+)
+def test_a_wrong_config_names_the_nearest(change, message):
+  with pytest.raises(ValueError, match=message):
+    build(CONFIG | change)
