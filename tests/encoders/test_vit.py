@@ -52,7 +52,7 @@ def converted(model, state, rules):
   assert back.keys() == state.keys()
   for name, value in state.items():
     np.testing.assert_array_equal(back[name], value, err_msg=name)
-  return {"params": params}
+  return {"params": jax.tree.map(jnp.asarray, params)}
 
 
 def state_dict(model, root=""):
@@ -189,7 +189,7 @@ def test_bytes_are_normalised():
   images = np.random.RandomState(0).randint(0, 256, (1, 24, 24, 3), np.uint8)
   random = np.random.RandomState(1)
   params = jax.tree.map(
-    lambda x: random.standard_normal(x.shape), shapes_of(model)
+    lambda x: jnp.asarray(random.standard_normal(x.shape)), shapes_of(model)
   )
   floats = (images / 255 - np.array(model.mean)) / np.array(model.std)
   np.testing.assert_allclose(
