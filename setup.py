@@ -21,7 +21,7 @@ setup(
   license="Apache-2.0",
   python_requires=">=3.11",
   packages=find_packages(include=["mmjax", "mmjax.*", "configs", "configs.*"]),
-  package_data={"mmjax": ["data/assets/**/*"]},
+  package_data={"mmjax": ["data/assets/**/*", "text/assets/*"]},
   install_requires=requirements("requirements.txt"),
   extras_require={"test": requirements("requirements-test.txt")},
   entry_points={"console_scripts": ["mmjax=mmjax.cli.main:main"]},

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from mmjax.data import build, image, sources, tar
 from mmjax.data.document import BadSample, Document, Filtered
@@ -20,7 +21,7 @@ SUFFIXES = {
 
 
 def inspect(
-  target: str | Mapping[str, Any],
+  target: str | Mapping[str, Any] | ConfigDict,
   format: str | None = None,
   count: int = 3,
   start: int = 0,
@@ -45,7 +46,10 @@ def inspect(
   for name, entry in build.plain(target)["datasets"].items():
     parts = entry.get("mix") or {"": entry}
     for key, part in parts.items():
-      found = build.documents(part.get("source", {}), part.get("format"))
+      if part.get("source") is None:
+        raise ValueError(f"Dataset {name!r} names no source.")
+      named = {k: part.get(k) for k in ("source", "format", "filter")}
+      found = build.documents(**named)
       label = f"{name}/{key}" if key else name
       bad += _show(found, label, count, start, write)
   return bad

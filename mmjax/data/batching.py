@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from mmjax.text.prompts.base import Written
-from mmjax.typing import UInt8
 
 Example = dict[str, Any]
 
@@ -69,7 +68,7 @@ def empty(length: int, slots: Slots) -> Example:
 
 def pad(
   written: Written,
-  clips: Sequence[UInt8[np.ndarray, "frames height width 3"] | None],
+  clips: Sequence[np.ndarray | None],
   length: int,
   slots: Slots,
   keys: Sequence[int] = (),
@@ -78,8 +77,8 @@ def pad(
 
   Args:
     written: its tokens.
-    clips: its media, in the order of `written.media`; None for those that
-      are known by their key only.
+    clips: its media, uint8 [frames height width 3], in the order of
+      `written.media`; None for those that are known by their key only.
     length: of the row.
     slots: room for the media.
     keys: one a medium, where `slots.keys`.

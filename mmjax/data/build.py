@@ -11,8 +11,8 @@
         batch=512, weight=0.2)))
 
 A source that gives Documents by itself ("drawn", the tasks) has no format.
-In place of `source` and `format`, `mix` has several of them by name, each with
-its `share` of the samples.
+In place of `source`, `format` and `filter`, `mix` has several of them by name,
+each with its `share` of the samples.
 """
 
 import dataclasses
@@ -20,11 +20,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from mmjax.config import build, call
 from mmjax.data import mixtures
 from mmjax.data.batching import Slots
 from mmjax.data.episodes import Drawn
+from mmjax.data.filters import FILTERS
 from mmjax.data.formats import FORMATS, Documents
 from mmjax.data.image import TRANSFORMS
 from mmjax.data.pipeline import Batches, Dataset
@@ -36,9 +38,26 @@ from mmjax.text.tokenizer import Tokenizer
 
 
 def documents(
-  source: Mapping[str, Any], format: Mapping[str, Any] | None = None
+  source: Mapping[str, Any],
+  format: Mapping[str, Any] | None = None,
+  filter: Mapping[str, Any] | None = None,
 ) -> Source:
-  """The documents that a source and a format name."""
+  """The documents that a source and a format name.
+
+  Args:
+    source: of SOURCES, or one that gives documents by itself.
+    format: of FORMATS.
+    filter: of FILTERS; what it leaves out gives way to other documents.
+  """
+  found = _documents(source, format)
+  if filter is None:
+    return found
+  return Documents(found, build(FILTERS, filter))
+
+
+def _documents(
+  source: Mapping[str, Any], format: Mapping[str, Any] | None
+) -> Source:
   given = {**TASKS, "drawn": Drawn}
   if source.get("name") in given:
     if format is not None:
@@ -96,6 +115,7 @@ def dataset(
     batch: int,
     source: Mapping | None = None,
     format: Mapping | None = None,
+    filter: Mapping | None = None,
     mix: Mapping[str, Mapping] | None = None,
     transforms: tuple[Mapping, ...] = (),
     frames: int = 1,
@@ -111,7 +131,8 @@ def dataset(
   ) -> Dataset:
     made = encoder(tokenizer, prompt, transforms, frames, fps, keys, values)
     order = dict(seed=seed, shuffle=shuffle, repeat=repeat)
-    stream = _stream(name, made, source, format, mix, order)
+    part = dict(source=source, format=format, filter=filter)
+    stream = _stream(name, made, part, mix, order)
     if pack > 1:
       length = pack_length or made.prompt.length * pack
       count = made.slots.count * pack
@@ -126,22 +147,24 @@ def dataset(
 def _stream(
   name: str,
   made: Encoder,
-  source: Mapping | None,
-  format: Mapping | None,
+  part: Mapping[str, Mapping | None],
   mix: Mapping[str, Mapping] | None,
   order: Mapping[str, Any],
 ) -> Source:
-  if (source is None) == (mix is None):
+  if (part["source"] is None) == (mix is None):
     raise ValueError(f"Dataset {name!r} needs either 'source' or 'mix'.")
   if mix is None:
-    return Stream(documents(source, format), made, name=name, **order)
+    return Stream(documents(**part), made, name=name, **order)
 
-  def part(
-    source: Mapping, share: float, format: Mapping | None = None
-  ) -> tuple[Source, float]:
-    return documents(source, format), share
+  def shared(
+    source: Mapping,
+    share: float | int,
+    format: Mapping | None = None,
+    filter: Mapping | None = None,
+  ) -> tuple[Source, float | int]:
+    return documents(source, format, filter), share
 
-  parts = {key: call(part, entry) for key, entry in mix.items()}
+  parts = {key: call(shared, entry) for key, entry in mix.items()}
   streams = [
     Stream(source, made, name=f"{name}/{key}", **order)
     for key, (source, _) in parts.items()
@@ -150,7 +173,7 @@ def _stream(
 
 
 def batches(
-  config: Mapping[str, Any],
+  config: Mapping[str, Any] | ConfigDict,
   tokenizer: Tokenizer,
   host: tuple[int, int] = (0, 1),
 ) -> Batches:

@@ -10,14 +10,20 @@ is read; nothing later looks for it in a string.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-KINDS = ("image", "video", "audio", "points")
-MAX_BYTES = 64 * 2**20
+# What an encoded medium may weigh; more is refused before it is read.
+MAX_BYTES = {
+  "image": 64 * 2**20,
+  "video": 512 * 2**20,
+  "audio": 512 * 2**20,
+  "points": 64 * 2**20,
+}
+KINDS = tuple(MAX_BYTES)
 
 
 class BadSample(ValueError):
@@ -48,22 +54,17 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class File:
-  """A file that is read when it is asked for.
-
-  Attributes:
-    path: where it is.
-    max_bytes: a larger file is refused before it is read.
-  """
+  """A file that is read when it is asked for."""
 
   path: str
-  max_bytes: int = MAX_BYTES
 
-  def read(self) -> bytes:
+  def read(self, max_bytes: int) -> bytes:
+    """All of it; a larger file is refused before it is read."""
     try:
       size = Path(self.path).stat().st_size
-      if size > self.max_bytes:
+      if size > max_bytes:
         raise BadSample(
-          f"{self.path} has {size} bytes, the cap is {self.max_bytes}."
+          f"{self.path} has {size} bytes, the cap is {max_bytes}."
         )
       return Path(self.path).read_bytes()
     except OSError as error:
@@ -92,9 +93,9 @@ class Media:
 
   def load(self) -> bytes | np.ndarray:
     """The payload itself; only a `File` is read."""
-    return (
-      self.payload.read() if isinstance(self.payload, File) else self.payload
-    )
+    if isinstance(self.payload, File):
+      return self.payload.read(MAX_BYTES[self.kind])
+    return self.payload
 
   def __str__(self) -> str:
     payload = self.payload
@@ -177,13 +178,3 @@ def join(documents: Sequence[Document], **changes: Any) -> Document:
       part[-1] = dataclasses.replace(part[-1], end=True)
     segments += part
   return dataclasses.replace(documents[-1], segments=tuple(segments), **changes)
-
-
-def map_text(
-  document: Document, change: Callable[[Text], Text | None]
-) -> Document:
-  """Every text replaced by `change(text)`, or left out where that is None."""
-  changed = [change(s) if isinstance(s, Text) else s for s in document.segments]
-  return dataclasses.replace(
-    document, segments=tuple(s for s in changed if s is not None)
-  )

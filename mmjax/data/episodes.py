@@ -25,8 +25,6 @@ TASKS = {
   "subcategory": Template("Question: which group is it in? Answer:"),
   "bind": Template("Question: what is it called? Answer:"),
 }
-# What an experiment takes away; the answer stays the same.
-CONTROLS = ("none", "no_query", "wrong_query", "blank_support")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +74,6 @@ class Drawn:
     *,
     split: str = "train",
     seed: int = 0,
-    control: str = "none",
     size: int | None = None,
   ):
     """Makes the source.
@@ -85,18 +82,15 @@ class Drawn:
       tasks: name to the fields of its `Task`.
       split: which concepts, for query and support alike.
       seed: another seed, other documents.
-      control: one of CONTROLS.
       size: how many documents; without it there is no end.
     """
-    if control not in CONTROLS:
-      raise ValueError(f"control is {control!r}, expected one of {CONTROLS}.")
     if not tasks:
       raise ValueError(f"No tasks. Known: {', '.join(TASKS)}.")
     self.tasks = [Task(name, **fields) for name, fields in tasks.items()]
     weights = np.array([task.weight for task in self.tasks], np.float64)
     self._chances = weights / weights.sum()
     self._concepts = drawn.concepts(split)
-    self._split, self._seed, self._control = split, seed, control
+    self._split, self._seed = split, seed
     self.endless = size is None
     self._size = 2**40 if size is None else size
 
@@ -111,7 +105,6 @@ class Drawn:
     shots = int(rng.choice(np.asarray(task.shots)))
     make = _bind if task.name == "bind" else _classify
     pairs = make(task, shots, self._concepts, rng)
-    pairs = self._controlled(pairs, rng)
     parts = [
       _example(task, picture, answer, last or task.learn_support)
       for (picture, answer), last in zip(
@@ -129,22 +122,6 @@ class Drawn:
         "choices": sorted({a for _, a in pairs}),
       },
     )
-
-  def _controlled(self, pairs: list, rng: np.random.Generator) -> list:
-    """Draws from `rng` last, so that the rest of the episode stays."""
-    (picture, answer), support = pairs[-1], pairs[:-1]
-    if self._control == "blank_support":
-      support = [(None, a) for _, a in support]
-    elif self._control == "no_query":
-      picture = None
-    elif self._control == "wrong_query":
-      shown = {p[0].category for p, _ in pairs}
-      others = [c for c in self._concepts if c.category not in shown]
-      others = others or [
-        c for c in self._concepts if c.category != picture[0].category
-      ]
-      picture = (others[rng.integers(len(others))], picture[1])
-    return [*support, (picture, answer)]
 
 
 Picture = tuple[drawn.Concept, str]
@@ -196,7 +173,7 @@ def _bind(
 
 
 def _example(
-  task: Task, picture: Picture | None, answer: str, learn: bool
+  task: Task, picture: Picture, answer: str, learn: bool
 ) -> Document:
   template, fields = TASKS[task.name], {"answer": answer}
   return Document(
@@ -208,10 +185,7 @@ def _example(
   )
 
 
-def _media(picture: Picture | None) -> Media:
-  if picture is None:
-    white = drawn.table()[-1]
-    return Media("image", white, "blank", {"key": drawn.blank_key()})
+def _media(picture: Picture) -> Media:
   concept, style = picture
   return Media(
     "image",
@@ -219,6 +193,12 @@ def _media(picture: Picture | None) -> Media:
     f"{style}/{concept.id}",
     {"key": drawn.key(concept, style)},
   )
+
+
+def blank(media: Media) -> Media:
+  """The white picture in place of any, with its key; for controls."""
+  del media
+  return Media("image", drawn.table()[-1], "blank", {"key": drawn.blank_key()})
 
 
 def ask(document: Document, template: Template, learn: bool = True) -> Document:

@@ -34,6 +34,7 @@ class Documents:
 
   def __init__(self, source: Source, read: Callable[[Record], Document]):
     self._source, self._read = source, read
+    self.endless = getattr(source, "endless", False)
 
   def __len__(self) -> int:
     return len(self._source)

@@ -6,7 +6,7 @@ Everything stays uint8; normalising belongs to the model, inside jit.
 import dataclasses
 import io
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
@@ -24,7 +24,8 @@ RESAMPLE = {
   "lanczos": Image.Resampling.LANCZOS,
 }
 
-Pixels = UInt8[np.ndarray, "height width 3"]
+# Height, width and colours; not named, since transforms change them.
+Pixels = UInt8[np.ndarray, "_ _ 3"]
 
 
 def decode(data: bytes, name: str = "image") -> Pixels:
@@ -42,8 +43,9 @@ def decode(data: bytes, name: str = "image") -> Pixels:
   """
   if not data:
     raise BadSample(f"{name} has 0 bytes.")
-  if len(data) > MAX_BYTES:
-    raise BadSample(f"{name} has {len(data)} bytes, the cap is {MAX_BYTES}.")
+  cap = MAX_BYTES["image"]
+  if len(data) > cap:
+    raise BadSample(f"{name} has {len(data)} bytes, the cap is {cap}.")
   try:
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
       width, height = image.size
@@ -78,6 +80,7 @@ def _rgb(image: Image.Image) -> Image.Image:
   return image.convert("RGB")
 
 
+@runtime_checkable
 class Transform(Protocol):
   """Pixels to pixels.
 
@@ -104,6 +107,11 @@ class ClipVal:
     height, width = image.shape[:2]
     short, long = min(height, width), max(height, width)
     scaled = int(self.size * long / short)
+    if scaled * self.size > MAX_PIXELS:
+      raise BadSample(
+        f"A picture of {width}x{height} would become {scaled} long before it "
+        f"is cropped; the cap is {MAX_PIXELS} pixels."
+      )
     to = (self.size, scaled) if height > width else (scaled, self.size)
     image = resize(image, to, "bicubic")
     return centre_crop(image, self.size)

@@ -44,7 +44,7 @@ def first_batch(step: int, names: Sequence[str], update: str) -> dict[str, int]:
   return {name: turn + (i < place) for i, name in enumerate(names)}
 
 
-def mix(streams: Sequence[Source], weights: Sequence[float]) -> Source:
+def mix(streams: Sequence[Source], weights: Sequence[float | int]) -> Source:
   """One stream of examples of several, in the given proportions.
 
   Which stream a sample comes from is a function of its number alone.

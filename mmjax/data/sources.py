@@ -20,7 +20,7 @@ import logging
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from grain import sources as grain_sources
@@ -38,9 +38,15 @@ SUFFIXES = frozenset(
   + ("mp3", "mp4", "ogg", "png", "txt", "wav", "webm", "webp")
 )
 MAX_RECORD = 2**30
+CHUNK = 2**24
+# Lines that may be blank; longer ones are records whatever they hold.
+SHORT = 16
 
 
+@runtime_checkable
 class Source(Protocol):
+  """What gives records, or documents, or examples by their number."""
+
   def __len__(self) -> int: ...
   def __getitem__(self, index: int) -> Any: ...
 
@@ -85,25 +91,40 @@ class Jsonl(_Files):
 
   def __init__(self, paths: str | Sequence[str]):
     self._readers = [Reader(path) for path in expand(paths)]
-    self._lines = [_lines(reader.path) for reader in self._readers]
+    self._lines = [_lines(reader) for reader in self._readers]
     super().__init__([len(lines) for lines in self._lines])
 
   def __getitem__(self, index: int) -> Record:
     file, row = self._locate(index)
     reader = self._readers[file]
     start, stop = map(int, self._lines[file][row])
+    _check_size(stop - start, f"{reader.path}@{start}")
     return _json(reader.read(start, stop - start), f"{reader.path}@{start}")
 
 
-def _lines(path: str) -> np.ndarray:
-  """Start and end of every line that is not empty."""
-  found, at = [], 0
-  with open(path, "rb") as file:
-    for line in file:
-      if line.strip():
-        found.append((at, at + len(line)))
-      at += len(line)
-  return np.asarray(found, np.int64).reshape(-1, 2)
+def _lines(reader: Reader) -> np.ndarray:
+  """Start and end of every line that is not empty.
+
+  Read in pieces, because a line may be larger than the memory.
+  """
+  ends = []
+  for at in range(0, reader.size, CHUNK):
+    piece = reader.read(at, min(CHUNK, reader.size - at))
+    ends.append(at + 1 + np.flatnonzero(np.frombuffer(piece, "u1") == 10))
+  last = np.concatenate([*ends, [reader.size]]).astype(np.int64)
+  lines = np.stack([np.concatenate([[0], last[:-1]]), last], axis=1)
+  short = np.flatnonzero(lines[:, 1] - lines[:, 0] < SHORT)
+  blank = [
+    i
+    for i in short
+    if not reader.read(int(lines[i, 0]), int(np.ptp(lines[i]))).strip()
+  ]
+  return np.delete(lines, blank, axis=0)
+
+
+def _check_size(size: int, name: str) -> None:
+  if size > MAX_RECORD:
+    raise BadSample(f"{name} has {size} bytes, the cap is {MAX_RECORD}.")
 
 
 def _json(data: bytes, name: str) -> Record:
@@ -154,11 +175,9 @@ class Tar(_Files):
     reader = self._readers[file]
     record: Record = {"__key__": f"{Path(reader.path).name}/{key}"}
     for suffix, offset, size in parts:
-      if size > MAX_RECORD:
-        raise BadSample(
-          f"{record['__key__']}.{suffix} has {size} bytes, the cap is "
-          f"{MAX_RECORD}."
-        )
+      if suffix in record:
+        raise BadSample(f"{record['__key__']} has two .{suffix} members.")
+      _check_size(size, f"{record['__key__']}.{suffix}")
       record[suffix] = reader.read(offset, size)
     return record
 
@@ -223,7 +242,8 @@ class Parquet(_Files):
     if getattr(self._local, "place", None) != place:
       try:
         table = _parquet(path).read_row_group(group, columns=self._columns)
-      except (OSError, ValueError) as error:
+      # Arrow's errors derive from several of Python's.
+      except Exception as error:
         raise BadSample(f"{path}, row group {group}: {error}") from error
       self._local.place, self._local.table = place, table
     record = self._local.table.slice(row, 1).to_pylist()[0]

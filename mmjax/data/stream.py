@@ -55,7 +55,7 @@ class Encoder:
 
   def _example(self, document, written, seed: Sequence[int]) -> Example:
     chosen = [document.media[m] for m in written.media]
-    keys = [int(m.metadata.get("key", -1)) for m in chosen]
+    keys = [_key(m, document.id) for m in chosen] if self.slots.keys else []
     clips = [self._frames(m, document.id, seed) for m in chosen]
     length = self.prompt.length
     return pad(written, clips, length, self.slots, keys)
@@ -76,6 +76,15 @@ class Encoder:
         frame = transform(frame, rng)
       out.append(frame)
     return np.stack(out)
+
+
+def _key(media: Media, name: str) -> int:
+  if "key" not in media.metadata:
+    raise ValueError(
+      f"{name}:{media.name} has no 'key' in its metadata, but the slots ask "
+      "for keys. A blank picture of the drawn set is `episodes.blank`."
+    )
+  return int(media.metadata["key"])
 
 
 def _decode(media: Media, name: str, frames: int, fps: float) -> np.ndarray:

@@ -4,11 +4,12 @@ import io
 
 import numpy as np
 
-from mmjax.data.document import BadSample
+from mmjax.data.document import MAX_BYTES, BadSample
 from mmjax.data.image import MAX_PIXELS
 from mmjax.typing import UInt8
 
-MAX_BYTES = 512 * 2**20
+# Decoded at most for one clip: more than two minutes at 60 a second.
+MAX_DECODED = 10_000
 # Demuxers by how a file begins. FFmpeg is never left to guess: some of its
 # formats are playlists that name other files and hosts.
 CONTAINERS = (
@@ -63,8 +64,9 @@ def decode(
 
 def container(data: bytes, name: str = "video") -> str:
   """FFmpeg's name of the container that a file begins as."""
-  if len(data) > MAX_BYTES:
-    raise BadSample(f"{name} has {len(data)} bytes, the cap is {MAX_BYTES}.")
+  cap = MAX_BYTES["video"]
+  if len(data) > cap:
+    raise BadSample(f"{name} has {len(data)} bytes, the cap is {cap}.")
   for at, magic, demuxer in CONTAINERS:
     if data[at : at + len(magic)] == magic:
       return demuxer
@@ -84,7 +86,14 @@ def _sample(file, frames, fps, start, end, name) -> list[np.ndarray]:
   if start > 0:
     file.seek(int(start / stream.time_base), stream=stream)
   found: list[np.ndarray] = []
-  for frame in file.decode(stream):
+  for count, frame in enumerate(file.decode(stream)):
+    if (frame.width, frame.height) != (stream.width, stream.height):
+      raise BadSample(f"{name} changes its size at frame {count}.")
+    if count >= MAX_DECODED:
+      raise BadSample(
+        f"{name} has more than {MAX_DECODED} frames before "
+        f"{len(found) / fps} s."
+      )
     if frame.time is None or (end is not None and frame.time >= end):
       break
     # Half a tick of grace, for times that are rounded to the time base.

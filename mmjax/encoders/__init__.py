@@ -1,13 +1,9 @@
 """Encoders by the name that a config gives."""
 
 from mmjax.encoders.efficientnet import efficientnet_lite
-from mmjax.encoders.nfnet import NFNet, nfnet
-from mmjax.encoders.vit import ViT, clip_vit
+from mmjax.encoders.features import FeatureTable
 
 ENCODERS = {
-  "clip_vit": clip_vit,
-  "custom_nfnet": NFNet,
   "efficientnet_lite": efficientnet_lite,
-  "nfnet": nfnet,
-  "vit": ViT,
+  "features": FeatureTable,
 }

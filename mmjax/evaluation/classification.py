@@ -1,4 +1,4 @@
-"""Accuracy, mean per-class accuracy and area under the ROC curve."""
+"""Accuracy, mean per-class accuracy, area under the ROC curve, and NDCG."""
 
 from collections.abc import Sequence
 
@@ -80,6 +80,29 @@ def roc_auc(
   n = int(positive.sum())
   above = rank[positive].sum() - n * (n + 1) / 2
   return 100 * float(above / (n * (len(scores) - n)))
+
+
+def ndcg(
+  scores: Float[np.ndarray, "answers"], relevance: Float[np.ndarray, "answers"]
+) -> float:
+  """Normalised discounted gain of one ranking, in percent (VisDial).
+
+  As many ranks count as there are relevant answers. Of equal scores the
+  earlier answer ranks higher.
+
+  Args:
+    scores: of the candidate answers, higher is better.
+    relevance: of each, 0 or more.
+  """
+  _same_length(scores, relevance)
+  relevance = np.asarray(relevance, np.float64)
+  ranks = np.count_nonzero(relevance > 0)
+  if not ranks:
+    raise ValueError("No candidate answer is relevant; NDCG is not defined.")
+  discount = 1 / np.log2(np.arange(ranks) + 2)
+  order = np.argsort(-np.asarray(scores, np.float64), kind="stable")[:ranks]
+  best = np.sort(relevance)[::-1][:ranks]
+  return 100 * float((relevance[order] @ discount) / (best @ discount))
 
 
 def _scored(scores, labels) -> tuple[np.ndarray, np.ndarray]:

@@ -6,20 +6,14 @@ the model writes an answer, or the likelihood of each possible one is compared.
   results = evaluate(TASKS["vqav2"], queries, examples, generate=generate,
                      protocol=Protocol(shots=(0, 4)))
 
-A model is two functions, so any system, and a fake one in tests, will do:
-
-  generate(documents) -> answers            the text each goes on with
-  score(documents, answers) -> Likelihoods  of every answer after each document
+`evaluate_episodes` does the same for documents that hold their support already.
 
 Zero shots show two support examples without their media where answers are
 written, so that the model knows the format, and none where they are chosen.
 """
 
 import dataclasses
-import json
-import statistics
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -27,29 +21,19 @@ from mmjax.config import lookup
 from mmjax.data.document import Document
 from mmjax.data.episodes import few_shot
 from mmjax.evaluation import support, tasks
+from mmjax.evaluation.answers import (
+  Answerer,
+  Generate,
+  Result,
+  Score,
+  result,
+)
 from mmjax.evaluation.controls import Control
 from mmjax.evaluation.tasks import Record, Style, Task
 from mmjax.typing import Float
 
 SHOTS = (0, 4, 8, 16, 32)
 TEXT_ONLY_EXAMPLES = 2
-
-
-@dataclasses.dataclass(frozen=True)
-class Likelihoods:
-  """Log-likelihoods of answers.
-
-  Attributes:
-    total: summed over the tokens of an answer.
-    mean: the same, divided by their number.
-  """
-
-  total: Float[np.ndarray, "documents answers"]
-  mean: Float[np.ndarray, "documents answers"]
-
-
-Generate = Callable[[Sequence[Document]], Sequence[str]]
-Score = Callable[[Sequence[Document], Sequence[str]], Likelihoods]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,41 +81,6 @@ class Features:
   examples: Float[np.ndarray, "examples E"]
 
 
-@dataclasses.dataclass(frozen=True)
-class Result:
-  """The score of one task with one number of shots under one control.
-
-  Attributes:
-    task, metric, shots, control: what was measured.
-    score: mean over the seeds, in percent.
-    seeds: the score of each seed.
-    records: one for each query and seed: prediction, answers, score, ...
-  """
-
-  task: str
-  metric: str
-  shots: int
-  control: str
-  score: float
-  seeds: Mapping[int, float]
-  records: Sequence[Record] = dataclasses.field(repr=False)
-
-  @property
-  def deviation(self) -> float:
-    """Standard deviation over the seeds; 0 for one seed."""
-    return statistics.pstdev(self.seeds.values())
-
-  def summary(self) -> dict:
-    """What a report shows of it."""
-    values = {
-      f.name: getattr(self, f.name)
-      for f in dataclasses.fields(self)
-      if f.name != "records"
-    }
-    values["seeds"] = {str(k): v for k, v in self.seeds.items()}
-    return values | {"deviation": self.deviation, "count": len(self.records)}
-
-
 def evaluate(
   task: Task,
   queries: Sequence[Document],
@@ -161,29 +110,63 @@ def evaluate(
   """
   protocol = protocol or Protocol()
   controls = controls or {"none": list}
-  _check(task, queries, examples, protocol, generate, score, features)
+  _check(queries, examples, protocol, features)
+  style = tasks.STYLES[protocol.style]
+  ask = Answerer(task, style, generate, score, protocol.batch_size)
   run = _Run(task, queries, examples, protocol, features)
   kinds = [(s, c) for s in protocol.shots for c in controls]
   total = len(kinds) * len(protocol.seeds) * len(queries)
   results: list[Result] = []
+  done = 0
   for shots, control in kinds:
-    seeds: dict[int, float] = {}
-    records: list[Record] = []
+    seeds: dict[int, list[Record]] = {}
+    shown: list[Document] = []
     for seed in protocol.seeds:
-      done = len(results) * len(protocol.seeds) * len(queries) + len(records)
-      made = run.answer(
-        run.prompts(shots, seed, controls[control]),
-        score if task.closed else generate,
-        lambda count, done=done: progress(done + count, total),
-      )
-      seeds[seed], each = tasks.METRICS[task.metric](made)
-      about = {"task": name, "shots": shots, "seed": seed, "control": control}
-      each = each or [None] * len(made)
-      records += [r | about | {"score": s} for r, s in zip(made, each)]
-    mean = statistics.fmean(seeds.values())
-    results.append(
-      Result(name, task.metric, shots, control, mean, seeds, records)
-    )
+      prompts = run.prompts(shots, seed, controls[control])
+      shown += prompts[0]
+      seeds[seed] = ask(prompts, lambda n, done=done: progress(done + n, total))
+      done += len(queries)
+    results.append(result(task, name, shots, control, seeds, shown))
+  return results
+
+
+def evaluate_episodes(
+  task: Task,
+  episodes: Sequence[Document],
+  *,
+  name: str = "",
+  shots: int = 0,
+  style: str = "flamingo",
+  generate: Generate | None = None,
+  score: Score | None = None,
+  controls: Mapping[str, Control] | None = None,
+  batch_size: int = 32,
+  progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Result]:
+  """Results of documents that hold their support, one for every control.
+
+  Args:
+    task: how it is scored; its template writes the answers of a closed one.
+    episodes: the last target of each is its answer, `metadata["answer"]`.
+    name: of the task, in results.
+    shots: of these episodes, in results.
+    style: name of one of `tasks.STYLES`.
+    generate, score, controls, progress: see `evaluate`.
+    batch_size: documents given to a model at once.
+  """
+  if not episodes:
+    raise ValueError("No episodes to evaluate.")
+  controls = controls or {"none": list}
+  ask = Answerer(
+    task, lookup(tasks.STYLES, style, "style"), generate, score, batch_size
+  )
+  queries = [episode.query() for episode in episodes]
+  total = len(controls) * len(queries)
+  results: list[Result] = []
+  for control, change in controls.items():
+    done, shown = len(results) * len(queries), change(queries)
+    made = ask([shown], lambda n, done=done: progress(done + n, total))
+    results.append(result(task, name, shots, control, {0: made}, shown))
   return results
 
 
@@ -268,77 +251,10 @@ class _Run:
     rng = np.random.default_rng([seed, 2, number])
     return support.permutations(count, limit, rng)
 
-  def answer(self, prompts, model, tell) -> list[Record]:
-    """A record for each query; `model` is `score` for a closed-ended task."""
-    made = self._choose if self.task.closed else self._write
-    return made(prompts, model, tell)
 
-  def _write(self, prompts, generate: Generate, tell) -> list[Record]:
-    (documents,) = prompts
-    records: list[Record] = []
-    for batch in _batches(documents, self.protocol.batch_size):
-      texts = generate(batch)
-      if len(texts) != len(batch):
-        raise ValueError(
-          f"generate gave {len(texts)} answers for {len(batch)} documents."
-        )
-      for document, text in zip(batch, texts):
-        prediction = self.style.clean(self.task, text)
-        records.append(_record(document, prediction) | {"raw": text})
-      tell(len(records))
-    return records
-
-  def _choose(self, prompts, score: Score, tell) -> list[Record]:
-    template, choices = self.style.template(self.task), self.task.choices
-    replies = [template.reply({"answer": choice}) for choice in choices]
-    sums = np.zeros((len(self.queries), len(choices)))
-    done = 0
-    for documents in prompts:
-      rows = []
-      for batch in _batches(documents, self.protocol.batch_size):
-        found = score(batch, replies)
-        rows.append(found.mean if self.style.mean_per_token else found.total)
-        done += len(batch)
-        tell(done // len(prompts))
-      sums += np.concatenate(rows)
-    sums /= len(prompts)
-    return [
-      _record(document, choices[int(np.argmax(row))])
-      | {"choices": list(choices), "scores": [float(x) for x in row]}
-      for document, row in zip(prompts[0], sums)
-    ]
-
-
-def _record(document: Document, prediction: str) -> Record:
-  return {
-    "id": document.id,
-    "prediction": prediction,
-    "answers": tasks.answers(document.metadata),
-    "support": document.metadata["support"],
-  }
-
-
-def write_records(results: Sequence[Result], path: str | Path) -> None:
-  """All records as JSON lines."""
-  with Path(path).open("w", encoding="utf-8") as file:
-    for result in results:
-      for record in result.records:
-        file.write(json.dumps(record, ensure_ascii=False) + "\n")
-
-
-def _batches(documents: Sequence[Document], size: int):
-  for start in range(0, len(documents), size):
-    yield documents[start : start + size]
-
-
-def _check(
-  task, queries, examples, protocol, generate, score, features
-) -> None:
+def _check(queries, examples, protocol, features) -> None:
   if not queries:
     raise ValueError("No queries to evaluate.")
-  needed, given = ("score", score) if task.closed else ("generate", generate)
-  if given is None:
-    raise ValueError(f"The task needs a {needed!r} function.")
   if protocol.selection == "rices":
     if features is None:
       raise ValueError("Selection 'rices' needs the features of all documents.")

@@ -125,7 +125,11 @@ def _prepare(char: str) -> str:
 
 
 def _rules() -> list[re.Pattern]:
-  """The rows of the lexer. Text is what `_prepare` leaves."""
+  """The rows of the lexer. Text is what `_prepare` leaves.
+
+  Rows that look far ahead have bounds ({0,80}), so that a long text without
+  spaces takes no more time for each of its tokens than a short one.
+  """
   not_letter = rf"\x00-\x40\x5b-\x60\x7b-\x7f\u2019\d{_HYPHENS}{_SUPERSCRIPTS}"
   letter, apostrophe = f"[^{not_letter}]", "['\u2019]"
   letter_or_digit = rf"(?:{letter}|\d)"
@@ -144,17 +148,17 @@ def _rules() -> list[re.Pattern]:
       r"</?[A-Za-z][\w.:-]*(?:\s+[A-Za-z][\w.:-]*"
       r"(?:\s*=\s*(?:\"[^\"]*\"|'[^']*'))?)*\s*/?>|<[!?][A-Za-z-][^>]*>",
       r"https?://[^\s\"<>|()]+\.[^\s\"<>|()]*[^\s\"<>|().,;:!?'-]",
-      r"<?[A-Za-z0-9][^\s\"<>|()]*@(?:[^\s\"<>|().]+\.)*[^\s\"<>|().]+>?",
+      r"<?[A-Za-z0-9][^\s\"<>|()]{0,80}@(?:[^\s\"<>|().]+\.)*[^\s\"<>|().]+>?",
       r"[<>]?[:;=][-o*']?[()DPdpO|\\\[\]{@](?![A-Za-z])",
       r"\([-^]_[-^]\)|[-^>=]_[-^<=]",
       r"\(\d{3}\)\s?\d{3}[-\s.]?\d{4}|\d{3}[ .-]\d{3}[ .-]\d{4}",
       rf"#{letter}+|#+|@[A-Za-z_][A-Za-z0-9_]*|@+|&#\d+;",
-      r"(?i:[a-z0-9][\w.-]*\.(?:com|net|org|edu)/[^\s\"<>|(),;]*"
+      r"(?i:[a-z0-9][\w.-]{0,80}\.(?:com|net|org|edu)/[^\s\"<>|(),;]*"
       r"[^\s\"<>|().,;:!?'-])",
       # Words with full stops.
       rf"(?:(?i:{any_case})|{capital})\.",
       rf"((?i:{numbered})\.)\s?\d",
-      rf"({letter_or_digit}+(?:[-./_]+{letter_or_digit}+)*\.)[,;:]",
+      rf"({letter_or_digit}+(?:[-./_]+{letter_or_digit}+){{0,20}}\.)[,;:]",
       rf"{acronym}\.?|[A-Za-z]\.",
       rf"{letter}{letter_or_digit}*(?:\.{letter}{letter_or_digit}*)+",
       rf"{letter}+[!?]{letter}+",
@@ -172,7 +176,7 @@ def _rules() -> list[re.Pattern]:
       rf"(?i:(lem|gim)me{alone})",
       # Words, numbers, and words of several parts.
       rf"{letter_or_digit}+(?:_{letter_or_digit}+)*",
-      rf"[A-Za-z0-9][A-Za-z0-9.,_]*(?:{hyphen}(?:{acronym}\.|[A-Za-z0-9_]+))+",
+      rf"[A-Za-z0-9][A-Za-z0-9.,_]{{0,80}}(?:{hyphen}(?:{acronym}\.|[A-Za-z0-9_]+))+",
       rf"{letter_or_digit}+(?:{hyphen}{letter_or_digit}+)+",
       r"[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}(?:/[A-Za-z0-9]+(?:-[A-Za-z]+){0,2})"
       r"{1,2}",

@@ -13,7 +13,7 @@
   parameters        [{"component", "state": "trained" or "frozen", "count"}]
   config            nested dicts
 
-`metrics.jsonl` gives the loss ("loss", "loss/...") and the gates
+`metrics.jsonl` gives the loss ("loss", "<dataset>/loss") and the gates
 ("gates/attention/<block>", "gates/dense/<block>": tanh of alpha). The file
 loads nothing and runs no script: pictures are inside it, charts are SVG.
 """
@@ -235,7 +235,7 @@ def _names(metrics: Metrics) -> Iterable[str]:
 
 
 def _losses(metrics: Metrics) -> Iterable[Element]:
-  names = [n for n in _names(metrics) if n == "loss" or n.startswith("loss/")]
+  names = [n for n in _names(metrics) if n.split("/")[-1] == "loss"]
   lines: dict[str, Line] = {}
   for i, name in enumerate(names):
     color = charts.COLORS[i % len(charts.COLORS)]

@@ -26,8 +26,9 @@ class Task:
   Attributes:
     template: name of a template of the style.
     metric: name of one of METRICS.
-    choices: the answers a closed-ended task chooses from, each scored by its
-      likelihood; without them a model writes its answer.
+    choices: the answers a closed-ended task chooses from by their
+      likelihood; none of them: each record brings its own as `choices`. None:
+      the model writes its answer.
     by_class: support pools hold as many examples of every class.
     max_new_tokens: how long a written answer may get; whoever makes the
       `generate` function reads it here.
@@ -35,7 +36,7 @@ class Task:
 
   template: str
   metric: str
-  choices: tuple[str, ...] = ()
+  choices: tuple[str, ...] | None = None
   by_class: bool = False
   max_new_tokens: int = 20
 
@@ -44,7 +45,7 @@ class Task:
 
   @property
   def closed(self) -> bool:
-    return bool(self.choices)
+    return self.choices is not None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,6 +163,15 @@ def _per_class(records: Sequence[Record]) -> tuple[float, list[float]]:
   return float(np.mean(means)), hits
 
 
+def _ndcg(records: Sequence[Record]) -> tuple[float, list[float]]:
+  """Ranking of the choices against their `relevance` (VisDial)."""
+  scores = [
+    classification.ndcg(np.array(r["scores"]), np.array(r["relevance"]))
+    for r in records
+  ]
+  return float(np.mean(scores)), scores
+
+
 def _top_1_and_5(records: Sequence[Record]) -> tuple[float, list[float]]:
   """Mean of top-1 and top-5 accuracy (Kinetics)."""
   scores = np.array([r["scores"] for r in records])
@@ -177,6 +187,7 @@ METRICS: Mapping[str, Metric] = {
   "auc": _auc,
   "per_class": _per_class,
   "top_1_and_5": _top_1_and_5,
+  "ndcg": _ndcg,
 }
 
 _CAPTION = Task("caption", "cider")
@@ -194,6 +205,8 @@ TASKS: Mapping[str, Task] = {
   "msvdqa": _VIDEO_QA,
   "msrvttqa": _VIDEO_QA,
   "hateful_memes": Task("hateful_memes", "auc", choices=("no", "yes")),
+  "visdial": Task("visdial", "ndcg", choices=()),
+  "star": Task("vqa", "exact", choices=()),
 }
 
 

@@ -1,0 +1,9 @@
+"""Systems by the name that a config gives.
+
+A system is a module with `build(config)`, `loss(module, params, batch)` and
+`monitor(trainable)`.
+"""
+
+from mmjax.systems import flamingo
+
+SYSTEMS = {"flamingo": flamingo}

@@ -323,7 +323,7 @@ def loss(
 def monitor(trainable: Params) -> dict[str, Array]:
   """tanh of every gate, for the paper's Figure 6."""
   return {
-    f"gates/{name}/{i}": value
+    f"gates/{name.removesuffix('_gate')}/{i}": value
     for name, values in gates(trainable.get("blocks", {})).items()
     for i, value in enumerate(values)
   }

@@ -36,13 +36,18 @@ def vocabulary() -> dict[str, int]:
   return {w: i for i, w in enumerate((UNKNOWN, *words))}
 
 
-def main() -> None:
+def make() -> tokenizers.Tokenizer:
   backend = tokenizers.Tokenizer(
     models.WordLevel(vocabulary(), unk_token=UNKNOWN)
   )
   backend.normalizer = normalizers.Lowercase()
   backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
   backend.add_special_tokens(list(SPECIAL))
+  return backend
+
+
+def main() -> None:
+  backend = make()
   DRAWN.parent.mkdir(exist_ok=True)
   backend.save(str(DRAWN))
   print(f"{backend.get_vocab_size()} tokens in {DRAWN}")

@@ -9,13 +9,16 @@ Text never turns into a special token: "<image>" typed by a user is plain
 text. Special tokens are put in by id, by the prompts.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, SupportsInt
 
 import tokenizers
 
 from mmjax.config import nearest
 
+# Stands before a text that goes on from another; no token reaches beyond it.
+GLUE = "\n"
 DRAWN = Path(__file__).parent / "assets" / "drawn_tokenizer.json"
 
 
@@ -53,6 +56,8 @@ class Tokenizer:
         an added one that the vocabulary has.
     """
     self._backend = _plain(backend.to_str())
+    first = self._backend.encode("a", add_special_tokens=False).tokens[:1]
+    self._puts_space = bool(first) and first[0].startswith("▁")
     self.base_size = backend.get_vocab_size(with_added_tokens=True)
     self.added = tuple(added)
     for token in self.added:
@@ -105,11 +110,24 @@ class Tokenizer:
       )
     return found
 
-  def encode(self, text: str) -> list[int]:
-    """Ids of plain text, with no special tokens."""
+  def encode(self, text: str, continues: bool = False) -> list[int]:
+    """Ids of plain text, with no special tokens.
+
+    Args:
+      text: what to encode.
+      continues: it goes on from other text. Tokenizers such as LLaMA's put a
+        space before a text, which does not belong there:
+
+          "Answer:" + " cat"   ▁Answer : ▁cat   and not   ▁Answer : ▁▁ cat
+    """
+    if not (continues and self._puts_space):
+      return self._ids_of(text)
+    return self._ids_of(GLUE + text)[len(self._ids_of(GLUE)) :]
+
+  def _ids_of(self, text: str) -> list[int]:
     return self._backend.encode(text, add_special_tokens=False).ids
 
-  def decode(self, ids: Iterable[int], special: bool = False) -> str:
+  def decode(self, ids: Iterable[SupportsInt], special: bool = False) -> str:
     """The text of ids.
 
     Args:
@@ -154,3 +172,17 @@ def drawn() -> Tokenizer:
   return Tokenizer.from_file(
     DRAWN, bos="<s>", eos="</s>", pad="<pad>", added=("<EOC>", "<image>")
   )
+
+
+def load_tokenizer(config: Mapping[str, Any]) -> Tokenizer:
+  """The tokenizer of a config.
+
+  Args:
+    config: `path` of a tokenizer.json, or "drawn" for the one that ships with
+      the drawn set; then `added`, `bos`, `eos` and `pad` as in Tokenizer.
+  """
+  config = dict(config)
+  path = config.pop("path")
+  if path == "drawn" and not config:
+    return drawn()
+  return Tokenizer.from_file(DRAWN if path == "drawn" else path, **config)

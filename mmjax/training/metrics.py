@@ -36,19 +36,24 @@ class Sums:
   """Collects metrics of several steps into means."""
 
   def __init__(self):
-    self._pending: list[Metrics] = []
+    self._pending: list[dict[str, tuple[Any, Any]]] = []
 
   def add(self, metrics: Metrics) -> None:
-    self._pending.append(dict(metrics))
+    pairs = {
+      k: v if isinstance(v, tuple) else (v, 1) for k, v in metrics.items()
+    }
+    for x in (x for pair in pairs.values() for x in pair):
+      # A device array then travels while the next steps run.
+      getattr(x, "copy_to_host_async", lambda: None)()
+    self._pending.append(pairs)
 
   def take(self) -> dict[str, float]:
     """The means since the last call; a count of 0 gives NaN."""
     sums: dict[str, np.ndarray] = {}
-    for metrics in self._pending:
-      for name, value in metrics.items():
-        pair = value if isinstance(value, tuple) else (value, 1)
-        pair = np.array([float(np.asarray(x)) for x in pair])
-        sums[name] = sums.get(name, np.zeros(2)) + pair
+    for pairs in self._pending:
+      for name, pair in pairs.items():
+        values = np.array([float(np.asarray(x)) for x in pair])
+        sums[name] = sums.get(name, np.zeros(2)) + values
     self._pending = []
     return {
       name: float(total / count) if count else math.nan

@@ -53,6 +53,32 @@ def test_tar_of_pairs_with_a_corrupt_one(tmp_path):
   assert sorted(batch["segments"].max(1)) == [0, 1, 1, 1]
 
 
+def test_tar_of_videos(tmp_path):
+  pytest.importorskip("av")
+  from tests.data.test_video import clip
+
+  members = [("a.mp4", clip(seconds=3)), ("a.txt", b"a dog")]
+  path = str(write(tmp_path / "a.tar", members))
+  entry = drawn(
+    source={"name": "tar", "paths": path},
+    format={"name": "video_text"},
+    transforms=[{"name": "pad_to_square", "size": 16}],
+    frames=8,
+    batch=1,
+  )
+  with make(d=entry) as iterator:
+    media = next(iterator)["d"]["media"]["image"]
+  assert media["values"].shape == (1, 3, 8, 16, 16, 3)
+  assert media["mask"].sum() == 3 and media["mask"][0, 0, :3].all()
+
+
+def test_filter_of_a_format():
+  entry = drawn(filter={"name": "pictures", "min_side": 65})
+  with make(d=entry | {"batch": 2}) as iterator:
+    next(iterator)
+  assert iterator.bad == {"d": 2} and iterator.filtered["d"] >= 30
+
+
 def test_packing_and_keys():
   entry = drawn(pack=3, keys=True, values=False, transforms=[])
   with make(d=entry) as iterator:

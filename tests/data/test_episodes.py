@@ -5,7 +5,7 @@ import pytest
 
 from mmjax.data import drawn
 from mmjax.data.document import Document, Media, Text
-from mmjax.data.episodes import CONTROLS, Drawn, ask, few_shot
+from mmjax.data.episodes import Drawn, ask, blank, few_shot
 from mmjax.text import tokenizer
 from mmjax.text.prompts import Flamingo
 from mmjax.text.prompts.templates import FLAMINGO, OPEN_FLAMINGO, TEMPLATES
@@ -96,30 +96,11 @@ def test_contrast_and_style_options():
   assert all(len(set(styles(same[i]))) == 1 for i in range(20))
 
 
-def test_controls_change_pictures_only():
-  tasks = BIND | GROUPS
-  plain = Drawn(tasks, split="held_out")
-  for control in CONTROLS:
-    source = Drawn(tasks, split="held_out", control=control)
-    for i in range(40):
-      before, after = plain[i], source[i]
-      assert before.text == after.text and before.metadata == after.metadata
-      changed = [a.name != b.name for a, b in zip(before.media, after.media)]
-      support, query = changed[:-1], changed[-1]
-      assert query == (control in ("no_query", "wrong_query"))
-      assert all(support) if control == "blank_support" else not any(support)
-      if control == "wrong_query":
-        right, wrong = concepts(before)[-1], concepts(after)[-1]
-        assert wrong.category != right.category
-        assert wrong.id not in {c.id for c in concepts(before)}
-        assert wrong.split == "held_out"
-
-
 def test_keys_lead_to_the_pictures():
-  document = Drawn(BIND, control="no_query")[0]
-  for media in document.media:
-    picture = drawn.table()[media.metadata["key"]]
-    np.testing.assert_array_equal(media.load(), picture)
+  media = Drawn(BIND)[0].media
+  for one in (*media, blank(media[0])):
+    picture = drawn.table()[one.metadata["key"]]
+    np.testing.assert_array_equal(one.load(), picture)
 
 
 def test_every_prompt_is_in_the_vocabulary_and_fits():
@@ -138,8 +119,6 @@ def test_errors():
     Drawn({"bnd": {}})
   with pytest.raises(ValueError, match="at least 1"):
     Drawn({"bind": {"shots": (0,)}})
-  with pytest.raises(ValueError, match="'noise'"):
-    Drawn(BIND, control="noise")
   with pytest.raises(IndexError):
     Drawn(BIND, size=3)[3]
 

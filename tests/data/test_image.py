@@ -25,7 +25,7 @@ def test_hostile_pictures_are_named_errors(name):
 
 
 def test_too_many_bytes(monkeypatch):
-  monkeypatch.setattr(image, "MAX_BYTES", 10)
+  monkeypatch.setitem(image.MAX_BYTES, "image", 10)
   with pytest.raises(BadSample, match="cap is 10"):
     image.decode(encode(photo()))
 
@@ -75,6 +75,11 @@ def test_clip_val_equals_torchvisions_recipe(size):
   expected = reference.crop((left, top, left + 24, top + 24))
   out = image.ClipVal(24)(pixels, None)
   np.testing.assert_array_equal(out, np.asarray(expected))
+
+
+def test_a_thread_of_a_picture_does_not_fill_the_memory():
+  with pytest.raises(BadSample, match="3000000x1"):
+    image.ClipVal(224)(np.zeros((1, 3_000_000, 3), np.uint8), None)
 
 
 def test_efficientnet_lite_crops_then_resizes():

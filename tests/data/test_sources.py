@@ -29,6 +29,24 @@ def test_jsonl_reads_any_line_of_several_files(tmp_path):
     source[3]
 
 
+def test_jsonl_lines_across_pieces(tmp_path, monkeypatch):
+  path = tmp_path / "a.jsonl"
+  records = [{"x": "y" * n} for n in range(60)]
+  path.write_text("\r\n \n".join(map(json.dumps, records)) + "\n\n")
+  monkeypatch.setattr(sources, "CHUNK", 7)
+  source = Jsonl(str(path))
+  assert [r["x"] for r in everything(source)] == [r["x"] for r in records]
+
+
+def test_records_have_a_cap(tmp_path, monkeypatch):
+  (tmp_path / "a.jsonl").write_text('{"x": "' + "y" * 100 + '"}')
+  path = write(tmp_path / "a.tar", [("1.txt", b"x" * 100)])
+  monkeypatch.setattr(sources, "MAX_RECORD", 50)
+  for source in (Jsonl(str(tmp_path / "a.jsonl")), Tar(str(path))):
+    with pytest.raises(BadSample, match="the cap is 50"):
+      source[0]
+
+
 @pytest.mark.parametrize(
   "line", ["{", "[1]", "nan", "\xff", "[" * 100_000, '{"a": 1} x']
 )
@@ -70,6 +88,12 @@ def test_tar_groups_members_by_key(tmp_path):
     {"__key__": "a.tar/2", "jpg": b"J2"},
     {"__key__": "b.tar/3", "jpg": b"J3"},
   ]
+
+
+def test_two_members_of_one_name_are_a_bad_sample(tmp_path):
+  path = write(tmp_path / "a.tar", [("1.txt", b"a"), ("1.TXT", b"b")])
+  with pytest.raises(BadSample, match=r"a\.tar/1 has two \.txt"):
+    Tar(str(path))[0]
 
 
 def test_hostile_shard_is_an_error_or_a_named_skip(tmp_path, caplog):
@@ -192,7 +216,7 @@ def test_folder_tables(tmp_path):
   table.write_text('file,caption\na.jpg,"a cat, here"\n../x,evil\n,none\n')
   source = Folder(str(tmp_path), str(table))
   assert len(source) == 3 and source[0]["caption"] == "a cat, here"
-  assert source[0]["__file__"].read() == b"J"
+  assert source[0]["__file__"].read(10) == b"J"
   for i, match in ((1, "does not stay below"), (2, "Row 2 has no 'file'")):
     with pytest.raises(BadSample, match=match):
       source[i]

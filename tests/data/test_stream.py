@@ -1,3 +1,4 @@
+import dataclasses
 import pickle
 
 import numpy as np
@@ -149,6 +150,16 @@ def test_all_pictures_of_a_document_share_their_coins():
     np.testing.assert_array_equal(values[0], values[1])
     outcomes.add(values.tobytes())
   assert len(outcomes) == 2
+
+
+def test_keys_have_to_be_there():
+  document = Numbers(3)[0]
+  with pytest.raises(ValueError, match="0: has no 'key'"):
+    encoder(keys=True)(document)
+  media = dataclasses.replace(document.media[0], metadata={"key": 7})
+  keyed = Document((media, *document.segments[1:]))
+  example = encoder(keys=True, values=False)(keyed)
+  assert example["media"]["image"]["keys"].tolist() == [7]
 
 
 def test_query_is_not_random_and_has_no_answer():

@@ -30,15 +30,15 @@ def seconds_of(frames):
 
 @pytest.mark.parametrize("format", ["mp4", "matroska", "avi"])
 def test_one_frame_a_second(format):
-  frames = video.decode(clip(format=format), frames=8, fps=1)
+  frames = video.decode(clip(format=format), frames=8, fps=1.0)
   assert frames.dtype == np.uint8 and frames.shape == (4, 32, 48, 3)
   assert seconds_of(frames) == [0, 1, 2, 3]
 
 
 def test_count_rate_and_ends():
   data = clip()
-  assert len(video.decode(data, frames=3, fps=1)) == 3
-  assert seconds_of(video.decode(data, frames=8, fps=2)) == [
+  assert len(video.decode(data, frames=3, fps=1.0)) == 3
+  assert seconds_of(video.decode(data, frames=8, fps=2.0)) == [
     *(0, 0, 1, 1, 2, 2, 3, 3)
   ]
   assert seconds_of(video.decode(data, start=1.0, end=3.0)) == [1, 2]
@@ -63,6 +63,12 @@ def test_hostile_clips_are_named_errors(data):
 def test_oversized_frames(monkeypatch):
   monkeypatch.setattr(video, "MAX_PIXELS", 100)
   with pytest.raises(BadSample, match="48x32"):
+    video.decode(clip())
+
+
+def test_too_many_frames(monkeypatch):
+  monkeypatch.setattr(video, "MAX_DECODED", 7)
+  with pytest.raises(BadSample, match="more than 7 frames before 2"):
     video.decode(clip())
 
 

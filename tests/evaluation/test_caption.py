@@ -27,7 +27,6 @@ def _corpus(seed: int, images: int = 12):
 
 
 def _official(scorer, predictions, references):
-  pytest.importorskip("pycocoevalcap")
   truth = dict(enumerate(references))
   given = {i: [p] for i, p in enumerate(predictions)}
   return scorer.compute_score(truth, given)

@@ -57,9 +57,23 @@ def test_exact_match():
   assert classification.exact_match(predictions, answers) == 75
 
 
+def test_ndcg_is_scikit_learns():
+  metrics = pytest.importorskip("sklearn.metrics")
+  rng = np.random.default_rng(2)
+  for _ in range(5):
+    relevance = rng.choice([0, 0, 0.5, 1.0], 20)
+    relevance[0] = 0.5
+    scores = rng.normal(size=20)
+    k = np.count_nonzero(relevance)
+    expected = 100 * metrics.ndcg_score([relevance], [scores], k=k)
+    assert classification.ndcg(scores, relevance) == pytest.approx(expected)
+
+
 def test_bad_input_is_named():
   with pytest.raises(ValueError, match="needs both"):
     classification.roc_auc(np.ones(3), np.ones(3, int))
+  with pytest.raises(ValueError, match="relevant"):
+    classification.ndcg(np.ones(2), np.zeros(2))
   with pytest.raises(ValueError, match="NaN"):
     classification.roc_auc(np.array([np.nan, 1]), np.array([0, 1]))
   with pytest.raises(ValueError, match="k is 3"):

@@ -1,13 +1,15 @@
 """Few-shot evaluation with models that can be predicted by hand."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
 from mmjax.data.document import Document, Media, Text
-from mmjax.evaluation import controls, in_context, tasks
-from mmjax.evaluation.in_context import Features, Likelihoods, Protocol
+from mmjax.evaluation import answers, controls, in_context, tasks
+from mmjax.evaluation.answers import Likelihoods
+from mmjax.evaluation.in_context import Features, Protocol
 
 NAMES = ("cat", "dog", "fox", "owl")
 
@@ -135,6 +137,7 @@ def test_scores_records_and_controls():
   assert [p[0] for p in progress] == sorted(p[0] for p in progress)
   (result,) = (r for r in results if (r.shots, r.control) == (4, "none"))
   assert result.seeds == {0: 100, 1: 100} and result.deviation == 0
+  assert [d.id for d in result.prompts] == [r["id"] for r in result.records]
   assert len(result.records) == 16
   record = result.records[0]
   assert record["prediction"] == "cat" and record["raw"].startswith(" cat Q")
@@ -150,7 +153,7 @@ def test_records_are_written_as_lines(tmp_path):
     generate=Seeing().generate,
     protocol=Protocol(shots=(1,)),
   )
-  in_context.write_records(results, tmp_path / "records.jsonl")
+  answers.write_records(results, tmp_path / "records.jsonl")
   lines = (tmp_path / "records.jsonl").read_text().splitlines()
   assert [json.loads(x)["id"] for x in lines] == [q.id for q in QUERIES]
 
@@ -290,6 +293,85 @@ def test_hateful_memes_is_scored_by_roc_auc():
     protocol=Protocol(shots=(0,)),
   )
   assert result.score == 75
+
+
+def test_choices_of_each_record():
+  queries = [
+    Document(
+      (_image(i),),
+      f"s/{i}",
+      {
+        "question": "?",
+        "answer": NAMES[i],
+        "choices": sorted({NAMES[i], "owl", NAMES[i % 2]}),
+        "relevance": [1.0, 0.0, 0.0],
+      },
+    )
+    for i in (2, 0, 2)
+  ]
+  model = Seeing()
+  (chosen,) = in_context.evaluate(
+    tasks.TASKS["star"],
+    queries,
+    EXAMPLES,
+    score=model.score,
+    protocol=Protocol(shots=(1,)),
+  )
+  assert chosen.score == 100
+  assert [len(r["scores"]) for r in chosen.records] == [3, 2, 3]
+  assert [r["id"] for r in chosen.records] == ["s/2", "s/0", "s/2"]
+  (ranked,) = in_context.evaluate(
+    dataclasses.replace(tasks.TASKS["star"], metric="ndcg"),
+    queries[:1],
+    EXAMPLES,
+    score=model.score,
+    protocol=Protocol(shots=(0,)),
+  )
+  # The relevant answer is "cat", the picture a fox: it ranks second or lower.
+  assert ranked.score == 0
+  with pytest.raises(ValueError, match="'test/0' has choices"):
+    in_context.evaluate(
+      tasks.TASKS["star"],
+      QUERIES,
+      EXAMPLES,
+      score=model.score,
+      protocol=Protocol(shots=(0,)),
+    )
+
+
+def test_episodes_that_hold_their_support():
+  episodes = [
+    Document(
+      (
+        _image(3),
+        Text("Output:"),
+        Text(" owl", end=True),
+        _image(i % 3),
+        Text("Output:"),
+        Text(f" {NAMES[i % 3]}", target=True),
+      ),
+      f"e/{i}",
+      {"answer": NAMES[i % 3]},
+    )
+    for i in range(6)
+  ]
+  model, progress = Seeing(), []
+  results = in_context.evaluate_episodes(
+    tasks.Task("caption", "exact"),
+    episodes,
+    name="episodes",
+    shots=1,
+    generate=model.generate,
+    controls=controls.standard(label=lambda d: d.metadata["answer"]),
+    batch_size=4,
+    progress=lambda done, total: progress.append((done, total)),
+  )
+  scores = {r.control: r.score for r in results}
+  assert scores.pop("none") == scores.pop("blank_support") == 100
+  assert set(scores.values()) == {0}
+  assert progress[0] == (4, 30) and progress[-1] == (30, 30)
+  assert _render(model.asked[0]) == "<image>Output: owl<EOC><image>Output:"
+  assert results[0].records[0]["shots"] == 1
 
 
 @pytest.mark.parametrize(

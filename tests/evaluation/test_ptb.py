@@ -1,6 +1,7 @@
 """The caption tokenizer against the original's answers."""
 
 import json
+import time
 
 import pytest
 
@@ -77,3 +78,10 @@ def test_no_input_breaks_it():
     tokens = ptb.tokenize(f"a{char}b {char}")
     assert all(t and " " not in t for t in tokens)
   assert len(ptb.tokenize("a-" * 2000)) >= 1
+
+
+def test_time_grows_with_length_only():
+  for piece in ("a,", "a--", "a@", "<a b", "a/", "n't", "(", "1,a", "http://a"):
+    start = time.process_time()
+    ptb.tokenize(piece * 4000)
+    assert time.process_time() - start < 4, piece

@@ -5,7 +5,7 @@ import tokenizers
 from tokenizers import models, pre_tokenizers
 
 from mmjax.text import tokenizer
-from mmjax.text.build_drawn import vocabulary
+from mmjax.text.build_drawn import make
 from mmjax.text.tokenizer import Tokenizer
 from tests.text.words import words
 
@@ -37,6 +37,22 @@ def test_text_never_becomes_a_special_token_of_a_byte_level_model():
   text = "é <|endoftext|> <image>"
   assert made.eos not in made.encode(text)
   assert made.decode(made.encode(text)) == text
+
+
+def test_text_that_goes_on_gets_no_space_before_it():
+  pieces = ["<unk>", "\n", "▁", "▁Answer", ":", "▁cat", "cat", "▁a", "s"]
+  backend = tokenizers.Tokenizer(
+    models.Unigram([(p, -1.0 - i / 100) for i, p in enumerate(pieces)], 0)
+  )
+  backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+  made = Tokenizer(backend)
+  whole = made.encode("Answer: cat")
+  assert whole == [3, 4, 5]
+  parts = made.encode("Answer:") + made.encode(" cat", continues=True)
+  assert parts == whole
+  assert made.encode("s", continues=True) == [8]
+  assert made.encode("cat") == [5]
+  assert words().encode("a", continues=True) == words().encode("a")
 
 
 def test_decode_with_and_without_specials():
@@ -72,9 +88,12 @@ def test_goes_to_another_process():
   assert copy.id("<image>") == made.id("<image>")
 
 
+def test_the_drawn_tokenizer_that_ships_is_the_one_that_is_built():
+  assert tokenizer.DRAWN.read_text() == make().to_str(pretty=True)
+
+
 def test_drawn_tokenizer_holds_every_word_and_gives_text_back():
   made = tokenizer.drawn()
-  assert made.base_size == len(vocabulary()) + 3
   for text in ("flag côte d'ivoire", "keycap *", "food and drink", "dovak"):
     assert made.decode(made.encode(text)) == text
   unknown = made.id("<unk>")

@@ -2,13 +2,14 @@
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from mmjax.typing import Float, Int
 
 
+@runtime_checkable
 class Segments(Protocol):
   """What a prompt reads: a `Document`, known here by its shape only.
 
@@ -39,7 +40,7 @@ class Written:
 
 
 class Sheet:
-  """Collects ids with their weight and the number of the last medium.
+  """Collects ids, what is learned of them, and the number of the last medium.
 
           <s> a dog EOC <image> it sits
   chunk    0  0  0   0     1    1   1
@@ -51,16 +52,16 @@ class Sheet:
     self.chunks: list[int] = []
     self.tags: list[int] = []
 
-  def add(self, ids: Iterable[int], weight: float) -> None:
+  def add(self, ids: Iterable[int], learned: bool) -> None:
     for i in ids:
       self.tokens.append(i)
-      self.weights.append(float(weight))
+      self.weights.append(float(learned))
       self.chunks.append(len(self.tags))
 
-  def tag(self, ids: Iterable[int], weight: float) -> None:
+  def tag(self, ids: Iterable[int], learned: bool) -> None:
     """The mark of a medium; it sees its own medium."""
     self.tags.append(len(self.tokens))
-    self.add(ids, weight)
+    self.add(ids, learned)
 
   def written(
     self, start: int, stop: int, slots: int, see_next: bool = False

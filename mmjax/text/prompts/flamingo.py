@@ -87,24 +87,23 @@ class Flamingo:
       else [tokenizer.id(self.image)]
     )
     end_of_chunk = [tokenizer.id(self.end_of_chunk)]
-    sheet, is_open, learned = Sheet(), False, False
+    sheet, is_open, learned, continues = Sheet(), False, False, False
     if tokenizer.bos is not None:
-      sheet.add([tokenizer.bos], 0)
+      sheet.add([tokenizer.bos], False)
     for segment in merged(document, ("image", "video")):
       if not isinstance(segment, tuple):
         if is_open:
           sheet.add(end_of_chunk, learned)
-        sheet.tag(mark, 0)
-        is_open, learned = True, False
+        sheet.tag(mark, False)
+        is_open, learned, continues = True, False, False
         continue
       text, learned, end = segment
       if space and sheet.tags and not text.startswith(" "):
         text = " " + text
-      sheet.add(tokenizer.encode(text), learned)
-      is_open = True
+      sheet.add(tokenizer.encode(text, continues), learned)
+      is_open = continues = not end
       if end:
         sheet.add(end_of_chunk, learned)
-        is_open = False
     if complete:
       if is_open:
         sheet.add(end_of_chunk, learned)

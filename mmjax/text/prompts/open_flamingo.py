@@ -72,22 +72,23 @@ class OpenFlamingo:
   def _sheet(self, document: Segments, complete: bool) -> Sheet:
     tokenizer = self.tokenizer
     end_of_chunk = [tokenizer.id(self.end_of_chunk)]
-    sheet, is_open, learned = Sheet(), False, False
+    sheet, is_open, learned, continues = Sheet(), False, False, False
     if self.bos:
       if tokenizer.bos is None:
         raise ValueError("bos=True, but the tokenizer names no first token.")
-      sheet.add([tokenizer.bos], 0)
+      sheet.add([tokenizer.bos], False)
     for segment in merged(document, ("image", "video")):
       if not isinstance(segment, tuple):
         if is_open:
           sheet.add(end_of_chunk, learned)
-        sheet.tag([tokenizer.id(self.image)], 0)
-        is_open, learned = True, False
+        sheet.tag([tokenizer.id(self.image)], False)
+        is_open, learned, continues = True, False, False
         continue
       text, learned, end = segment
       learned = learned and (is_open or not self.mask_leading)
       text = text.strip(" ") if self.strip and complete else text
-      sheet.add(tokenizer.encode(text), learned)
+      sheet.add(tokenizer.encode(text, continues), learned)
+      continues = not end
       if end:
         sheet.add(end_of_chunk, learned)
         is_open = False

@@ -3,6 +3,7 @@ import pytest
 
 from mmjax.data.document import Document, Media, Text, join
 from mmjax.text.prompts import Flamingo
+from mmjax.text.tokenizer import Tokenizer
 from tests.text.words import names, words
 
 
@@ -164,15 +165,18 @@ def test_truncate_and_error():
 
 
 def test_leading_space_of_pairs_is_a_coin():
-  class Spy:
+  class Spy(Tokenizer):
     """Stands for a tokenizer to which a space is something."""
+
+    def __init__(self):
+      pass
 
     bos = eos = None
 
     def id(self, token):
       return 1
 
-    def encode(self, text):
+    def encode(self, text, continues=False):
       return list(text.encode())
 
   prompt = Flamingo(Spy(), p_space=0.5)

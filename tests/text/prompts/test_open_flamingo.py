@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from mmjax.text.prompts import OpenFlamingo
+from mmjax.text.tokenizer import Tokenizer
 from tests.text.prompts.test_flamingo import document, table
 from tests.text.words import names, words
 
@@ -99,13 +100,16 @@ def test_truncates_on_the_right():
 
 
 def test_spaces_beside_special_tokens_go():
-  class Spy:
+  class Spy(Tokenizer):
+    def __init__(self):
+      pass
+
     bos = eos = None
 
     def id(self, token):
       return {"<image>": 1, "<|endofchunk|>": 2}[token]
 
-    def encode(self, text):
+    def encode(self, text, continues=False):
       return list(text.encode())
 
   made = OpenFlamingo(Spy())

@@ -1,0 +1,119 @@
+"""Where parameters come from that are not drawn at random.
+
+A source is a function of its config's arguments and of the shapes of the part
+that it fills; it returns {path: array} for that part.
+"""
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from mmjax import tree
+from mmjax.config import build
+from mmjax.convert.families import efficientnet as efficientnet_family
+from mmjax.data import drawn
+from mmjax.data.image import Square
+from mmjax.encoders.efficientnet import efficientnet_lite
+from mmjax.encoders.features import encode_all, standardised
+from mmjax.typing import Params
+
+log = logging.getLogger(__name__)
+
+
+def load_parts(
+  config: Mapping[str, Mapping[str, Any]], shapes: Params
+) -> dict[str, np.ndarray]:
+  """All loaded parameters of a model, by path.
+
+  Args:
+    config: path prefix of a part to the source that fills it.
+    shapes: of the whole model.
+  """
+  flat, loaded = tree.flatten(shapes), {}
+  for prefix, source in config.items():
+    head = f"{prefix}/"
+    own = {
+      path.removeprefix(head): x
+      for path, x in flat.items()
+      if path.startswith(head)
+    }
+    if not own:
+      raise ValueError(
+        f"config.init names {prefix!r}, but no parameter begins with it. "
+        f"Parts are {sorted({p.split('/')[0] for p in flat})}."
+      )
+    for path, value in build(SOURCES, source, shapes=own).items():
+      loaded[head + path] = value
+  return loaded
+
+
+def efficientnet_lite0(shapes: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  """ImageNet weights of EfficientNet-Lite0."""
+  params = efficientnet_family.load_pretrained(tree.unflatten(shapes))
+  return tree.flatten(params)
+
+
+def drawn_features(
+  shapes: Mapping[str, Any], size: int = 128
+) -> dict[str, np.ndarray]:
+  """EfficientNet-Lite0's features of the drawn set, standardised.
+
+  Args:
+    shapes: of a FeatureTable.
+    size: side to which the pictures are brought; the grid is size / 32.
+  """
+  encoder = efficientnet_lite()
+  images = drawn.table()
+  like = jax.eval_shape(encoder.init, jax.random.key(0), images[:1])
+  params = efficientnet_family.load_pretrained(nn.unbox(like)["params"])
+
+  def make():
+    resize = Square(size)
+    bigger = np.stack([resize(x, None) for x in images])
+    log.info("Encoding %d pictures once", len(bigger))
+    features = encode_all(
+      lambda x: encoder.apply({"params": params}, x), bigger
+    )
+    rows = [
+      drawn.key(c, style)
+      for c in drawn.concepts("train")
+      for style in drawn.STYLES
+    ]
+    return standardised(features, np.array(rows))
+
+  digest = hashlib.sha256(images.tobytes())
+  digest.update(f"{efficientnet_family.SHA256} {size} v1".encode())
+  table = cached(f"drawn-{digest.hexdigest()[:16]}", make)
+  expected = tuple(shapes["table"].shape)
+  if table.shape != expected:
+    raise ValueError(
+      f"The features are {table.shape}, config.model.encoder wants {expected}."
+    )
+  return {"table": table}
+
+
+def cached(name: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+  """An array from the user's cache, or made and put there."""
+  root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+  path = Path(root) / "mmjax" / f"{name}.npy"
+  if path.is_file():
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+  value = make()
+  path.parent.mkdir(parents=True, exist_ok=True)
+  part = path.with_suffix(f".{os.getpid()}.npy")
+  np.save(part, value, allow_pickle=False)
+  part.rename(path)
+  return value
+
+
+SOURCES = {
+  "drawn_features": drawn_features,
+  "efficientnet_lite0": efficientnet_lite0,
+}

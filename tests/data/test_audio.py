@@ -1,0 +1,64 @@
+import io
+
+import numpy as np
+import pytest
+
+from mmjax.data import audio
+from mmjax.data.document import BadSample
+
+soundfile = pytest.importorskip("soundfile")
+
+
+def tone(rate=16_000, seconds=0.5, channels=1):
+  t = np.arange(int(rate * seconds)) / rate
+  wave = 0.5 * np.sin(2 * np.pi * 440 * t)
+  return np.repeat(wave[:, None], channels, 1).astype(np.float32)
+
+
+def encode(wave, rate=16_000, format="WAV", subtype="FLOAT"):
+  data = io.BytesIO()
+  soundfile.write(data, wave, rate, format=format, subtype=subtype)
+  return data.getvalue()
+
+
+def test_decode_gives_the_samples_back():
+  out = audio.decode(encode(tone()))
+  assert out.dtype == np.float32
+  np.testing.assert_array_equal(out, tone()[:, 0])
+
+
+def test_channels_are_averaged_and_rates_changed():
+  stereo = tone(8_000, channels=2) * np.array([1.0, 0.0], np.float32)
+  out = audio.decode(encode(stereo, 8_000, "FLAC", "PCM_16"))
+  assert out.shape == (8_000,)
+  expected = tone()[:, 0] / 2
+  np.testing.assert_allclose(out[200:-200], expected[200:-200], atol=2e-3)
+
+
+def nan():
+  wave = tone()
+  wave[7] = np.nan
+  return wave
+
+
+@pytest.mark.parametrize(
+  "data",
+  [
+    b"",
+    b"no sound at all",
+    encode(tone())[:30],
+    encode(tone()[:0]),
+    encode(nan()),
+    encode(tone() * np.inf),
+    encode(tone(), format="FLAC", subtype="PCM_16")[:60],
+  ],
+)
+def test_hostile_sounds_are_named_errors(data):
+  with pytest.raises(BadSample, match="the_sound"):
+    audio.decode(data, name="the_sound")
+
+
+def test_too_many_samples(monkeypatch):
+  monkeypatch.setattr(audio, "MAX_SAMPLES", 100)
+  with pytest.raises(BadSample, match="8000 samples"):
+    audio.decode(encode(tone()))

@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+
+from mmjax.data.document import BadSample, Document, Filtered, Media, Text
+from mmjax.data.filters import Pictures
+from tests.data.pictures import encode, photo
+
+
+def document(*pictures):
+  media = [Media("image", p) for p in pictures]
+  return Document((Text("a"), *media, Text("b")), "doc")
+
+
+@pytest.mark.parametrize(
+  ("height", "width", "kept"),
+  [(64, 64, 1), (63, 64, 0), (64, 192, 1), (64, 193, 0), (193, 64, 0)],
+)
+def test_size_and_aspect(height, width, kept):
+  filtered = Pictures(min_images=0)(document(encode(photo(height, width))))
+  assert len(filtered.media) == kept
+  assert filtered.text == "ab"
+
+
+def test_plain_pictures():
+  plain = np.full((70, 70, 3), 9, np.uint8)
+  assert not Pictures(min_images=0)(document(plain)).media
+  assert Pictures(plain=True)(document(plain)).media
+  almost = plain.copy()
+  almost[3, 3, 1] = 10
+  assert Pictures()(document(almost)).media
+
+
+def test_what_is_left_has_to_be_enough():
+  with pytest.raises(Filtered, match="0 of 1 pictures left of 1"):
+    Pictures()(document(photo(8, 8)))
+
+
+def test_damaged_pictures_and_clips():
+  with pytest.raises(BadSample, match="doc:"):
+    Pictures()(document(b"no picture"))
+  clip = Document((Media("video", b"x"), Text("a")), "clip")
+  assert Pictures()(clip) == clip
