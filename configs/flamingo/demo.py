@@ -9,11 +9,26 @@ recipe with a pretrained one.
 from configs.common import config as make
 
 GRID = 3  # Pictures at 96 pixels give 3 x 3 features.
-VOCAB = 1863  # Words of the drawn set, and <EOC> and <image>.
+VOCAB = 1866  # Words of the drawn set, and <EOC> and <image>.
+
+
+def dataset(tasks, *, batch, length, media):
+  return dict(
+    source=dict(name="drawn", tasks=tasks),
+    prompt=dict(
+      name="flamingo",
+      length=length,
+      media=media,
+      image_as_text=False,
+      overflow="error",
+    ),
+    keys=True,
+    values=False,
+    batch=batch,
+  )
 
 
 def get_config():
-  shots = [0, 1, 2, 4]
   return make(
     system="flamingo",
     seed=0,
@@ -47,20 +62,18 @@ def get_config():
       seed=0,
       threads=1,
       datasets=dict(
-        drawn=dict(
-          source=dict(
-            name="drawn",
-            tasks=dict(
-              bind=dict(weight=2.0, shots=[1]),
-              category=dict(weight=1.0, shots=shots, learn_support=True),
-              subcategory=dict(weight=1.0, shots=shots, learn_support=True),
-              caption=dict(weight=1.0, shots=[2], learn_support=True),
-            ),
+        episodes=dataset(
+          dict(bind=dict(shots=[1])), batch=48, length=28, media=3
+        ),
+        questions=dataset(
+          dict(
+            category=dict(shots=[0, 1, 2, 4], learn_support=True),
+            subcategory=dict(shots=[0, 1, 2, 4], learn_support=True),
+            caption=dict(shots=[3], learn_support=True),
           ),
-          prompt=dict(name="flamingo", length=64, media=5, image_as_text=False),
-          keys=True,
-          values=False,
-          batch=64,
+          batch=16,
+          length=48,
+          media=5,
         ),
       ),
     ),
@@ -75,6 +88,13 @@ def get_config():
         schedule=dict(name="warmup_cosine", peak=1e-3, warmup=100, final=0.05),
       ),
       plan=dict(steps=1500, log_every=25, checkpoint_every=500),
+    ),
+    evaluate=dict(
+      name="drawn",
+      shots=[0, 2, 4],
+      count=256,
+      model=dict(batch_size=64, max_new_tokens=6),
+      prompt=dict(length=48, media=5),
     ),
     mesh=dict(data=-1),
   )

@@ -3,9 +3,9 @@
 A document of the drawn set is a pure function of (seed, index), so there are
 as many as one likes, in random access.
 
-  <noto rocket> "Question: what is it called? Answer:" " dovak"
-  <noto apple>  "Question: what is it called? Answer:" " wuggin"
-  <fluent apple> "Question: what is it called? Answer:" " wuggin"*
+  <noto rocket> "Question: what name? Answer:" " dovak"
+  <noto apple>  "Question: what name? Answer:" " wuggin"
+  <fluent apple> "Question: what name? Answer:" " wuggin"*
 """
 
 import dataclasses
@@ -21,9 +21,9 @@ from mmjax.text.prompts.templates import Template
 
 TASKS = {
   "caption": Template("Output:"),
-  "category": Template("Question: what kind of thing is it? Answer:"),
-  "subcategory": Template("Question: which group is it in? Answer:"),
-  "bind": Template("Question: what is it called? Answer:"),
+  "category": Template("Question: what kind? Answer:"),
+  "subcategory": Template("Question: which group? Answer:"),
+  "bind": Template("Question: what name? Answer:"),
 }
 
 

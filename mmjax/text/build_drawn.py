@@ -21,7 +21,8 @@ SPECIAL = ("<s>", "</s>", "<pad>")
 UNKNOWN = "<unk>"
 # Words of the prompts, and a few to write prompts of one's own.
 WORDS = """
-Output: Question: Answer: what kind of thing is it? which group is it in?
+Output: Question: Answer: what kind? which group? what name? what kind of thing
+is it? which group is it in?
 what is it called? a an the this that it is are not and or no yes in on with
 image picture drawing : , . ? ! one two three four
 """

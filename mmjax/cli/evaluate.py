@@ -1,0 +1,125 @@
+"""`mmjax evaluate`: the evaluation that a config names, on a trained run."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from mmjax import tree
+from mmjax.checkpoints import load_trainable
+from mmjax.config import call, lookup
+from mmjax.data import build as data
+from mmjax.evaluation import drawn
+from mmjax.evaluation.answers import Result, write_records
+from mmjax.evaluation.model import Model
+from mmjax.systems import SYSTEMS
+from mmjax.text.tokenizer import load_tokenizer
+from mmjax.training.sources import load_parts
+from mmjax.training.state import abstract_params, trainable_mask
+from mmjax.typing import Params
+
+Progress = Callable[[int, int], None]
+
+
+def evaluate(
+  config: Mapping[str, Any],
+  workdir: str | Path,
+  progress: Progress = lambda done, total: None,
+) -> list[Result]:
+  """Evaluates the newest checkpoint of a run.
+
+  Args:
+    config: of the run, with `evaluate`: `name` of EVALUATIONS, `model` with
+      the fields of evaluation.model.Model, `prompt` with the changes to the
+      training prompt, and arguments of the evaluation.
+    workdir: of the run; gets `results.json` and `records.jsonl`.
+    progress: is told how many of how many documents are done.
+  """
+  config = data.plain(config)
+  workdir = Path(workdir)
+  settings = dict(config["evaluate"])
+  run = lookup(EVALUATIONS, settings.pop("name"), "evaluation")
+  model = load_model(
+    config, workdir, settings.pop("model", {}), settings.pop("prompt", {})
+  )
+  results = run(model, settings, progress)
+  write_records(results, workdir / "records.jsonl")
+  summaries = [result.summary() for result in results]
+  (workdir / "results.json").write_text(
+    json.dumps({"results": summaries, "config": config}, indent=1, default=list)
+  )
+  return results
+
+
+def load_model(
+  config: Mapping[str, Any],
+  workdir: str | Path,
+  fields: Mapping[str, Any] | None = None,
+  prompt: Mapping[str, Any] | None = None,
+) -> Model:
+  """A trained run as something that answers.
+
+  Args:
+    config: of the run.
+    workdir: of the run.
+    fields: of evaluation.model.Model.
+    prompt: what differs from the prompt of the first dataset: a longer one,
+      with room for more media.
+  """
+  config = data.plain(config)
+  module = lookup(SYSTEMS, config["system"], "system").build(config["model"])
+  tokenizer = load_tokenizer(config["tokenizer"])
+  first = next(iter(config["data"]["datasets"].values()))
+  names = ("transforms", "frames", "fps", "keys", "values")
+  encoder = call(
+    data.encoder,
+    {k: first[k] for k in names if k in first}
+    | {"prompt": dict(first["prompt"]) | dict(prompt or {})},
+    tokenizer=tokenizer,
+  )
+  with data.batches(config["data"], tokenizer) as batches:
+    example = next(iter(next(batches).values()))
+  params = load_params(config, module, example, workdir)
+  return call(
+    Model,
+    fields or {},
+    module=module,
+    params=params,
+    encoder=encoder,
+    tokenizer=tokenizer,
+  )
+
+
+def load_params(
+  config: Mapping[str, Any],
+  module: nn.Module,
+  example: Mapping[str, Any],
+  workdir: str | Path,
+) -> Params:
+  """Trained parameters of a run, with the frozen ones of their source."""
+  shapes = nn.unbox(abstract_params(module, example))
+  mask = trainable_mask(shapes, config["train"]["trainable"])
+  loaded = load_parts(config.get("init", {}), shapes)
+  trained = tree.flatten(load_trainable(Path(workdir) / "checkpoints"))
+  flat = {k: np.asarray(v) for k, v in loaded.items() if not mask[k]} | trained
+  if missing := tree.flatten(shapes).keys() - flat.keys():
+    raise ValueError(
+      f"{len(missing)} frozen parameters have no source, such as "
+      f"{sorted(missing)[:3]}. Name one in config.init."
+    )
+  return jax.tree.map(jax.numpy.asarray, tree.unflatten(flat))
+
+
+def _drawn(
+  model: Model, settings: Mapping[str, Any], progress: Progress
+) -> Sequence[Result]:
+  setting = call(drawn.Setting, settings)
+  return drawn.evaluate_drawn(model.generate, setting, progress)
+
+
+# Name to (model, settings, progress) -> results.
+EVALUATIONS = {"drawn": _drawn}

@@ -1,0 +1,112 @@
+"""A trained system as the two functions that an evaluation asks for.
+
+  model = Model(module, params, encoder, tokenizer, stop="<EOC>")
+  model.generate(documents)          -> ["a cat", ...]
+  model.score(documents, answers)    -> Likelihoods
+
+Documents become batches of one shape, so each function compiles once.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import flax.linen as nn
+import numpy as np
+
+from mmjax.data.batching import stack
+from mmjax.data.document import Document
+from mmjax.data.stream import Encoder
+from mmjax.evaluation.answers import Likelihoods
+from mmjax.generation.beam import beam_search
+from mmjax.generation.sample import Sampling, generate
+from mmjax.generation.score import score_answers
+from mmjax.text.tokenizer import Tokenizer
+from mmjax.typing import Params
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+  """A system with its parameters and its way to read and write.
+
+  Attributes:
+    module, params: of the system.
+    encoder: documents to examples.
+    tokenizer: of the system.
+    stop: name of the token that ends an answer.
+    max_new_tokens: length of an answer.
+    num_beams: 1 is greedy; the paper uses 3.
+    length_penalty: of the beam search.
+    batch_size: rows of a batch; the last one is filled up.
+  """
+
+  module: nn.Module
+  params: Params
+  encoder: Encoder
+  tokenizer: Tokenizer
+  stop: str = "<EOC>"
+  max_new_tokens: int = 10
+  num_beams: int = 1
+  length_penalty: float = 0.0
+  batch_size: int = 32
+
+  def generate(self, documents: Sequence[Document]) -> list[str]:
+    """What the system says after each document."""
+    texts: list[str] = []
+    for batch, count in self._batches(documents):
+      tokens = np.asarray(self._tokens(batch))[:count]
+      texts += [self._text(row) for row in tokens]
+    return texts
+
+  def _tokens(self, batch):
+    stop = self.tokenizer.id(self.stop)
+    if self.num_beams > 1:
+      beams = beam_search(
+        self.module,
+        self.params,
+        batch,
+        max_new_tokens=self.max_new_tokens,
+        num_beams=self.num_beams,
+        stop=stop,
+        length_penalty=self.length_penalty,
+        pad=stop,
+      )
+      return beams.tokens[:, 0]
+    sampling = Sampling(self.max_new_tokens, stop=(stop,), pad=stop)
+    return generate(self.module, self.params, batch, sampling).tokens
+
+  def _text(self, row: np.ndarray) -> str:
+    ends = np.flatnonzero(row == self.tokenizer.id(self.stop))
+    row = row[: ends[0]] if len(ends) else row
+    return self.tokenizer.decode(row).strip()
+
+  def score(
+    self, documents: Sequence[Document], answers: Sequence[str]
+  ) -> Likelihoods:
+    """Log-likelihood of each answer after each document.
+
+    The token that ends an answer counts, so that "a cat" does not win over "a
+    cat house" by being its beginning.
+    """
+    stop = self.tokenizer.id(self.stop)
+    ids = [[*self.tokenizer.encode(a), stop] for a in answers]
+    lengths = np.array([len(row) for row in ids])
+    table = np.zeros((len(ids), lengths.max()), np.int32)
+    for row, own in zip(table, ids):
+      row[: len(own)] = own
+    totals = [
+      np.asarray(score_answers(self.module, self.params, b, table, lengths))[:n]
+      for b, n in self._batches(documents)
+    ]
+    total = np.concatenate(totals)
+    return Likelihoods(total, total / lengths)
+
+  def _batches(
+    self, documents: Sequence[Document]
+  ) -> Iterator[tuple[dict[str, Any], int]]:
+    """Batches of one shape, and how many rows of each are documents."""
+    for start in range(0, len(documents), self.batch_size):
+      part = documents[start : start + self.batch_size]
+      examples = [self.encoder.query(d, "left") for d in part]
+      fill = [examples[-1]] * (self.batch_size - len(examples))
+      yield stack(examples + fill), len(part)
