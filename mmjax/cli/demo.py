@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +40,7 @@ def demo(config: Mapping[str, Any], workdir: str | Path) -> Path:
   state = train(config, workdir)
   trained = time.monotonic()
   print("\nEvaluating on held-out things", flush=True)
-  bar = Progress(_documents(config["evaluate"]), shown=())
-  results = evaluate(config, workdir, lambda done, total: bar.write(done, {}))
-  bar.close()
+  results = evaluate(config, workdir, show_progress())
   done = time.monotonic()
   facts = {
     "steps": int(state.step),
@@ -54,6 +52,20 @@ def demo(config: Mapping[str, Any], workdir: str | Path) -> Path:
   path = write_report(results, config, state, facts, workdir)
   print(f"\n{drawn.table(results)}\n\nReport: {path}")
   return path
+
+
+def show_progress() -> Callable[[int, int], None]:
+  """A progress bar that learns its total when it is first told."""
+  bars: list[Progress] = []
+
+  def show(done: int, total: int) -> None:
+    if not bars:
+      bars.append(Progress(total, shown=()))
+    bars[0].write(done, {})
+    if done == total:
+      bars[0].close()
+
+  return show
 
 
 def write_report(
@@ -84,21 +96,6 @@ def write_report(
     json.dumps(content, indent=1, default=list)
   )
   return report.build(workdir)
-
-
-def _documents(settings: Mapping[str, Any]) -> int:
-  setting = drawn.Setting(
-    **{
-      k: v for k, v in settings.items() if k not in ("name", "model", "prompt")
-    }
-  )
-  cells = len(setting.bind_shots) + 2 * len(setting.shots)
-  blanks = 2 * (0 in setting.shots) * ("blank_support" in setting.controls)
-  return (
-    (cells * len(setting.controls) - blanks)
-    * setting.count
-    * len(setting.seeds)
-  )
 
 
 def _shown(result: Result, results: Sequence[Result]) -> int:

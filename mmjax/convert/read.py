@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from mmjax.convert.torch_file import TorchFile
+
 
 class Safetensors(Mapping):
   """Tensors of one `.safetensors` file, or of a directory of shards.
@@ -86,3 +88,21 @@ class Safetensors(Mapping):
     for file in dict.fromkeys(self._where.values()):
       merged |= self._open(file).metadata() or {}
     return merged
+
+
+def open_weights(
+  path: str | Path, part: str | None = None
+) -> Safetensors | TorchFile:
+  """Safetensors, one file or a directory, or one file of PyTorch.
+
+  Args:
+    path: of the file or directory; `.pth`, `.pt`, `.bin` and `.ckpt` are
+      PyTorch's.
+    part: which dict of a PyTorch checkpoint, see TorchFile.
+  """
+  path = Path(path)
+  if path.suffix in (".pth", ".pt", ".bin", ".ckpt"):
+    return TorchFile(path, part)
+  if part is not None:
+    raise ValueError(f"{path} is no PyTorch checkpoint and has no parts.")
+  return Safetensors(path)

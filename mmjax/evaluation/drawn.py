@@ -83,20 +83,20 @@ def evaluate_drawn(
   setting = setting or Setting()
   cells = [("bind", s) for s in setting.bind_shots]
   cells += [(t, s) for t in ("category", "subcategory") for s in setting.shots]
+  chosen = [_controls(setting, shots) for _, shots in cells]
+  count = setting.count * len(setting.seeds)
+  total = count * sum(map(len, chosen))
   results: list[Result] = []
-  each = setting.count * len(setting.seeds) * len(setting.controls)
-  for number, (task, shots) in enumerate(cells):
-    episodes = _episodes(task, shots, setting)
+  for (task, shots), controls in zip(cells, chosen):
+    before = count * len(results)
     results += evaluate_episodes(
       ANSWER,
-      episodes,
+      _episodes(task, shots, setting),
       name=task,
       shots=shots,
       generate=generate,
-      controls=_controls(setting, shots),
-      progress=lambda done, total, at=number: progress(
-        at * each + done, len(cells) * each
-      ),
+      controls=controls,
+      progress=lambda done, _, before=before: progress(before + done, total),
     )
   return results
 

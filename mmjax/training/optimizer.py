@@ -9,6 +9,7 @@ import optax
 
 from mmjax import tree
 from mmjax.config import build, lookup
+from mmjax.training.clipping import clip_gradients
 from mmjax.typing import Params
 
 Rules = Sequence[tuple[str, Any]]
@@ -81,8 +82,8 @@ def make_optimizer(
 
   Args:
     config: `name` of OPTIMIZERS with its arguments; `schedule` with a `name`
-      of SCHEDULES; `clip_norm` (0 for none), or `adaptive_clip` for NFNets
-      (arXiv 2102.06171); `weight_decay` and `lr_scale`, lists of (pattern,
+      of SCHEDULES; `clip_norm` (0 for none); `adaptive_clip` for NFNets
+      (arXiv 2102.06171), `weight_decay` and `lr_scale`, lists of (pattern,
       number) that cover every trainable path.
     trainable: their tree.
     total: steps of the run, for the schedule.
@@ -93,13 +94,12 @@ def make_optimizer(
   config = dict(config)
   schedule = build(SCHEDULES, config.pop("schedule"), total=total)
   clip = config.pop("clip_norm", 0.0)
-  adaptive = config.pop("adaptive_clip", 0.0)
+  adaptive = config.pop("adaptive_clip", [(".*", 0.0)])
   decay = config.pop("weight_decay", [(".*", 0.0)])
   scale = config.pop("lr_scale", [(".*", 1.0)])
   lookup(OPTIMIZERS, config.get("name"), "optimizer")
   parts = [
-    *([optax.adaptive_grad_clip(adaptive)] if adaptive else []),
-    *([optax.clip_by_global_norm(clip)] if clip else []),
+    clip_gradients(by_path(trainable, adaptive), clip),
     build(OPTIMIZERS, config),
     _decay(trainable, decay),
     _scale(trainable, scale),

@@ -75,13 +75,13 @@ def test_tokens_are_the_grid_row_by_row(photos, reference, params):
   small = photos[:2, :96, :160]
   floats = (small.astype(jnp.float32) - 127) / 128
   headless = {k: v for k, v in params.items() if k != "classifier"}
-  run = jax.jit(lambda x: model.apply({"params": headless}, x))
+  run = jax.jit(lambda x, p: model.apply({"params": p}, x))
   # The reference pads for 224; its padding suits every multiple of 32.
   with torch.no_grad():
     expected = reference.extract_features(to_torch(small)).numpy()
   expected = expected.transpose(0, 2, 3, 1).reshape(2, 15, 1280)
-  np.testing.assert_allclose(run(small), expected, atol=1e-4)
-  np.testing.assert_allclose(run(floats), expected, atol=1e-4)
+  np.testing.assert_allclose(run(small, headless), expected, atol=1e-4)
+  np.testing.assert_allclose(run(floats, headless), expected, atol=1e-4)
 
 
 def test_weights_return_bit_by_bit(params):

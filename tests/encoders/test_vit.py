@@ -52,7 +52,7 @@ def converted(model, state, rules):
   assert back.keys() == state.keys()
   for name, value in state.items():
     np.testing.assert_array_equal(back[name], value, err_msg=name)
-  return {"params": params}
+  return {"params": jax.tree.map(jnp.asarray, params)}
 
 
 def state_dict(model, root=""):
@@ -148,6 +148,33 @@ def test_idefics(images):
   assert_close(ours.apply(params, images), out)
 
 
+@pytest.mark.parametrize("projection", [0, 16])
+@pytest.mark.parametrize("root", ["visual.", "vision_model."])
+def test_the_tower_of_a_whole_clip(root, projection):
+  """Text tower, temperature and buffers stay in the file."""
+  like = shapes_of(ViT(**TINY, hidden=64, projection=projection))
+  whole = shapes_of(ViT(**TINY, hidden=64, projection=16))
+  random = np.random.RandomState(0)
+  whole = jax.tree.map(lambda x: random.standard_normal(x.shape), whole)
+  layout = family.openai if root == "visual." else family.hugging_face
+  state = save(whole, layout(root))
+  for name in ("logit_scale", "text_projection", "text_model.x.weight"):
+    state[name] = np.zeros(1)
+  state["vision_model.embeddings.position_ids"] = np.arange(4)
+  params = family.load_vision(state, like)
+  assert jax.tree.structure(params) == jax.tree.structure(like)
+  np.testing.assert_allclose(
+    params["layers"]["mlp"]["up"]["kernel"],
+    whole["layers"]["mlp"]["up"]["kernel"],
+    rtol=1e-6,
+  )
+
+
+def test_a_file_without_a_tower_is_named():
+  with pytest.raises(ValueError, match="No vision tower"):
+    family.load_vision({"text.weight": np.zeros(1)}, {})
+
+
 def test_a_tower_inside_a_model(images):
   """The same rules serve a path below another one."""
   theirs = randomised(
@@ -189,7 +216,7 @@ def test_bytes_are_normalised():
   images = np.random.RandomState(0).randint(0, 256, (1, 24, 24, 3), np.uint8)
   random = np.random.RandomState(1)
   params = jax.tree.map(
-    lambda x: random.standard_normal(x.shape), shapes_of(model)
+    lambda x: jnp.asarray(random.standard_normal(x.shape)), shapes_of(model)
   )
   floats = (images / 255 - np.array(model.mean)) / np.array(model.std)
   np.testing.assert_allclose(

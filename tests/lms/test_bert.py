@@ -46,7 +46,8 @@ def pair():
     pooler=True,
   )
   state = {k: v.numpy() for k, v in theirs.state_dict().items()}
-  return theirs, ours, load(state, family.bert(), shapes_of(ours))
+  params = load(state, family.bert(), shapes_of(ours))
+  return theirs, ours, jax.tree.map(jnp.asarray, params)
 
 
 def test_hidden_states_and_pooler(pair):
@@ -91,7 +92,7 @@ def test_packed_texts_do_not_see_each_other(pair):
 def test_weights_return_bit_by_bit(pair, root):
   theirs, ours, params = pair
   rules = family.bert(root)
-  back = save(params, rules)
+  back = save(jax.tree.map(np.asarray, params), rules)
   state = {root + k: v.numpy() for k, v in theirs.state_dict().items()}
   assert back.keys() == state.keys()
   for name, value in state.items():

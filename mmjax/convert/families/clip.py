@@ -5,8 +5,12 @@ vision tower is named alike.
 """
 
 import re
+from collections.abc import Mapping
 
-from mmjax.convert.rules import Rule, prefixed
+import numpy as np
+
+from mmjax.convert.rules import Rule, load, prefixed
+from mmjax.typing import Params
 
 _MATRIX = "F D -> D F"
 _PATCH = "E C h w -> h w C E"
@@ -71,6 +75,41 @@ def hugging_face(root: str = "vision_model.") -> list[Rule]:
     ]
   head = Rule("visual_projection.weight", "projection/kernel", _MATRIX)
   return [*prefixed(rules, name=root), head]
+
+
+def load_vision(weights: Mapping[str, np.ndarray], like: Params) -> dict:
+  """The vision tower out of a file of any of these layouts.
+
+  Whatever else the file holds (the text tower) is left there, and so is a
+  projection that the module has not.
+
+  Args:
+    weights: tensors by name.
+    like: the parameters of a `ViT`, as arrays or shapes.
+
+  Raises:
+    ValueError: when no name is of a vision tower.
+  """
+  layouts = {
+    "visual.": openai,
+    "model.vision_model.": hugging_face,
+    "vision_model.": hugging_face,
+  }
+  roots = [r for r in layouts if any(key.startswith(r) for key in weights)]
+  if not roots:
+    raise ValueError(
+      f"No vision tower: expected names that start with {list(layouts)}, got "
+      f"such as {list(weights)[:3]}."
+    )
+  root = roots[0]
+  heads = {"visual.proj", "visual_projection.weight"}
+
+  def ignore(key):
+    if key in heads:
+      return "projection" not in like
+    return not key.startswith(root) or bool(BUFFERS.fullmatch(key))
+
+  return load(weights, layouts[root](root), like, ignore=ignore)
 
 
 def _norm(name: str, path: str) -> list[Rule]:

@@ -1,0 +1,53 @@
+"""What all image encoders have in common."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import linen as nn
+
+from mmjax.config import build
+from mmjax.encoders import ENCODERS
+
+TINY = {
+  "clip_vit": dict(variant="B/32"),
+  "custom_nfnet": dict(
+    depths=(1, 2), widths=(16, 16), stem=8, group=8, features=16
+  ),
+  "efficientnet_lite": {},
+  "nfnet": {},
+  "vit": dict(width=16, num_layers=2, num_heads=2, patch=8),
+}
+IMAGES = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.uint8)
+
+
+@pytest.fixture(params=ENCODERS)
+def encoder(request):
+  config = {"name": request.param} | TINY[request.param]
+  return build(ENCODERS, config, dtype=jnp.bfloat16)
+
+
+def test_bytes_become_tokens_of_the_wanted_dtype(encoder):
+  """Weights stay float32, and gradients reach them through bfloat16."""
+  tokens, variables = jax.eval_shape(
+    encoder.init_with_output, jax.random.key(0), IMAGES
+  )
+  assert tokens.ndim == 3 and tokens.shape[0] == 2
+  assert tokens.dtype == jnp.bfloat16
+  assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(variables))
+  grads = jax.eval_shape(
+    jax.grad(lambda v, x: encoder.apply(v, x).sum().astype(jnp.float32)),
+    nn.unbox(variables),
+    IMAGES,
+  )
+  assert jax.tree.structure(grads) == jax.tree.structure(nn.unbox(variables))
+
+
+def test_every_parameter_names_its_axes(encoder):
+  variables = jax.eval_shape(encoder.init, jax.random.key(0), IMAGES)
+  boxes = jax.tree.leaves(
+    variables, is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned)
+  )
+  assert boxes
+  for box in boxes:
+    assert isinstance(box, nn.LogicallyPartitioned)
+    assert len(box.names) == box.value.ndim
