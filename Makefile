@@ -1,0 +1,50 @@
+# make demo   install, train a small Flamingo, evaluate it, write a report
+# make test   install the test extras, lint, run the tests
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(firstword $(foreach p,python3 python3.11 python3.12 python3.13,\
+  $(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+    2>/dev/null && echo $(p))))
+WORKERS ?= 2
+# They would pull in torchvision, which has no build for every torch;
+# tests/timm_import.py does without it.
+BARE := timm==1.0.31 open-clip-torch==3.3.0 efficientnet-lite-pytorch==0.1.0 \
+  pycocoevalcap==1.2
+
+.PHONY: demo test test-quick lint format clean
+
+demo: $(VENV)/installed
+	$(BIN)/mmjax demo
+
+test: lint
+	$(BIN)/pytest -n $(WORKERS)
+
+# Without the tests that take more than ten seconds each, and no linter.
+test-quick: $(VENV)/installed-test
+	$(BIN)/pytest -n $(WORKERS) -m "not heavy"
+
+lint: $(VENV)/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/installed-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || \
+	  { echo "No Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: requirements.txt setup.py | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet -r requirements.txt -e .
+	@touch $@
+
+$(VENV)/installed-test: requirements-test.txt Makefile $(VENV)/installed
+	$(BIN)/python -m pip install --quiet -r requirements-test.txt
+	$(BIN)/python -m pip install --quiet --no-deps $(BARE)
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache

@@ -1,0 +1,231 @@
+"""`mmjax`: the commands. Each imports what it needs when it runs.
+
+Exit codes: 0 done; 1 could not be done, the last line says why; 2 called with
+wrong arguments; 75 told to stop, everything is saved, start it again to go on;
+130 interrupted.
+"""
+
+import argparse
+import logging
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+DEMO = "configs/flamingo/demo.py"
+_CHANGE = re.compile(r"--config\.([\w.]+)(?:=(.*))?", re.DOTALL)
+# Errors that a message explains; any other is a fault of ours.
+_EXPLAINED = (ValueError, OSError, ImportError, FloatingPointError)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+  """Runs one command and returns its exit code."""
+  given = list(sys.argv[1:] if arguments is None else arguments)
+  parser = make_parser()
+  try:
+    given, changes = take_changes(given)
+  except ValueError as error:
+    parser.error(str(error))
+  args = parser.parse_args(given)
+  if changes and "config" not in args:
+    parser.error(f"{args.verb} takes no config, but --config.{changes[0]}")
+  args.changes = changes
+  _log(args.debug)
+  try:
+    return args.run(args) or 0
+  except _EXPLAINED as error:
+    if args.debug:
+      raise
+    print(f"mmjax {args.verb}: {_message(error)}", file=sys.stderr)
+    return 1
+  except KeyboardInterrupt:
+    print(f"mmjax {args.verb}: interrupted", file=sys.stderr)
+    return 130
+
+
+def take_changes(given: Sequence[str]) -> tuple[list[str], list[str]]:
+  """Parts `--config.key=value` (or `--config.key value`) from the rest."""
+  rest, changes, left = [], [], iter(given)
+  for argument in left:
+    found = _CHANGE.fullmatch(argument)
+    if not found:
+      rest.append(argument)
+      continue
+    key, value = found.groups()
+    value = next(left, None) if value is None else value
+    if value is None:
+      raise ValueError(f"{argument} needs a value.")
+    changes.append(f"{key}={value}")
+  return rest, changes
+
+
+def make_parser() -> argparse.ArgumentParser:
+  """All verbs and their arguments."""
+  parser = argparse.ArgumentParser(
+    prog="mmjax",
+    description="Multimodal models in JAX/Flax.",
+    epilog="Exit code 75: told to stop, saved; start it again to go on.",
+  )
+  parser.set_defaults(debug=False)
+  verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+  _add_runs(verbs)
+  _add_convert(verbs)
+  _add_data(verbs)
+  return parser
+
+
+def _verb(verbs, name, run, text, config=None) -> argparse.ArgumentParser:
+  """A verb; `config` adds --config and says where it comes from else."""
+  verb = verbs.add_parser(name, help=text, description=text)
+  verb.set_defaults(run=run)
+  verb.add_argument(
+    "--debug", action="store_true", help="show tracebacks and all messages"
+  )
+  if config:
+    verb.add_argument(
+      "--config",
+      metavar="FILE",
+      help=f".py or .json; {config}. Any key can be changed: "
+      "--config.key.of.a.key=VALUE",
+    )
+  return verb
+
+
+def _add_runs(verbs) -> None:
+  train = _verb(
+    verbs, "train", _train, "Train, or go on with a run.", "required"
+  )
+  train.add_argument(
+    "--workdir", type=Path, help="of the run; default runs/<config's name>"
+  )
+  evaluate = _verb(
+    verbs,
+    "evaluate",
+    _evaluate,
+    "Evaluate a run's newest checkpoint.",
+    "default the run's own",
+  )
+  evaluate.add_argument("--workdir", type=Path, required=True, help="of a run")
+  demo = _verb(
+    verbs,
+    "demo",
+    _demo,
+    "Train a small Flamingo, evaluate it, write a report.",
+    f"default {DEMO}",
+  )
+  demo.add_argument("--workdir", type=Path, default=Path("runs/demo"))
+
+
+def _add_convert(verbs) -> None:
+  verb = _verb(
+    verbs, "convert", _convert, "Convert weights from and to PyTorch's names."
+  )
+  verb.add_argument(
+    "source", metavar="SRC", type=Path, help="file or directory"
+  )
+  verb.add_argument("target", metavar="DST", type=Path, help="new directory")
+  verb.add_argument("--to", choices=("jax", "hf"), required=True)
+  verb.add_argument("--family", help="default: what SRC's config.json says")
+  verb.add_argument(
+    "--lm", type=Path, help="open_flamingo: directory of its language model"
+  )
+  verb.add_argument(
+    "--every", type=int, help="open_flamingo: layers between gated blocks"
+  )
+
+
+def _add_data(verbs) -> None:
+  data = verbs.add_parser("data", help="Look at data, and index it.")
+  actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
+  inspect = _verb(
+    actions,
+    "inspect",
+    _inspect,
+    "Show the documents that records become.",
+    "shows all its datasets",
+  )
+  inspect.add_argument("path", nargs="?", help="a file or pattern")
+  inspect.add_argument("--format", help="of a file's records")
+  inspect.add_argument("--count", type=int, default=3)
+  inspect.add_argument("--start", type=int, default=0)
+  index = _verb(actions, "index", _index, "Write the index of tar shards.")
+  index.add_argument("paths", nargs="+", help="files or patterns")
+
+
+def _train(args) -> None:
+  if args.config is None:
+    raise ValueError(f"Name a config: mmjax train --config {DEMO}")
+  config = _load(args.config, args.changes)
+  from mmjax.cli.train import train
+
+  train(config, args.workdir or Path("runs") / Path(args.config).stem)
+
+
+def _evaluate(args) -> None:
+  config = _load(args.config or args.workdir / "config.json", args.changes)
+  from mmjax.cli.evaluate import evaluate
+  from mmjax.evaluation.drawn import table
+
+  print(table(evaluate(config, args.workdir)))
+
+
+def _demo(args) -> None:
+  config = _load(args.config or DEMO, args.changes)
+  from mmjax.cli.demo import demo
+
+  demo(config, args.workdir)
+
+
+def _convert(args) -> None:
+  from mmjax.cli.convert import convert
+
+  convert(
+    args.source,
+    args.target,
+    to=args.to,
+    family=args.family,
+    lm=args.lm,
+    every=args.every,
+  )
+
+
+def _inspect(args) -> int:
+  if (args.path is None) == (args.config is None):
+    raise ValueError("Name either a file or --config FILE to inspect.")
+  target = args.path or _load(args.config, args.changes).data
+  from mmjax.cli.data import inspect
+
+  bad = inspect(target, args.format, args.count, args.start)
+  return int(bad > 0)
+
+
+def _index(args) -> None:
+  from mmjax.cli.data import index
+
+  index(args.paths)
+
+
+def _load(path, changes):
+  from mmjax.cli.configs import load
+
+  return load(path, changes)
+
+
+def _log(debug: bool) -> None:
+  """Our messages; those of libraries from warnings on, or all for debug."""
+  logging.basicConfig(
+    level=logging.INFO if debug else logging.WARNING,
+    format="%(name)s: %(message)s",
+    stream=sys.stderr,
+  )
+  logging.getLogger("mmjax").setLevel(logging.DEBUG if debug else logging.INFO)
+
+
+def _message(error: BaseException) -> str:
+  if isinstance(error, OSError) and error.filename and error.strerror:
+    return f"{error.filename}: {error.strerror}"
+  return str(error) or type(error).__name__
+
+
+if __name__ == "__main__":
+  sys.exit(main())
