@@ -8,7 +8,8 @@ recipe with a pretrained one.
 
 from configs.common import config as make
 
-GRID = 3  # Pictures at 96 pixels give 3 x 3 features.
+GRID = 3  # Pictures at 96 pixels give 3 x 3 features,
+WIDTH = 192  # of which so many principal components are kept.
 VOCAB = 1866  # Words of the drawn set, and <EOC> and <image>.
 
 
@@ -33,16 +34,16 @@ def get_config():
     system="flamingo",
     seed=0,
     model=dict(
-      encoder=dict(name="features", size=5557, tokens=GRID**2, width=1280),
+      encoder=dict(name="features", size=5557, tokens=GRID**2, width=WIDTH),
       resampler=dict(
         name="perceiver",
-        width=128,
+        width=WIDTH,
         depth=2,
         num_heads=4,
         head_dim=32,
         num_latents=4,
-        hidden=256,
-        project_input=True,
+        hidden=384,
+        activation="gelu",
       ),
       lm=dict(
         name="llama",
@@ -53,7 +54,13 @@ def get_config():
         hidden=256,
         tie_embeddings=True,
       ),
-      xattn=dict(every=1, first=0, hidden=256),
+      xattn=dict(
+        every=1,
+        first=0,
+        hidden=256,
+        norm_media=False,
+        activation="gelu",
+      ),
       dtype="float32",
     ),
     init=dict(encoder=dict(name="drawn_features", size=32 * GRID)),

@@ -2,8 +2,9 @@
 
   rearrange(weight, "(N H) D -> D N H", (64, 4, 16))
 
-Names in parentheses share one dim, the first varying slowest. Sizes come from
-the wanted shape, or from the array where its dims stand alone.
+Names in parentheses share one dim, the first varying slowest; a number is a
+dim of that size. Sizes come from the wanted shape, or from the array where its
+dims stand alone.
 """
 
 import re
@@ -57,7 +58,8 @@ def _parse(side: str) -> list[tuple[str, ...]]:
 
 def _sizes(groups, shape, known: dict[str, int]) -> dict[str, int]:
   """Adds to `known` what the groups and the shape determine."""
-  known = dict(known)
+  numbers = {n: int(n) for group in groups for n in group if n.isdigit()}
+  known = numbers | known
   for group, size in zip(groups, shape):
     unknown = [name for name in group if name not in known]
     rest = int(np.prod([known[n] for n in group if n in known]))

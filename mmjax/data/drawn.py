@@ -8,12 +8,13 @@ import dataclasses
 import functools
 import io
 import json
-import tarfile
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from mmjax.data import tar
+from mmjax.data.reader import Reader
 from mmjax.typing import UInt8
 
 ASSETS = Path(__file__).parent / "assets" / "drawn"
@@ -84,8 +85,9 @@ def _rows() -> dict[str, int]:
 
 @functools.cache
 def _members() -> dict[str, bytes]:
-  with tarfile.open(ASSETS / "images.tar") as tar:
-    return {m.name: tar.extractfile(m).read() for m in tar}
+  path = ASSETS / "images.tar"
+  with Reader(path) as reader:
+    return {m.name: reader.read(m.offset, m.size) for m in tar.members(path)}
 
 
 def encoded(concept: Concept, style: str) -> bytes:

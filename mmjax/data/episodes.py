@@ -195,12 +195,6 @@ def _media(picture: Picture) -> Media:
   )
 
 
-def blank(media: Media) -> Media:
-  """The white picture in place of any, with its key; for controls."""
-  del media
-  return Media("image", drawn.table()[-1], "blank", {"key": drawn.blank_key()})
-
-
 def ask(document: Document, template: Template, learn: bool = True) -> Document:
   """A task's record, written with a template.
 

@@ -10,6 +10,7 @@ import base64
 import binascii
 import dataclasses
 import json
+import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -72,6 +73,10 @@ def text_of(value: Any, name: str) -> str:
       raise BadSample(f"{name} is no UTF-8 text: {error}") from None
   if not isinstance(value, str):
     raise BadSample(f"{name} is a {type(value).__name__}, expected text.")
+  try:
+    value.encode()
+  except UnicodeEncodeError as error:
+    raise BadSample(f"{name} has half a character: {error}") from None
   return value
 
 
@@ -138,7 +143,7 @@ class MMC4:
       raise Filtered(
         f"{name} has {len(placed)} of {self.min_images} images left."
       )
-    share = zlib.crc32(name.encode()) / 2**32
+    share = zlib.crc32(name.encode(errors="replace")) / 2**32
     if len(placed) == 1 and share >= self.keep_single:
       raise Filtered(f"{name} has one image.")
     return Document(
@@ -151,7 +156,7 @@ class MMC4:
     rows = field(record, "similarity_matrix", list)
     try:
       scores = np.asarray(rows, np.float64).reshape(images, texts)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
       raise BadSample(
         f"{name}: similarity_matrix is not {images} x {texts} numbers."
       ) from None
@@ -195,7 +200,7 @@ class MMC4:
       pairs = [(row, int(scores[row].argmax())) for row in rows]
     else:
       matched = [(row, infos[row].get("matched_text_index")) for row in rows]
-      pairs = [(row, c) for row, c in matched if isinstance(c, int)]
+      pairs = [(row, c) for row, c in matched if type(c) is int]
     pairs = [
       (row, column)
       for row, column in pairs
@@ -288,6 +293,8 @@ class Obelics:
       image = image.get("bytes") or image.get("path")
     if isinstance(image, bytes):
       return Media("image", image)
+    if not isinstance(image, str):
+      raise BadSample(f"{name}: an image is a {type(image).__name__}.")
     known = self._table.get(image, image)
     if self.folder is not None and "://" not in str(known):
       file = below(self.folder, known)
@@ -335,11 +342,7 @@ class Pairs:
     text = _first(texts, self.text, name)
     while isinstance(text, Mapping | list | tuple | np.ndarray) and len(text):
       text = next(iter(text.values() if isinstance(text, Mapping) else text))
-    clip = {k: fields[k] for k in ("start", "end") if k in fields}
-    try:
-      clip = {k: float(v) for k, v in clip.items()}
-    except (TypeError, ValueError):
-      raise BadSample(f"{name}: start and end are {clip}.") from None
+    clip = _seconds(fields, name)
     caption = text_of(text, name).strip()
     if not caption:
       raise BadSample(f"{name} has an empty text.")
@@ -361,6 +364,18 @@ class VideoText(Pairs):
     "video",
   )
   kind: str = "video"
+
+
+def _seconds(fields: Record, name: str) -> dict[str, float]:
+  """`start` and `end` of a clip, where they are given."""
+  given = {k: fields[k] for k in ("start", "end") if k in fields}
+  try:
+    clip = {k: float(v) for k, v in given.items()}
+  except (TypeError, ValueError, OverflowError):
+    raise BadSample(f"{name}: start and end are {given}.") from None
+  if not all(0 <= v < math.inf for v in clip.values()):
+    raise BadSample(f"{name}: start and end are {given}.")
+  return clip
 
 
 def _first(record: Mapping, names: Sequence[str], label: str) -> Any:

@@ -349,7 +349,11 @@ def below(folder: str | Path, name: str) -> File:
   name = str(name)
   if not tar.safe_name(name):
     raise BadSample(f"{name!r} does not stay below {folder}.")
-  path = (Path(folder) / name).resolve()
+  try:
+    path = (Path(folder) / name).resolve()
+    path.is_file()
+  except (OSError, ValueError) as error:
+    raise BadSample(f"{name!r} can be no file: {error}") from None
   if not path.is_relative_to(Path(folder).resolve()):
     raise BadSample(f"{name!r} leads out of {folder}.")
   return File(str(path))

@@ -82,7 +82,7 @@ def _key(media: Media, name: str) -> int:
   if "key" not in media.metadata:
     raise ValueError(
       f"{name}:{media.name} has no 'key' in its metadata, but the slots ask "
-      "for keys. A blank picture of the drawn set is `episodes.blank`."
+      "for keys. The white picture of the drawn set has `drawn.blank_key()`."
     )
   return int(media.metadata["key"])
 

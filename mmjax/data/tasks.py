@@ -56,19 +56,17 @@ class CocoCaptions(Task):
   def __init__(self, annotations: str, images: str, per: str = "image"):
     if per not in ("image", "caption"):
       raise ValueError(f"per is {per!r}, expected 'image' or 'caption'.")
-    content = load(annotations, "images", "annotations")
+    content = load(annotations)
     captions = collections.defaultdict(list)
-    for row in content["annotations"]:
-      captions[get(row, "image_id", annotations)].append(
-        get(row, "caption", annotations).strip()
-      )
+    for row in content.rows("annotations"):
+      captions[row.id("image_id")].append(row.text("caption"))
     rows = [
       {
-        "file": get(row, "file_name", annotations),
-        "image_id": get(row, "id", annotations),
-        "answers": captions[row["id"]],
+        "file": row.text("file_name"),
+        "image_id": row.id("id"),
+        "answers": captions[row.id("id")],
       }
-      for row in content["images"]
+      for row in content.rows("images")
     ]
     rows = [row for row in rows if row["answers"]]
     if per == "caption":
@@ -80,21 +78,18 @@ class Karpathy(Task):
   """Karpathy's splits of COCO and Flickr30k: `dataset_*.json`."""
 
   def __init__(self, annotations: str, images: str, split: str = "test"):
-    content = load(annotations, "images")
-    rows = [
-      {
-        "file": "/".join(
-          filter(None, (row.get("filepath"), get(row, "filename", annotations)))
-        ),
-        "image_id": row.get("cocoid", row.get("imgid", i)),
-        "answers": [
-          get(s, "raw", annotations).strip()
-          for s in get(row, "sentences", annotations)
-        ],
-      }
-      for i, row in enumerate(content["images"])
-      if row.get("split") == split
-    ]
+    rows = []
+    for row in load(annotations).rows("images"):
+      if row.text("split") != split:
+        continue
+      folder, name = row.text("filepath", default=""), row.text("filename")
+      rows.append(
+        {
+          "file": f"{folder}/{name}" if folder else name,
+          "image_id": row.id("cocoid" if "cocoid" in row else "imgid"),
+          "answers": [s.text("raw") for s in row.rows("sentences")],
+        }
+      )
     super().__init__(rows, images, f"karpathy_{split}")
 
 
@@ -122,20 +117,18 @@ class Vqa(Task):
     """
     answers: dict[Any, list[str]] = {}
     if annotations is not None:
-      for row in load(annotations, "annotations")["annotations"]:
-        answers[get(row, "question_id", annotations)] = [
-          str(get(a, "answer", annotations))
-          for a in get(row, "answers", annotations)
-        ]
+      for row in load(annotations).rows("annotations"):
+        given = [a.text("answer") for a in row.rows("answers")]
+        answers[row.id("question_id")] = given
     rows = []
-    for row in load(questions, "questions")["questions"]:
-      key = get(row, "question_id", questions)
+    for row in load(questions).rows("questions"):
+      key = row.id("question_id")
       if annotations is not None and key not in answers:
         raise ValueError(f"{annotations} has no answers to question {key}.")
       rows.append(
         {
-          "file": file.format(image_id=get(row, "image_id", questions)),
-          "question": get(row, "question", questions).strip(),
+          "file": file.format(image_id=row.id("image_id")),
+          "question": row.text("question"),
           "question_id": key,
           "answers": answers.get(key, []),
         }
@@ -149,12 +142,12 @@ class TextVqa(Task):
   def __init__(self, annotations: str, images: str):
     rows = [
       {
-        "file": f"{get(row, 'image_id', annotations)}.jpg",
-        "question": get(row, "question", annotations).strip(),
-        "question_id": row.get("question_id", i),
-        "answers": [str(a) for a in row.get("answers", [])],
+        "file": f"{row.id('image_id')}.jpg",
+        "question": row.text("question"),
+        "question_id": row.id("question_id"),
+        "answers": row.texts("answers"),
       }
-      for i, row in enumerate(load(annotations, "data")["data"])
+      for row in load(annotations).rows("data")
     ]
     super().__init__(rows, images, "textvqa")
 
@@ -165,15 +158,13 @@ class VizWiz(Task):
   def __init__(self, annotations: str, images: str):
     rows = [
       {
-        "file": get(row, "image", annotations),
-        "image": row["image"],
-        "question": get(row, "question", annotations).strip(),
+        "file": row.text("image"),
+        "image": row.text("image"),
+        "question": row.text("question"),
         "question_id": i,
-        "answers": [
-          str(get(a, "answer", annotations)) for a in row.get("answers", [])
-        ],
+        "answers": [a.text("answer") for a in row.rows("answers", default=[])],
       }
-      for i, row in enumerate(load(annotations))
+      for i, row in enumerate(load(annotations).rows())
     ]
     super().__init__(rows, images, "vizwiz")
 
@@ -182,49 +173,82 @@ class HatefulMemes(Task):
   """The Hateful Memes jsonl: `id`, `img`, `text`, and `label` (0 or 1)."""
 
   def __init__(self, annotations: str, images: str):
+    names = {None: [], 0: ["no"], 1: ["yes"]}
     rows = []
-    for row in load(annotations):
-      label = row.get("label")
+    for row in load(annotations).rows():
+      label = row.id("label", default=None)
+      if label not in names:
+        raise ValueError(f"{annotations} has the label {label!r}, not 0 or 1.")
       rows.append(
         {
-          "file": get(row, "img", annotations),
-          "text": get(row, "text", annotations),
-          "meme_id": get(row, "id", annotations),
+          "file": row.text("img"),
+          "text": row.text("text"),
+          "meme_id": row.id("id"),
           "label": label,
-          "answers": [] if label is None else [("no", "yes")[int(label)]],
+          "answers": names[label],
         }
       )
     super().__init__(rows, images, "hateful_memes")
 
 
-def load(path: str, *keys: str) -> Any:
+class Field:
+  """A value of an annotation file, whose parts are taken by their type.
+
+  What is missing or of another type is a ValueError that names the file.
+  """
+
+  def __init__(self, value: Any, path: str):
+    self._value, self._path = value, path
+
+  def __contains__(self, key: str) -> bool:
+    return isinstance(self._value, dict) and key in self._value
+
+  def _get(self, key: str, kind: Any, default: dict) -> Any:
+    if "default" in default and key not in self:
+      return default["default"]
+    value = self._value[key] if key in self else None
+    if isinstance(value, bool) or not isinstance(value, kind):
+      raise ValueError(
+        f"{self._path}: {key!r} is {str(value)[:40]!r} in "
+        f"{str(self._value)[:100]}; is it the right file?"
+      )
+    return value
+
+  def text(self, key: str, **default: str) -> str:
+    return self._get(key, str, default).strip()
+
+  def texts(self, key: str) -> list[str]:
+    """A list of strings; a file without the key has none (a test set)."""
+    found = self._get(key, list, {"default": []})
+    if not all(isinstance(x, str) for x in found):
+      raise ValueError(f"{self._path}: {key!r} is {str(found)[:100]}.")
+    return found
+
+  def id(self, key: str, **default: Any) -> int | str | None:
+    return self._get(key, int | str, default)
+
+  def rows(self, key: str | None = None, **default: list) -> list["Field"]:
+    """The items of a list, or of the file itself."""
+    found = self._value if key is None else self._get(key, list, default)
+    if not isinstance(found, list):
+      raise ValueError(f"{self._path} is no list; is it the right file?")
+    return [Field(row, self._path) for row in found]
+
+
+def load(path: str) -> Field:
   """A json, or the rows of a jsonl.
 
   Raises:
-    ValueError: when it is not there, is no JSON, or lacks one of `keys`.
+    ValueError: when it is not there or is no JSON.
   """
   try:
     text = Path(path).read_text(encoding="utf-8")
-    if str(path).endswith(".jsonl"):
-      return [json.loads(line) for line in text.splitlines() if line.strip()]
-    content = json.loads(text)
+    if not str(path).endswith(".jsonl"):
+      return Field(json.loads(text), path)
+    lines = [line for line in text.split("\n") if line.strip()]
+    return Field([json.loads(line) for line in lines], path)
   except (OSError, ValueError, RecursionError) as error:
     raise ValueError(f"Cannot read annotations {path}: {error}") from None
-  missing = [
-    k for k in keys if not isinstance(content, dict) or k not in content
-  ]
-  if missing or (not keys and not isinstance(content, list)):
-    raise ValueError(
-      f"{path} has no {missing or 'list of rows'}; is it the right file?"
-    )
-  return content
-
-
-def get(row: Any, key: str, path: str) -> Any:
-  """A field that the format promises."""
-  if not isinstance(row, dict) or key not in row:
-    raise ValueError(f"{path} has a row without {key!r}: {str(row)[:100]}")
-  return row[key]
 
 
 TASKS = {

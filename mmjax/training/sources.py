@@ -21,7 +21,7 @@ from mmjax.convert.families import efficientnet as efficientnet_family
 from mmjax.data import drawn
 from mmjax.data.image import Square
 from mmjax.encoders.efficientnet import efficientnet_lite
-from mmjax.encoders.features import encode_all, standardised
+from mmjax.encoders.features import encode_all, principal
 from mmjax.typing import Params
 
 log = logging.getLogger(__name__)
@@ -61,42 +61,46 @@ def efficientnet_lite0(shapes: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 
 def drawn_features(
-  shapes: Mapping[str, Any], size: int = 128
+  shapes: Mapping[str, Any], size: int = 96
 ) -> dict[str, np.ndarray]:
-  """EfficientNet-Lite0's features of the drawn set, standardised.
+  """EfficientNet-Lite0's features of the drawn set, reduced.
 
   Args:
-    shapes: of a FeatureTable.
+    shapes: of a FeatureTable; its width says how many principal components
+      of the training pictures' features are kept.
     size: side to which the pictures are brought; the grid is size / 32.
   """
-  encoder = efficientnet_lite()
-  images = drawn.table()
-  like = jax.eval_shape(encoder.init, jax.random.key(0), images[:1])
-  params = efficientnet_family.load_pretrained(nn.unbox(like)["params"])
-
-  def make():
-    resize = Square(size)
-    bigger = np.stack([resize(x, None) for x in images])
-    log.info("Encoding %d pictures once", len(bigger))
-    features = encode_all(
-      lambda x: encoder.apply({"params": params}, x), bigger
-    )
-    rows = [
-      drawn.key(c, style)
-      for c in drawn.concepts("train")
-      for style in drawn.STYLES
-    ]
-    return standardised(features, np.array(rows))
-
-  digest = hashlib.sha256(images.tobytes())
-  digest.update(f"{efficientnet_family.SHA256} {size} v1".encode())
-  table = cached(f"drawn-{digest.hexdigest()[:16]}", make)
+  features = drawn_grid(size)
+  rows = [
+    drawn.key(c, style)
+    for c in drawn.concepts("train")
+    for style in drawn.STYLES
+  ]
   expected = tuple(shapes["table"].shape)
+  table = principal(features[rows], expected[-1])(features)
   if table.shape != expected:
     raise ValueError(
       f"The features are {table.shape}, config.model.encoder wants {expected}."
     )
   return {"table": table}
+
+
+def drawn_grid(size: int) -> np.ndarray:
+  """EfficientNet-Lite0's grid of every drawn picture, float16 [K P 1280]."""
+  images = drawn.table()
+
+  def make():
+    encoder = efficientnet_lite()
+    like = jax.eval_shape(encoder.init, jax.random.key(0), images[:1])
+    params = efficientnet_family.load_pretrained(nn.unbox(like)["params"])
+    resize = Square(size)
+    bigger = np.stack([resize(x, None) for x in images])
+    log.info("Encoding %d pictures once", len(bigger))
+    return encode_all(lambda x: encoder.apply({"params": params}, x), bigger)
+
+  digest = hashlib.sha256(images.tobytes())
+  digest.update(f"{efficientnet_family.SHA256} {size}".encode())
+  return cached(f"drawn-{digest.hexdigest()[:16]}", make)
 
 
 def cached(name: str, make: Callable[[], np.ndarray]) -> np.ndarray:

@@ -13,6 +13,7 @@ from mmjax.data.formats import (
   VideoText,
 )
 from mmjax.data.sources import Folder, Jsonl, Parquet, Tar
+from tests.data.mutations import spoiled
 from tests.data.pictures import encode, photo
 from tests.data.test_tar import write
 
@@ -231,6 +232,31 @@ def test_video_text():
   record = {"mp4": b"v", "json": b'{"caption": "a run", "start": 2}'}
   document = VideoText()(record)
   assert document.media == (Media("video", b"v", metadata={"start": 2.0}),)
+
+
+OBELICS = {"images": ["a", None, "b"], "texts": [None, "t", None]}
+PAIR_RECORD = {"jpg": PNG, "captions": {"text": ["a cat"]}, "start": 1}
+
+
+@pytest.mark.parametrize(
+  ("read", "record"),
+  [
+    (MMC4(), mmc4([[0.1, 0.9, 0.2], [0.3, 0.4, 0.5]])),
+    (MMC4(assignment="argmax"), mmc4([[0.1, 0.9, 0.2]])),
+    (MMC4(assignment="matched"), mmc4([[0.1, 0.9, 0.2]])),
+    (MMC4(folder="/tmp"), mmc4([[0.1, 0.9, 0.2]])),
+    (Obelics("/tmp"), OBELICS),
+    (Pairs(), PAIR_RECORD),
+  ],
+)
+def test_any_value_of_a_wrong_kind_is_a_bad_sample_or_harmless(read, record):
+  outcomes = set()
+  for _, changed in spoiled(record):
+    try:
+      outcomes.add(type(read(changed)))
+    except (BadSample, Filtered) as error:
+      outcomes.add(type(error))
+  assert outcomes >= {Document, BadSample}
 
 
 def test_unknown_options():

@@ -1,4 +1,5 @@
 import io
+import resource
 
 import numpy as np
 import pytest
@@ -6,7 +7,8 @@ from PIL import Image
 
 from mmjax.data import image
 from mmjax.data.document import BadSample
-from tests.data.pictures import encode, hostile, photo
+from tests.data.mutations import damaged
+from tests.data.pictures import encode, hostile, photo, png_bomb
 
 
 @pytest.mark.parametrize("format", ["PNG", "WEBP", "GIF", "JPEG"])
@@ -22,6 +24,27 @@ def test_decode_equals_pil(format):
 def test_hostile_pictures_are_named_errors(name):
   with pytest.raises(BadSample, match="the_record"):
     image.decode(hostile()[name], "the_record")
+
+
+@pytest.mark.parametrize("format", image.FORMATS)
+def test_damaged_pictures_are_bad_samples_or_pictures(format):
+  bad = 0
+  for data in damaged(encode(photo(), format), 300):
+    try:
+      assert image.decode(data).dtype == np.uint8
+    except BadSample:
+      bad += 1
+  assert bad > 50
+
+
+def test_a_bomb_takes_no_memory():
+  bomb = png_bomb(13_000, 13_000)
+  assert len(bomb) < 50_000
+  before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  with pytest.raises(BadSample, match="13000x13000"):
+    image.decode(bomb)
+  after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  assert after - before < 20_000  # kilobytes, of 507,000 when decoded
 
 
 def test_too_many_bytes(monkeypatch):

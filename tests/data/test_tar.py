@@ -9,6 +9,7 @@ import pytest
 from mmjax.data import tar
 from mmjax.data.document import BadSample
 from mmjax.data.reader import Reader
+from tests.data.mutations import damaged
 
 
 def write(path, entries, format=tarfile.GNU_FORMAT):
@@ -112,6 +113,34 @@ def test_damaged_archives_are_errors(tmp_path, data):
   path.write_bytes(data)
   with pytest.raises(tar.BadTar, match=r"a\.tar"):
     tar.scan(path)
+
+
+@pytest.mark.parametrize("format", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_damaged_archives_never_lead_astray(tmp_path, format):
+  entries = [("a.txt", b"1"), ("ä" * 90 + ".txt", b"22"), ("d/b", b"x" * 600)]
+  path = write(tmp_path / "a.tar", entries, format)
+  sound, refused = path.read_bytes(), 0
+  for data in damaged(sound.rstrip(b"\0") + b"\0" * 1024, 300):
+    path.write_bytes(repaired(data))
+    try:
+      for member in tar.scan(path):
+        assert tar.safe_name(member.name)
+        assert member.offset + member.size <= len(data)
+    except tar.BadTar:
+      refused += 1
+  assert 50 < refused < 300
+
+
+def repaired(data):
+  """With right checksums, so that damage gets past them."""
+  out = bytearray(data)
+  for at in range(0, len(out) - 511, 512):
+    if out[at + 257 : at + 262] == b"ustar":
+      block = bytearray(out[at : at + 512])
+      block[148:156] = b" " * 8
+      block[148:156] = b"%06o\0 " % sum(block)
+      out[at : at + 512] = block
+  return bytes(out)
 
 
 def test_pax_sparse_and_size(tmp_path):

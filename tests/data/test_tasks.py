@@ -4,6 +4,7 @@ import pytest
 
 from mmjax.data import tasks
 from mmjax.data.document import BadSample, Text
+from tests.data.mutations import spoiled
 from tests.data.pictures import encode, photo
 
 
@@ -106,15 +107,72 @@ def test_hateful_memes(folder, tmp_path):
   assert source[0].metadata["text"] == "hi {x}"
 
 
+ROW = {"question": "a", "image_id": "b", "question_id": 1, "answers": ["x"]}
+
+
+@pytest.mark.parametrize(
+  ("task", "content"),
+  [
+    (
+      tasks.CocoCaptions,
+      {
+        "images": [{"id": 1, "file_name": "a"}],
+        "annotations": [{"image_id": 1, "caption": "x"}],
+      },
+    ),
+    (
+      tasks.Karpathy,
+      {
+        "images": [
+          {
+            "filename": "a",
+            "filepath": "b",
+            "split": "test",
+            "cocoid": 1,
+            "sentences": [{"raw": "x"}],
+          }
+        ]
+      },
+    ),
+    (tasks.TextVqa, {"data": [ROW]}),
+    (tasks.Vqa, {"questions": [ROW | {"image_id": 1}]}),
+    (
+      tasks.VizWiz,
+      [{"image": "a", "question": "b", "answers": [{"answer": "x"}]}],
+    ),
+  ],
+)
+def test_any_value_of_a_wrong_kind_is_a_named_error(folder, task, content):
+  images, save = folder
+  errors = 0
+  for _, changed in spoiled(content):
+    path = save("spoiled.json", changed)
+    try:
+      source = task(path, images)
+      for i in range(len(source)):
+        assert source[i].media
+    except ValueError as error:
+      errors += 1
+      assert str(error)
+  assert errors > 20
+
+
+def test_lines_end_at_newlines_only(folder, tmp_path):
+  images, _ = folder
+  path = tmp_path / "m.jsonl"
+  path.write_text('{"id": 1, "img": "a.jpg", "text": "a\u2028b"}\n')
+  assert tasks.HatefulMemes(str(path), images)[0].metadata["text"] == "a\u2028b"
+
+
 def test_hostile_names_and_files(folder):
   images, save = folder
   row = {"question": "?", "answers": []}
   source = tasks.VizWiz(save("v.json", [row | {"image": "../x"}]), images)
   with pytest.raises(BadSample, match="below"):
     source[0]
-  with pytest.raises(ValueError, match=r"v\.json has no \['data'\]"):
+  with pytest.raises(ValueError, match=r"v\.json: 'data' is 'None'"):
     tasks.TextVqa(save("v.json", []), images)
-  with pytest.raises(ValueError, match="without 'image'"):
+  with pytest.raises(ValueError, match="'image' is 'None'"):
     tasks.VizWiz(save("v.json", [row]), images)
   with pytest.raises(ValueError, match="Cannot read"):
     tasks.VizWiz(f"{images}/none.json", images)

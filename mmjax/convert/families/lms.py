@@ -50,6 +50,36 @@ def llama(tied: bool = False) -> list[Rule]:
   return rules + ([] if tied else [Rule("lm_head.weight", "head/table")])
 
 
+def llama_gguf(tied: bool = False) -> list[Rule]:
+  """LLaMA in llama.cpp's names.
+
+  Its rotary positions turn neighbours (2i, 2i + 1) where ours turn halves, so
+  the rows of queries and keys are interleaved there.
+  """
+  layer, ours = "blk.{layer}", "layers"
+  turned = "(N h 2) D -> D N (2 h)"
+  names = (
+    ("attn_q", "attention/query", turned),
+    ("attn_k", "attention/key", turned),
+    ("attn_v", "attention/value", _QUERY),
+    ("attn_output", "attention/out", _OUT),
+    ("ffn_gate", "mlp/gate", _MATRIX),
+    ("ffn_up", "mlp/up", _MATRIX),
+    ("ffn_down", "mlp/down", _MATRIX),
+  )
+  return [
+    Rule("token_embd.weight", "embedding/table"),
+    Rule("output_norm.weight", "final_norm/scale"),
+    Rule(f"{layer}.attn_norm.weight", f"{ours}/attention_norm/scale"),
+    Rule(f"{layer}.ffn_norm.weight", f"{ours}/mlp_norm/scale"),
+    *(
+      Rule(f"{layer}.{theirs}.weight", f"{ours}/{path}/kernel", dims)
+      for theirs, path, dims in names
+    ),
+    *([] if tied else [Rule("output.weight", "head/table")]),
+  ]
+
+
 def opt(tied: bool = True) -> list[Rule]:
   """`OPTForCausalLM`; its head is always tied."""
   del tied

@@ -8,6 +8,9 @@ import numpy as np
 
 from mmjax.typing import Float, Int
 
+# Some thousand pages of a book.
+MAX_CHARACTERS = 2**22
+
 
 @runtime_checkable
 class Segments(Protocol):
@@ -105,8 +108,15 @@ def merged(document: Segments, kinds: Sequence[str]) -> Iterator[Any]:
     media, and (text, target, end) for texts.
 
   Raises:
-    ValueError: for a medium that the prompt does not know.
+    ValueError: for a medium that the prompt does not know, and for more text
+      than any document has, before time is lost on it.
   """
+  size = sum(len(s.text) for s in document.segments if is_text(s))
+  if size > MAX_CHARACTERS:
+    raise ValueError(
+      f"Document {document.id!r} has {size} characters, the cap is "
+      f"{MAX_CHARACTERS}."
+    )
   text, target, end = "", False, False
   for segment in document.segments:
     if is_text(segment) and not end and (not text or segment.target == target):

@@ -245,6 +245,11 @@ def test_other_media_are_an_error():
     flamingo().write(doc)
 
 
+def test_more_text_than_any_document_has():
+  with pytest.raises(ValueError, match="'doc' has 8388608 characters"):
+    flamingo().write(document("a " * 2**22))
+
+
 def test_cutting_text_elsewhere_changes_nothing():
   prompt = flamingo()
   one = prompt.write(document(None, "a dog sits"))
