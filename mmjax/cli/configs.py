@@ -119,8 +119,7 @@ def parse(text: str, old: Any, label: str) -> Any:
     kinds = (dict,)
   if type(new) not in kinds:
     raise ValueError(
-      f"{label} takes {kinds[0].__name__}, such as {_short(old)}; "
-      f"got {text!r}."
+      f"{label} takes {kinds[0].__name__}, such as {_short(old)}; got {text!r}."
     )
   return new
 
