@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 
 from mmjax import tree
 from mmjax.training.state import TrainState
-from mmjax.typing import Params
+from mmjax.typing import Params, PyTree
 
 log = logging.getLogger(__name__)
 
@@ -97,12 +97,7 @@ class Checkpoints:
       state.saved(),
       where.saved(),
     )
-    items = self._manager.restore(
-      step,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore()
-      ),
-    )
+    items = self._restore(step, abstract)
     if items.data["frozen"] != frozen:
       raise ValueError(
         f"The frozen parameters differ from those of {self.directory} (now "
@@ -111,6 +106,18 @@ class Checkpoints:
       )
     log.info("Restored step %d of %s", step, self.directory)
     return state.replace(**items.state), items.data["data"]
+
+  def _restore(self, step: int, abstract: PyTree):
+    items = ocp.args.Composite(
+      state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore()
+    )
+    try:
+      return self._manager.restore(step, args=items)
+    except ValueError as error:
+      raise ValueError(
+        f"The checkpoint in {self.directory} is of another model or optimizer. "
+        f"Go on with its config, or choose a new workdir. {error}"
+      ) from error
 
   def wait(self) -> None:
     """Until everything that was started is on disk."""

@@ -29,6 +29,8 @@ RULES: Mapping[str, str | None] = {
   "kv_heads": "tensor",
   "head_dim": None,
   "layers": None,
+  "conv_in": None,
+  "conv_out": "fsdp",
 }
 BATCH = ("data", "fsdp")
 

@@ -4,6 +4,7 @@ Both import torchvision for data transforms only; their models do without.
 """
 
 import importlib
+import importlib.util
 import sys
 import types
 from unittest import mock
@@ -42,3 +43,13 @@ def _import(name: str):
   finally:
     for stand_in in absent:
       del sys.modules[stand_in]
+
+
+def import_open_flamingo():
+  """open_flamingo's model files; its factory, which wants more, is left out."""
+  if "open_flamingo" not in sys.modules:
+    package = types.ModuleType("open_flamingo")
+    spec = importlib.util.find_spec("open_flamingo")
+    package.__path__ = list(spec.submodule_search_locations)
+    sys.modules["open_flamingo"] = package
+  return importlib.import_module("open_flamingo.src.flamingo")

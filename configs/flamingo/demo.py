@@ -64,7 +64,7 @@ def get_config():
       dtype="float32",
     ),
     init=dict(encoder=dict(name="drawn_features", size=32 * GRID)),
-    tokenizer=dict(path="drawn"),
+    tokenizer=dict(name="drawn"),
     data=dict(
       seed=0,
       threads=1,

@@ -17,8 +17,7 @@ from mmjax.evaluation import drawn
 from mmjax.evaluation.answers import Result, write_records
 from mmjax.evaluation.model import Model
 from mmjax.systems import SYSTEMS
-from mmjax.text.tokenizer import load_tokenizer
-from mmjax.training.sources import load_parts
+from mmjax.training.sources import load_parts, make_tokenizer
 from mmjax.training.state import abstract_params, trainable_mask
 from mmjax.typing import Params
 
@@ -72,7 +71,7 @@ def load_model(
   """
   config = data.plain(config)
   module = lookup(SYSTEMS, config["system"], "system").build(config["model"])
-  tokenizer = load_tokenizer(config["tokenizer"])
+  tokenizer = make_tokenizer(config["tokenizer"])
   first = next(iter(config["data"]["datasets"].values()))
   names = ("transforms", "frames", "fps", "keys", "values")
   encoder = call(

@@ -14,10 +14,9 @@ from mmjax.config import call, lookup
 from mmjax.data import build as data
 from mmjax.sharding import make_mesh
 from mmjax.systems import SYSTEMS
-from mmjax.text.tokenizer import load_tokenizer
 from mmjax.training import loop
 from mmjax.training.optimizer import make_optimizer
-from mmjax.training.sources import load_parts
+from mmjax.training.sources import load_parts, make_tokenizer
 from mmjax.training.state import (
   TrainState,
   abstract_params,
@@ -47,7 +46,7 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> TrainState:
   workdir = Path(workdir)
   system = lookup(SYSTEMS, config["system"], "system")
   module = system.build(config["model"])
-  tokenizer = load_tokenizer(config["tokenizer"])
+  tokenizer = make_tokenizer(config["tokenizer"])
   host = (jax.process_index(), jax.process_count())
   batches = data.batches(config["data"], tokenizer, host)
   keep_config(config, workdir)

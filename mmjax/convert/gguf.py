@@ -14,6 +14,9 @@ import numpy as np
 class Gguf(Mapping):
   """Tensors and metadata of a GGUF file.
 
+  Attributes:
+    path: of the file.
+
   Raises:
     ValueError: when the `gguf` package is missing, or the file is no GGUF.
   """
@@ -25,7 +28,7 @@ class Gguf(Mapping):
       raise ValueError(
         "Reading GGUF files needs the gguf package: pip install gguf"
       ) from error
-    self._dequantize = dequantize
+    self.path, self._dequantize = Path(path), dequantize
     try:
       self._reader = GGUFReader(str(path))
     except (ValueError, OSError, IndexError, KeyError) as error:

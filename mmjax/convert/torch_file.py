@@ -5,7 +5,6 @@ five programs and then the raw storages. Nothing in the file is executed, see
 `opcodes`; tensors are views of the memory-mapped file.
 """
 
-import hashlib
 import io
 import mmap
 import struct
@@ -199,14 +198,3 @@ def _walk(content: Any) -> Iterator[Tensor]:
     elif isinstance(item, (dict, list, tuple)) and id(item) not in seen:
       seen.add(id(item))
       todo.extend(item.values() if isinstance(item, dict) else item)
-
-
-def check_sha256(path: Path, expected: str) -> None:
-  """Raises ValueError when a file is not the one that is expected."""
-  with path.open("rb") as file:
-    found = hashlib.file_digest(file, "sha256").hexdigest()
-  if found != expected:
-    raise ValueError(
-      f"{path} has sha256 {found}, expected {expected}: it is damaged or "
-      "another version. Install it again."
-    )

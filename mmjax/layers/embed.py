@@ -42,10 +42,13 @@ class Embedding(nn.Module):
 
   def __call__(self, ids: Int[Array, "B L"]) -> Float[Array, "B L D"]:
     dtype = self.dtype or self.table.dtype
-    x = self.table[jnp.minimum(ids, self.size - 1)].astype(dtype)
+    # take, because a table that was loaded may still be a NumPy array.
+    x = jnp.take(self.table, jnp.minimum(ids, self.size - 1), axis=0)
+    x = x.astype(dtype)
     if not self.extra:
       return x
-    new = self.extra_table[jnp.clip(ids - self.size, 0, self.extra - 1)]
+    row = jnp.clip(ids - self.size, 0, self.extra - 1)
+    new = jnp.take(self.extra_table, row, axis=0)
     return jnp.where((ids >= self.size)[..., None], new.astype(dtype), x)
 
   def logits(self, x: Float[Array, "B L D"]) -> Float[Array, "B L V"]:

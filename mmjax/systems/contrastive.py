@@ -24,7 +24,7 @@ from mmjax.layers.conv import Images
 from mmjax.layers.linear import dense
 from mmjax.lms import TEXT_ENCODERS
 from mmjax.losses.contrastive import contrastive, similarity
-from mmjax.typing import Array, Batch, Bool, Float, Int, Output
+from mmjax.typing import Array, Batch, Bool, Float, Int, Output, Params
 
 
 class TwoTowers(nn.Module):
@@ -35,12 +35,14 @@ class TwoTowers(nn.Module):
     text: encoder of token ids to hidden states.
     width: of the joint space.
     first_temperature: that scores are divided by at the start.
+    label_smoothing: part of the target spread over all candidates.
   """
 
   image: nn.Module
   text: nn.Module
   width: int = 1376
   first_temperature: float = 0.07
+  label_smoothing: float = 0.1
 
   def setup(self):
     self.image_head = Head(self.width)
@@ -105,16 +107,42 @@ def pairs(batch: Batch) -> Bool[Array, "B"]:
 
 
 def loss(
-  output: Output, batch: Batch, *, label_smoothing: float = 0.1
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-  """Sum and count of the contrastive loss; 0.1 is the paper's smoothing."""
-  return contrastive(
-    output.aux["images"],
-    output.aux["texts"],
-    output.aux["inverse_temperature"],
-    mask=pairs(batch),
-    label_smoothing=label_smoothing,
+  module: TwoTowers, params: Params, batch: Batch
+) -> dict[str, tuple[Array, Array]]:
+  """The loss, and how often each side finds its partner, as (sum, count).
+
+  The candidates are those of one batch: micro-batches have fewer.
+  """
+  output, mask = module.apply({"params": params}, batch), pairs(batch)
+  images, texts, scale = (
+    output.aux[name] for name in ("images", "texts", "inverse_temperature")
   )
+  total = contrastive(
+    images, texts, scale, mask=mask, label_smoothing=module.label_smoothing
+  )
+  scores = output.logits[:, 0]
+  return {
+    "loss": total,
+    "image_to_text": retrieved(scores, mask),
+    "text_to_image": retrieved(scores.T, mask),
+  }
+
+
+def retrieved(
+  scores: Float[Array, "B B"], mask: Bool[Array, "B"]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+  """Rows whose own column is the best, among the pairs, as (sum, count)."""
+  best = jnp.argmax(jnp.where(mask, scores, -jnp.inf), axis=1)
+  right = (best == jnp.arange(len(scores))) & mask
+  return right.sum().astype(jnp.float32), mask.sum().astype(jnp.float32)
+
+
+def monitor(trainable: Params) -> dict[str, Array]:
+  """The learned inverse temperature."""
+  if "log_inverse_temperature" not in trainable:
+    return {}
+  value = jnp.exp(trainable["log_inverse_temperature"])
+  return {"inverse_temperature": value}
 
 
 def build(config: Mapping[str, Any]) -> TwoTowers:

@@ -9,9 +9,9 @@ Text never turns into a special token: "<image>" typed by a user is plain
 text. Special tokens are put in by id, by the prompts.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, SupportsInt
+from typing import SupportsInt
 
 import tokenizers
 
@@ -174,15 +174,25 @@ def drawn() -> Tokenizer:
   )
 
 
-def load_tokenizer(config: Mapping[str, Any]) -> Tokenizer:
-  """The tokenizer of a config.
+def byte_level(
+  tokens: Sequence[str], merges: Sequence[str], digits: bool = False
+) -> tokenizers.Tokenizer:
+  """A byte-pair tokenizer in GPT-2's manner, from its tables.
 
   Args:
-    config: `path` of a tokenizer.json, or "drawn" for the one that ships with
-      the drawn set; then `added`, `bos`, `eos` and `pad` as in Tokenizer.
+    tokens: the vocabulary in the order of its ids.
+    merges: "a b", the most frequent first.
+    digits: every digit is a token of its own (SmolLM).
   """
-  config = dict(config)
-  path = config.pop("path")
-  if path == "drawn" and not config:
-    return drawn()
-  return Tokenizer.from_file(DRAWN if path == "drawn" else path, **config)
+  model = tokenizers.models.BPE(
+    {token: i for i, token in enumerate(tokens)},
+    [tuple(merge.split(" ", 1)) for merge in merges],
+  )
+  backend = tokenizers.Tokenizer(model)
+  steps = [tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)]
+  if digits:
+    alone = tokenizers.pre_tokenizers.Digits(individual_digits=True)
+    steps.insert(0, alone)
+  backend.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(steps)
+  backend.decoder = tokenizers.decoders.ByteLevel()
+  return backend

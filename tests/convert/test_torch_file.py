@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from mmjax.convert.opcodes import RefusedFile
-from mmjax.convert.torch_file import TorchFile, check_sha256
+from mmjax.convert.packages import check_sha256
+from mmjax.convert.torch_file import TorchFile
 
 TENSORS = collections.OrderedDict(
   transposed=torch.arange(6.0).reshape(2, 3).T,

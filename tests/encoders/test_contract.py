@@ -20,7 +20,7 @@ TINY = {
 IMAGES = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.uint8)
 
 
-@pytest.fixture(params=ENCODERS)
+@pytest.fixture(params=sorted(ENCODERS.keys() - {"features"}))
 def encoder(request):
   config = {"name": request.param} | TINY[request.param]
   return build(ENCODERS, config, dtype=jnp.bfloat16)

@@ -115,7 +115,10 @@ def test_another_image_size(hugging_face):
 @pytest.mark.parametrize("norm_tokens", [True, False])
 def test_open_clip(images, norm_tokens):
   """Its tokens have the last norm; OpenFlamingo's, from an older one, not."""
-  import_open_clip()
+  try:
+    import_open_clip()
+  except ModuleNotFoundError as error:
+    pytest.skip(f"open_clip wants more than it is given here: {error}")
   from open_clip.transformer import QuickGELU, VisionTransformer
 
   theirs = randomised(

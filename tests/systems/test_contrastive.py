@@ -11,7 +11,7 @@ import optax
 import pytest
 from flax import linen as nn
 
-from mmjax.systems.contrastive import build, loss, pairs
+from mmjax.systems.contrastive import build, loss, monitor, pairs
 
 CONFIG = dict(
   image=dict(
@@ -43,15 +43,17 @@ def make_batch(size=16, seed=0):
 def make_params(model, batch):
   shapes = nn.unbox(jax.eval_shape(model.init, jax.random.key(0), batch))
   random = np.random.RandomState(1)
-  params = jax.tree.map(
-    lambda x: jnp.asarray(0.3 * random.standard_normal(x.shape), jnp.float32),
-    shapes["params"],
-  )
+
+  def draw(path, x):
+    value = 0.3 * random.standard_normal(x.shape)
+    return jnp.asarray(value + (path[-1].key == "scale"), jnp.float32)
+
+  params = jax.tree_util.tree_map_with_path(draw, shapes["params"])
   return params | {"log_inverse_temperature": jnp.float32(2.0)}
 
 
 def objective(model, params, batch):
-  total, count = loss(model.apply({"params": params}, batch), batch)
+  total, count = loss(model, params, batch)["loss"]
   return total / count
 
 
@@ -102,10 +104,17 @@ def test_it_learns_pairs():
     updates, state = tx.update(grads, state, params)
     return optax.apply_updates(params, updates), state, value
 
+  before = loss(model, params, batch)
   state = tx.init(params)
-  for _ in range(40):
+  for _ in range(100):
     params, state, value = step(params, state)
-  assert value < 0.8 * 2 * np.log(15)
+  assert value < 0.5 * 2 * np.log(15)
+  after = loss(model, params, batch)
+  for name in ("image_to_text", "text_to_image"):
+    assert after[name][1] == 15
+    assert before[name][0] <= 5 < 14 <= after[name][0]
+  learned = monitor(params)["inverse_temperature"]
+  assert learned == np.exp(params["log_inverse_temperature"])
 
 
 def on_devices(count):

