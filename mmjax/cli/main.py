@@ -127,10 +127,7 @@ def _add_convert(verbs) -> None:
   verb.add_argument("--to", choices=("jax", "hf"), required=True)
   verb.add_argument("--family", help="default: what SRC's config.json says")
   verb.add_argument(
-    "--lm", type=Path, help="open_flamingo: directory of its language model"
-  )
-  verb.add_argument(
-    "--every", type=int, help="open_flamingo: layers between gated blocks"
+    "--part", help="which of a PyTorch checkpoint's dicts holds the weights"
   )
 
 
@@ -184,8 +181,7 @@ def _convert(args) -> None:
     args.target,
     to=args.to,
     family=args.family,
-    lm=args.lm,
-    every=args.every,
+    part=args.part,
   )
 
 

@@ -1,13 +1,30 @@
 """Weights on disk as a lazy mapping from names to arrays."""
 
+import collections
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from mmjax.convert.torch_file import TorchFile
+
+# What a safetensors file calls a dtype.
+DTYPES = {
+  "BOOL": np.dtype(np.bool_),
+  "U8": np.dtype(np.uint8),
+  "I8": np.dtype(np.int8),
+  "I16": np.dtype(np.int16),
+  "I32": np.dtype(np.int32),
+  "I64": np.dtype(np.int64),
+  "F16": np.dtype(np.float16),
+  "BF16": np.dtype(ml_dtypes.bfloat16),
+  "F32": np.dtype(np.float32),
+  "F64": np.dtype(np.float64),
+}
+_TORCH = (".pth", ".pt", ".bin", ".ckpt")
 
 
 class Safetensors(Mapping):
@@ -47,8 +64,7 @@ class Safetensors(Mapping):
         yield name, file
 
   def _indexed(self, index: Path) -> Iterator[tuple[str, Path]]:
-    names = json.loads(index.read_text()).get("weight_map", {})
-    for name, shard in names.items():
+    for name, shard in read_index(index).items():
       if Path(shard).name != shard:
         raise ValueError(f"{index}: {shard!r} is no file name beside it.")
       file = index.parent / shard
@@ -82,6 +98,19 @@ class Safetensors(Mapping):
     """Of a tensor, without reading it."""
     return tuple(self._open(self._where[name]).get_slice(name).get_shape())
 
+  def dtype(self, name: str) -> np.dtype:
+    """Of a tensor, without reading it."""
+    named = self._open(self._where[name]).get_slice(name).get_dtype()
+    if named not in DTYPES:
+      raise ValueError(
+        f"{self.path}: {name} is {named}; known: {list(DTYPES)}."
+      )
+    return DTYPES[named]
+
+  def row(self, name: str, row: int) -> np.ndarray:
+    """One row of a tensor, without reading the others."""
+    return self._open(self._where[name]).get_slice(name)[row]
+
   def metadata(self) -> dict[str, str]:
     """The text metadata of all files together."""
     merged: dict[str, str] = {}
@@ -90,19 +119,67 @@ class Safetensors(Mapping):
     return merged
 
 
+class TorchShards(collections.ChainMap):
+  """Several PyTorch files as one mapping.
+
+  Raises:
+    ValueError: when two files hold one name.
+  """
+
+  def __init__(self, *files: TorchFile):
+    super().__init__(*files)
+    if len(self) != sum(map(len, files)):
+      raise ValueError(f"{[str(f.path) for f in files]} share names.")
+
+  def shape(self, name: str) -> tuple[int, ...]:
+    return self._file(name).shape(name)
+
+  def dtype(self, name: str) -> np.dtype:
+    return self._file(name).dtype(name)
+
+  def _file(self, name: str) -> TorchFile:
+    return next(file for file in self.maps if name in file)
+
+
 def open_weights(
   path: str | Path, part: str | None = None
-) -> Safetensors | TorchFile:
-  """Safetensors, one file or a directory, or one file of PyTorch.
+) -> Safetensors | TorchFile | TorchShards:
+  """The tensors of a file, or of a directory of shards.
 
   Args:
-    path: of the file or directory; `.pth`, `.pt`, `.bin` and `.ckpt` are
-      PyTorch's.
+    path: `.safetensors`, a PyTorch file, or a directory of either; the former
+      is preferred where there are both.
     part: which dict of a PyTorch checkpoint, see TorchFile.
   """
   path = Path(path)
-  if path.suffix in (".pth", ".pt", ".bin", ".ckpt"):
+  if path.suffix in _TORCH:
     return TorchFile(path, part)
+  files = sorted(path.iterdir()) if path.is_dir() else []
+  torch_files = [file for file in files if file.suffix in _TORCH]
+  if torch_files and not any(file.suffix == ".safetensors" for file in files):
+    return TorchShards(*(TorchFile(file, part) for file in torch_files))
   if part is not None:
     raise ValueError(f"{path} is no PyTorch checkpoint and has no parts.")
   return Safetensors(path)
+
+
+def read_index(path: Path) -> dict[str, str]:
+  """The `weight_map` of an index, name to file."""
+  content = read_json(path)
+  names = content.get("weight_map")
+  if not isinstance(names, dict) or not all(
+    isinstance(shard, str) for shard in names.values()
+  ):
+    raise ValueError(f"{path} has no 'weight_map' from names to files.")
+  return names
+
+
+def read_json(path: Path) -> dict:
+  """A JSON object; a ValueError says which file is none."""
+  try:
+    content = json.loads(path.read_bytes())
+  except (ValueError, RecursionError) as error:
+    raise ValueError(f"{path} is no JSON: {error}") from error
+  if not isinstance(content, dict):
+    raise ValueError(f"{path} holds a {type(content).__name__}, no object.")
+  return content

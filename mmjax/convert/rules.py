@@ -19,7 +19,7 @@ error that lists every one.
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -132,14 +132,23 @@ def to_jax(
     ConversionError: for names without a rule and paths without a name, before
       anything is read; for a tensor of the wrong shape.
   """
-  rules = [r for r in rules if all(p in shapes for p in r.paths)]
-  plan = _plan(weights, rules, shapes, ignore)
-  for key, rule, row in plan:
+  for key, rule, row in plan(weights, rules, shapes, ignore):
     yield from _place(key, np.asarray(weights[key]), rule, row, shapes)
 
 
-def _plan(weights, rules, shapes, ignore) -> list[tuple[str, Rule, int]]:
-  plan, filled, unknown = [], {}, []
+def plan(
+  weights: Iterable[str],
+  rules: Sequence[Rule],
+  shapes: Shapes,
+  ignore: Callable[[str], bool] = lambda key: False,
+) -> list[tuple[str, Rule, int]]:
+  """Which tensor goes where, as (name, rule, row of the stack).
+
+  Raises:
+    ConversionError: for names without a rule and paths without a name.
+  """
+  rules = [r for r in rules if all(p in shapes for p in r.paths)]
+  found_places, filled, unknown = [], {}, []
   for key in weights:
     found = [(r, row) for r in rules if (row := r.find(key)) is not None]
     if not found:
@@ -150,7 +159,7 @@ def _plan(weights, rules, shapes, ignore) -> list[tuple[str, Rule, int]]:
     places = [(path, row if rule.stacked else None) for path in rule.paths]
     if all(place in filled for place in places):
       continue  # An alias of a tensor that is already there.
-    plan.append((key, rule, row))
+    found_places.append((key, rule, row))
     filled |= dict.fromkeys(places, key)
   wanted = [
     (path, row)
@@ -175,7 +184,7 @@ def _plan(weights, rules, shapes, ignore) -> list[tuple[str, Rule, int]]:
       + _listed("parameters that nothing fills", missing)
       + _listed("names beyond the model's number of layers", extra)
     )
-  return plan
+  return found_places
 
 
 def _listed(title: str, names: Sequence[str]) -> str:

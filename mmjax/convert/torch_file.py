@@ -92,6 +92,10 @@ class TorchFile(Mapping):
     """Of a tensor, without reading it."""
     return self._tensors[name].shape
 
+  def dtype(self, name: str) -> np.dtype:
+    """Of a tensor, without reading it."""
+    return self._tensors[name].storage.dtype
+
   def metadata(self) -> dict[str, str]:
     """The plain values that stand beside the tensors, as text."""
     plain = (str, int, float)

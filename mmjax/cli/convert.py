@@ -1,0 +1,224 @@
+"""`mmjax convert`: weights from PyTorch's names to our paths, and back.
+
+Both sides are directories of safetensors, and are streamed: memory holds
+about one tensor. Our side keeps its settings in config.json:
+
+  {"family": "llama", "model": {our settings}, "hugging_face": {theirs}}
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmjax.cli.families import FAMILIES
+from mmjax.config import lookup
+from mmjax.convert.read import Safetensors, open_weights, read_json
+from mmjax.convert.rules import ConversionError, plan, to_jax, to_torch
+from mmjax.convert.write import SHARD, Writer
+from mmjax.training.metrics import Progress
+
+# Small files of a model directory that go along.
+COMPANIONS = (
+  "tokenizer.json",
+  "tokenizer.model",
+  "tokenizer_config.json",
+  "special_tokens_map.json",
+  "added_tokens.json",
+  "vocab.json",
+  "merges.txt",
+  "generation_config.json",
+  "preprocessor_config.json",
+)
+
+
+def convert(
+  source: str | Path,
+  target: str | Path,
+  *,
+  to: str,
+  family: str | None = None,
+  part: str | None = None,
+  limit: int = SHARD,
+) -> Path:
+  """Converts a directory (or a file) of weights into a new directory.
+
+  Args:
+    source: safetensors or PyTorch files; for `to="hf"`, a directory that
+      `to="jax"` wrote.
+    target: must not exist; it appears only when all of it is there.
+    to: "jax" or "hf".
+    family: of FAMILIES; found in the source's config.json when None.
+    part: which of a PyTorch checkpoint's dicts to read.
+    limit: bytes of a file.
+
+  Raises:
+    ValueError: for anything that does not fit; every name is listed.
+  """
+  directions = {"jax": _to_jax, "hf": _to_hf}
+  run = lookup(directions, to, "direction")
+  source, target = Path(source), Path(target)
+  if not source.exists():
+    raise ValueError(f"There is no {source}.")
+  if target.exists():
+    raise ValueError(f"{target} is there already; name a new directory.")
+  unfinished = target.with_name(f".{target.name}.part")
+  shutil.rmtree(unfinished, ignore_errors=True)
+  try:
+    run(source, unfinished, family, part, limit)
+    _take_along(source, unfinished)
+    unfinished.rename(target)
+  finally:
+    shutil.rmtree(unfinished, ignore_errors=True)
+  return target
+
+
+def _to_jax(source, target, name, part, limit) -> None:
+  config = _config(source)
+  name = name or config.get("model_type")
+  if name is None:
+    raise ValueError(f"Name the family of {source}: --family NAME")
+  family = lookup(FAMILIES, name, "family")
+  weights = open_weights(source, part)
+  fields = family.fields(config, weights)
+  shapes, rules = family.shapes(fields), family.rules(fields)
+  _check_depth(shapes, rules, weights)
+  copies = _copies(family.copies(fields), weights)
+
+  def ignore(key):
+    return key in copies or family.ignore(key, fields)
+
+  dtypes: dict[str, np.dtype] = {}
+  pieces = 0
+  for key, rule, _ in plan(weights, rules, shapes, ignore):
+    pieces += len(rule.paths)
+    for path in rule.paths:
+      if dtypes.setdefault(path, weights.dtype(key)) != weights.dtype(key):
+        raise ConversionError(
+          f"{key} is {weights.dtype(key)}, others of {path} {dtypes[path]}."
+        )
+  entries = {path: (dtypes[path], shapes[path]) for path in dtypes}
+  writer = Writer(target, entries, {"format": "mmjax"}, limit)
+  bar = Progress(pieces, shown=())
+  stream = to_jax(weights, rules, shapes, ignore=ignore)
+  for done, placed in enumerate(stream, 1):
+    writer.put(placed.path, placed.value, placed.row)
+    bar.write(done, {})
+  bar.close()
+  writer.close()
+  ours = {"family": name, "model": fields, "hugging_face": config}
+  _write_config(target, ours)
+
+
+def _to_hf(source, target, name, part, limit) -> None:
+  del part
+  config = read_json(source / "config.json") if source.is_dir() else {}
+  fields = config.get("model")
+  if not isinstance(fields, dict) or "family" not in config:
+    raise ValueError(
+      f"{source} is no directory that `mmjax convert --to jax` wrote."
+    )
+  if name not in (None, config["family"]):
+    raise ValueError(f"{source} is of family {config['family']}, not {name}.")
+  family = lookup(FAMILIES, config["family"], "family")
+  weights, rules = Safetensors(source), family.rules(fields)
+  _check(weights, family.shapes(fields))
+  blank = {
+    path: np.broadcast_to(
+      np.zeros((), weights.dtype(path)), weights.shape(path)
+    )
+    for path in weights
+  }
+  entries = {
+    key: (value.dtype, value.shape) for key, value in to_torch(blank, rules)
+  }
+  writer = Writer(target, entries, {"format": "pt"}, limit)
+  bar = Progress(len(entries), shown=())
+  lazy = {path: _Lazy(weights, path) for path in weights}
+  for done, (key, value) in enumerate(to_torch(lazy, rules), 1):
+    writer.put(key, value)
+    bar.write(done, {})
+  bar.close()
+  writer.close()
+  if family.config is not None:
+    theirs = family.config(fields)
+    _write_config(target, config.get("hugging_face", {}) | theirs)
+
+
+class _Lazy:
+  """An array of a file, read whole or a row at a time."""
+
+  def __init__(self, weights: Safetensors, path: str):
+    self._weights, self._path = weights, path
+    self.shape = weights.shape(path)
+
+  def __getitem__(self, row: int) -> np.ndarray:
+    return self._weights.row(self._path, row)
+
+  def __array__(self, dtype=None, copy=None) -> np.ndarray:
+    return self._weights[self._path]
+
+
+def _config(source: Path) -> dict[str, Any]:
+  folder = source if source.is_dir() else source.parent
+  path = folder / "config.json"
+  return read_json(path) if path.is_file() else {}
+
+
+def _write_config(target: Path, content: Mapping[str, Any]) -> None:
+  text = json.dumps(content, indent=2, sort_keys=True)
+  (target / "config.json").write_text(text + "\n")
+
+
+def _check_depth(shapes, rules, weights) -> None:
+  """Before lists are made of as many layers as a config.json claims."""
+  for rule in rules:
+    for path in rule.paths:
+      if rule.stacked and shapes.get(path, (0,))[0] > len(weights):
+        raise ValueError(
+          f"The settings say {shapes[path][0]} layers; the weights have only "
+          f"{len(weights)} tensors."
+        )
+
+
+def _check(weights: Safetensors, shapes: Mapping[str, tuple]) -> None:
+  """Our own directory against its settings."""
+  wrong = [f"{path}: missing" for path in shapes if path not in weights]
+  wrong += [f"{path}: unknown" for path in weights if path not in shapes]
+  wrong += [
+    f"{path}: {weights.shape(path)}, expected {shape}"
+    for path, shape in shapes.items()
+    if path in weights and weights.shape(path) != shape
+  ]
+  if wrong:
+    raise ConversionError(
+      f"{weights.path} and its config.json do not fit:\n  " + "\n  ".join(wrong)
+    )
+
+
+def _copies(names: Mapping[str, str], weights: Mapping) -> set[str]:
+  """Names that repeat a tensor which is there; they must be equal."""
+  found = set()
+  for copy, original in names.items():
+    if copy not in weights or original not in weights:
+      continue
+    if not np.array_equal(
+      np.asarray(weights[copy]), np.asarray(weights[original])
+    ):
+      raise ConversionError(
+        f"config.json ties {copy} to {original}, but they differ. Set "
+        '"tie_word_embeddings": false there.'
+      )
+    found.add(copy)
+  return found
+
+
+def _take_along(source: Path, target: Path) -> None:
+  """Copies tokenizer files and the like, unless they are links."""
+  for name in COMPANIONS if source.is_dir() else ():
+    path = source / name
+    if path.is_file() and not path.is_symlink():
+      shutil.copyfile(path, target / name)

@@ -1,0 +1,216 @@
+"""Hugging Face's config.json of language models, and our fields, both ways.
+
+A setting that our modules do not have is an error: it would change what the
+model computes without a word.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Config = Mapping[str, Any]
+
+_GELU = {"gelu": "gelu", "gelu_new": "gelu_tanh", "relu": "relu"}
+
+
+def _only(config: Config, **wanted: Any) -> None:
+  """Settings that must have one value, where they are set at all."""
+  for key, value in wanted.items():
+    if config.get(key, value) != value:
+      raise ValueError(
+        f"config.json has {key}={config[key]!r}; only {value!r} is supported."
+      )
+
+
+def _size(config: Config, key: str) -> int:
+  value = config.get(key)
+  if type(value) is not int or not 0 < value < 1 << 31:
+    raise ValueError(f"config.json has {key}={value!r}, not a size.")
+  return value
+
+
+def _rope(config: Config) -> dict[str, Any]:
+  """Rotary settings, in the place of transformers 5 or of those before."""
+  rope = config.get("rope_parameters") or {}
+  _only(rope, rope_type="default")
+  _only(config, rope_scaling=None)
+  return dict(rope)
+
+
+def _common(config: Config) -> dict[str, Any]:
+  fields = dict(
+    vocab_size=_size(config, "vocab_size"),
+    width=_size(config, "hidden_size"),
+    num_layers=_size(config, "num_hidden_layers"),
+    num_heads=_size(config, "num_attention_heads"),
+  )
+  if fields["width"] % fields["num_heads"] and "head_dim" not in config:
+    raise ValueError(
+      f"config.json: {fields['num_heads']} heads do not part a hidden_size of "
+      f"{fields['width']}."
+    )
+  return fields
+
+
+def _from_llama(c: Config) -> dict[str, Any]:
+  _only(c, hidden_act="silu", attention_bias=False, mlp_bias=False)
+  fields = _common(c)
+  rope, heads = _rope(c), fields["num_heads"]
+  return fields | dict(
+    hidden=_size(c, "intermediate_size"),
+    num_kv_heads=c.get("num_key_value_heads") or heads,
+    head_dim=c.get("head_dim") or fields["width"] // heads,
+    rope_base=float(rope.get("rope_theta", c.get("rope_theta", 10000.0))),
+    norm_eps=c.get("rms_norm_eps", 1e-6),
+    tie_embeddings=c.get("tie_word_embeddings", False),
+  )
+
+
+def _to_llama(f: Config) -> dict[str, Any]:
+  base = f.get("rope_base", 10000.0)
+  return _hidden(f) | dict(
+    intermediate_size=f["hidden"],
+    num_key_value_heads=f.get("num_kv_heads") or f["num_heads"],
+    head_dim=f.get("head_dim") or f["width"] // f["num_heads"],
+    rope_theta=base,
+    rope_parameters=dict(rope_type="default", rope_theta=base),
+    rms_norm_eps=f.get("norm_eps", 1e-6),
+    tie_word_embeddings=f.get("tie_embeddings", False),
+    hidden_act="silu",
+  )
+
+
+def _from_opt(c: Config) -> dict[str, Any]:
+  _only(
+    c,
+    enable_bias=True,
+    layer_norm_elementwise_affine=True,
+    tie_word_embeddings=True,
+    _remove_final_layer_norm=False,
+  )
+  fields = _common(c)
+  narrow = c.get("word_embed_proj_dim") or fields["width"]
+  return fields | dict(
+    hidden=_size(c, "ffn_dim"),
+    pre_norm=c.get("do_layer_norm_before", True),
+    activation=_activation(c.get("activation_function", "relu")),
+    max_positions=_size(c, "max_position_embeddings"),
+    embed_width=None if narrow == fields["width"] else narrow,
+  )
+
+
+def _to_opt(f: Config) -> dict[str, Any]:
+  return _hidden(f) | dict(
+    ffn_dim=f["hidden"],
+    do_layer_norm_before=f.get("pre_norm", True),
+    activation_function=_their_activation(f.get("activation", "relu")),
+    max_position_embeddings=f.get("max_positions", 2048),
+    word_embed_proj_dim=f.get("embed_width") or f["width"],
+    tie_word_embeddings=True,
+  )
+
+
+def _from_mpt(c: Config) -> dict[str, Any]:
+  attention = c.get("attn_config") or {}
+  _only(c, no_bias=True, logit_scale=None, tie_word_embeddings=True)
+  _only(attention, alibi=True, prefix_lm=False, softmax_scale=None)
+  if not attention.get("alibi"):
+    raise ValueError("config.json: only MPT with attn_config.alibi is known.")
+  width, ratio = _size(c, "d_model"), c.get("expansion_ratio", 4)
+  return dict(
+    vocab_size=_size(c, "vocab_size"),
+    width=width,
+    num_layers=_size(c, "n_layers"),
+    num_heads=_size(c, "n_heads"),
+    hidden=int(width * ratio),
+    qk_norm=attention.get("qk_ln", False),
+    clip=attention.get("clip_qkv"),
+    max_bias=float(attention.get("alibi_bias_max", 8)),
+  )
+
+
+def _to_mpt(f: Config) -> dict[str, Any]:
+  return dict(
+    vocab_size=f["vocab_size"],
+    d_model=f["width"],
+    n_layers=f["num_layers"],
+    n_heads=f["num_heads"],
+    expansion_ratio=f["hidden"] // f["width"],
+    no_bias=True,
+    tie_word_embeddings=True,
+    attn_config=dict(
+      alibi=True,
+      alibi_bias_max=int(f.get("max_bias", 8)),
+      clip_qkv=f.get("clip"),
+      qk_ln=f.get("qk_norm", False),
+    ),
+  )
+
+
+def _from_gpt_neox(c: Config) -> dict[str, Any]:
+  _only(c, attention_bias=True)
+  rope = _rope(c)
+  base = rope.get("rope_theta", c.get("rotary_emb_base", 10000.0))
+  return _common(c) | dict(
+    hidden=_size(c, "intermediate_size"),
+    rotary_fraction=rope.get(
+      "partial_rotary_factor", c.get("rotary_pct", 0.25)
+    ),
+    rope_base=float(base),
+    parallel=c.get("use_parallel_residual", True),
+    norm_eps=c.get("layer_norm_eps", 1e-5),
+    activation=_activation(c.get("hidden_act", "gelu")),
+    tie_embeddings=c.get("tie_word_embeddings", False),
+  )
+
+
+def _to_gpt_neox(f: Config) -> dict[str, Any]:
+  base, part = f.get("rope_base", 10000.0), f.get("rotary_fraction", 0.25)
+  return _hidden(f) | dict(
+    intermediate_size=f["hidden"],
+    rotary_pct=part,
+    rotary_emb_base=base,
+    rope_parameters=dict(
+      rope_type="default", rope_theta=base, partial_rotary_factor=part
+    ),
+    use_parallel_residual=f.get("parallel", True),
+    layer_norm_eps=f.get("norm_eps", 1e-5),
+    hidden_act=_their_activation(f.get("activation", "gelu")),
+    tie_word_embeddings=f.get("tie_embeddings", False),
+  )
+
+
+def _hidden(f: Config) -> dict[str, Any]:
+  return dict(
+    vocab_size=f["vocab_size"],
+    hidden_size=f["width"],
+    num_hidden_layers=f["num_layers"],
+    num_attention_heads=f["num_heads"],
+  )
+
+
+def _activation(theirs: str) -> str:
+  if theirs not in _GELU:
+    raise ValueError(
+      f"config.json asks for the activation {theirs!r}; known: {list(_GELU)}."
+    )
+  return _GELU[theirs]
+
+
+def _their_activation(ours: str) -> str:
+  return next(theirs for theirs, name in _GELU.items() if name == ours)
+
+
+# Family to (architecture, from config.json to our fields, and back).
+Both = tuple[str, Callable[[Config], dict], Callable[[Config], dict]]
+LM_CONFIGS: dict[str, Both] = {
+  "llama": ("LlamaForCausalLM", _from_llama, _to_llama),
+  "opt": ("OPTForCausalLM", _from_opt, _to_opt),
+  "mpt": ("MptForCausalLM", _from_mpt, _to_mpt),
+  "gpt_neox": ("GPTNeoXForCausalLM", _from_gpt_neox, _to_gpt_neox),
+}
+
+
+def hugging_face(family: str, fields: Config) -> dict[str, Any]:
+  """A config.json from which `from_pretrained` builds the same model."""
+  architecture, _, back = LM_CONFIGS[family]
+  return {"model_type": family, "architectures": [architecture]} | back(fields)
