@@ -1,6 +1,5 @@
 """One einsum module; every projection of every system is one of these."""
 
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -15,6 +14,8 @@ Dtype = Any
 class Linear(nn.Module):
   """`einsum(equation, x, kernel) + bias`, with an optional low-rank update.
 
+  The kernel is drawn fan-in normal (variance 1 / fan).
+
   The equation is written with an ellipsis for the leading dims and the
   kernel's dims second, for example `...D,DNH->...NH`. Dims of the kernel that
   the output does not have are contracted.
@@ -26,7 +27,6 @@ class Linear(nn.Module):
     use_bias: adds a bias over the kernel's output dims.
     rank: rank of a LoRA update, 0 for none; adds `lora_a` and `lora_b`.
     alpha: scale of the update is alpha / rank.
-    init: initialiser of the kernel; None is fan-in normal (variance 1 / fan).
     dtype: of the computation; None keeps that of the input.
   """
 
@@ -36,13 +36,12 @@ class Linear(nn.Module):
   use_bias: bool = False
   rank: int = 0
   alpha: float = 16.0
-  init: Callable | None = None
   dtype: Dtype | None = None
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
     contracted, kept = contraction(self.equation)
-    init = self.init or initializers.variance_scaling(
+    init = initializers.variance_scaling(
       1.0, "fan_in", "normal", in_axis=contracted, out_axis=kept
     )
     kernel = self.param(

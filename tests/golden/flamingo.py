@@ -1,5 +1,6 @@
 """Golden components of Flamingo: modules of three code bases, whole models."""
 
+import functools
 import re
 
 import jax
@@ -52,7 +53,7 @@ def perceiver(golden: Golden):
       x = x.reshape(x.shape[0], 1, -1, *x.shape[-2:])
     elif golden.component == "flamingo_lucidrains":  # [B M P D] or [B P D]
       x = x.reshape(x.shape[0], -1, 1, *x.shape[-2:])
-    y = module.apply({"params": params}, jnp.asarray(x))
+    y = jax.jit(module.apply)({"params": params}, jnp.asarray(x))
     yield call, {"y": y[:, 0] if mini else y}
 
 
@@ -104,12 +105,12 @@ def cross_attention(golden: Golden):
     given = index if index is not None else np.zeros(args[0].shape[:2], int)
     like = shapes(module, *args, given, method=run)
     params = {"params": load(golden.weights, table, like)}
-    y, attended = module.apply(params, *args, index, method=run)
+
+    compiled = jax.jit(functools.partial(module.apply, method=run))
+    y, attended = compiled(params, *args, index)
     outputs = {"y": y} | ({"attn": attended} if gated else {})
     if "y_no_locations" in golden.outputs[call]:
-      outputs["y_no_locations"], _ = module.apply(
-        params, *args, None, method=run
-      )
+      outputs["y_no_locations"], _ = compiled(params, *args, None)
     yield call, outputs
 
 

@@ -178,14 +178,12 @@ def forward(golden, model, table, params, inputs):
       log_probs, jnp.maximum(labels, 0)[..., None], axis=-1
     )[..., 0]
     counted = labels >= 0
-    return -(chosen * counted).sum() / counted.sum(), logits
+    latents = apply(model, params, "latents", batch["media"]["image"])
+    return -(chosen * counted).sum() / counted.sum(), (logits, latents)
 
-  (value, logits), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(
-    params
-  )
-  latents = model.apply(
-    {"params": params}, batch["media"]["image"], method="latents"
-  )
+  (value, (logits, latents)), grads = jax.jit(
+    jax.value_and_grad(loss, has_aux=True)
+  )(params)
   grads = save(grads, table)
   norms = [np.linalg.norm(grads[k]) for k in golden.config["grad_norm_keys"]]
   expected = golden.outputs[""]["logits"]
@@ -201,16 +199,18 @@ def cached(golden, model, params, inputs):
   batch = make_batch(
     golden, prompt, np.ones_like(prompt), inputs["patch_tokens"], True
   )
-  logits = model.apply({"params": params}, batch).logits
   size = prompt.shape[1] + more.shape[1]
-  _, state = prefill(model, params, batch, size)
-  parts = []
-  for ids in (more[:, :3], more[:, 3:]):
-    part, state = apply(model, params, "decode", jnp.asarray(ids), state)
-    parts.append(part)
-  return dict(
-    prompt_logits=logits, continuation_logits=jnp.concatenate(parts, axis=1)
-  )
+
+  @jax.jit
+  def run(params, batch, more):
+    logits = model.apply({"params": params}, batch).logits
+    _, state = prefill(model, params, batch, size)
+    first, state = apply(model, params, "decode", more[:, :3], state)
+    rest, _ = apply(model, params, "decode", more[:, 3:], state)
+    return logits, jnp.concatenate([first, rest], axis=1)
+
+  logits, continued = run(params, batch, jnp.asarray(more))
+  return dict(prompt_logits=logits, continuation_logits=continued)
 
 
 def generated(golden, model, params, inputs):
@@ -233,9 +233,14 @@ def generated(golden, model, params, inputs):
     length_penalty=0.0,
     pad=pad,
   )
-  first, state = prefill(model, params, batch, ids.shape[1] + length)
-  rest, _ = apply(model, params, "decode", greedy.tokens, state)
-  steps = jnp.concatenate([first[:, None], rest[:, :-1]], axis=1)
+
+  @jax.jit
+  def read(params, batch, tokens):
+    first, state = prefill(model, params, batch, ids.shape[1] + length)
+    rest, _ = apply(model, params, "decode", tokens, state)
+    return jnp.concatenate([first[:, None], rest[:, :-1]], axis=1)
+
+  steps = read(params, batch, greedy.tokens)
   expected = golden.outputs["gen"]
   valid = expected["step_valid"]
   width = expected["step_logits"].shape[1]
