@@ -36,13 +36,6 @@ def run(path: str, seed: int, blind: bool, workdir: Path) -> tuple[Cells, dict]:
     config.train.trainable = BLIND
     config.train.optimizer.weight_decay = [(".*", 0.05)]
     config.evaluate.controls = ["none"]
-  else:
-    config.evaluate.controls = [
-      "none",
-      "no_query",
-      "wrong_query",
-      "blank_support",
-    ]
   started = time.monotonic()
   train(config, workdir)
   trained = time.monotonic()
