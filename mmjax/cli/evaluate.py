@@ -105,12 +105,19 @@ def load_params(
   loaded = load_parts(config.get("init", {}), shapes)
   trained = tree.flatten(load_trainable(Path(workdir) / "checkpoints"))
   flat = {k: np.asarray(v) for k, v in loaded.items() if not mask[k]} | trained
-  if missing := tree.flatten(shapes).keys() - flat.keys():
-    raise ValueError(
-      f"{len(missing)} frozen parameters have no source, such as "
-      f"{sorted(missing)[:3]}. Name one in config.init."
-    )
+  missing = tree.flatten(shapes).keys() - flat.keys()
+  if missing:
+    # Frozen as they were drawn: the same draw, by the seed of the run.
+    flat |= _draw(module, example, config.get("seed", 0), missing)
   return jax.tree.map(jax.numpy.asarray, tree.unflatten(flat))
+
+
+def _draw(module, example, seed, paths):
+  def make(key):
+    params = nn.unbox(module.init(key, example)["params"])
+    return {k: v for k, v in tree.flatten(params).items() if k in paths}
+
+  return jax.jit(make)(jax.random.key(seed))
 
 
 def _drawn(
