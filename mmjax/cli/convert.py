@@ -16,7 +16,12 @@ import numpy as np
 
 from mmjax.cli.families import FAMILIES
 from mmjax.config import lookup
-from mmjax.convert.read import Safetensors, open_weights, read_json
+from mmjax.convert.read import (
+  Renamed,
+  Safetensors,
+  open_weights,
+  read_json,
+)
 from mmjax.convert.rules import ConversionError, plan, to_jax, to_torch
 from mmjax.convert.write import SHARD, Writer
 from mmjax.training.metrics import Progress
@@ -83,6 +88,8 @@ def _to_jax(source, target, name, part, limit) -> None:
     raise ValueError(f"Name the family of {source}: --family NAME")
   family = lookup(FAMILIES, name, "family")
   weights = open_weights(source, part)
+  if family.rename is not None:
+    weights = Renamed(weights, family.rename)
   fields = family.fields(config, weights)
   shapes, rules = family.shapes(fields), family.rules(fields)
   _check_depth(shapes, rules, weights)
