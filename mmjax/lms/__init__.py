@@ -1,19 +1,14 @@
 """Language models by the name that a config gives."""
 
-from mmjax.lms.bert import Bert, bert
-from mmjax.lms.chinchilla import chinchilla
-from mmjax.lms.gpt_neox import gpt_neox
-from mmjax.lms.llama import llama
-from mmjax.lms.mpt import mpt
-from mmjax.lms.opt import opt
+from mmjax.lms import bert, chinchilla, gpt_neox, llama, mpt, opt
 
 LMS = {
-  "chinchilla": chinchilla,
-  "gpt_neox": gpt_neox,
-  "llama": llama,
-  "mpt": mpt,
-  "opt": opt,
+  "chinchilla": chinchilla.chinchilla,
+  "gpt_neox": gpt_neox.gpt_neox,
+  "llama": llama.llama,
+  "mpt": mpt.mpt,
+  "opt": opt.opt,
 }
 
 # Those that turn a text into hidden states and write none.
-TEXT_ENCODERS = {"bert": bert, "custom_bert": Bert}
+TEXT_ENCODERS = {"bert": bert.bert, "custom_bert": bert.Bert}

