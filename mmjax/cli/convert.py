@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from mmjax.cli.export import export_run
 from mmjax.cli.families import FAMILIES
 from mmjax.config import lookup
 from mmjax.convert.read import (
@@ -53,7 +54,7 @@ def convert(
 
   Args:
     source: safetensors or PyTorch files; for `to="hf"`, a directory that
-      `to="jax"` wrote.
+      `to="jax"` wrote, or a run's, whose newest checkpoint is exported.
     target: must not exist; it appears only when all of it is there.
     to: "jax" or "hf".
     family: of FAMILIES; found in the source's config.json when None.
@@ -122,6 +123,9 @@ def _to_jax(source, target, name, part, limit) -> None:
 
 def _to_hf(source, target, name, part, limit) -> None:
   del part
+  if (source / "checkpoints").is_dir():
+    export_run(source, target, limit)
+    return
   config = read_json(source / "config.json") if source.is_dir() else {}
   fields = config.get("model")
   if not isinstance(fields, dict) or "family" not in config:
