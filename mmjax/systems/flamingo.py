@@ -15,9 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
-from flax import struct
 
 from mmjax.config import build as build_entry
 from mmjax.config import call, lookup
@@ -30,53 +28,12 @@ from mmjax.connectors.gated_attention import (
 from mmjax.encoders import ENCODERS
 from mmjax.layers.stack import Injection, stacked_init
 from mmjax.lms import LMS
-from mmjax.lms.decoder import Decoder, DecoderCache, stack_like
+from mmjax.lms.decoder import Decoder, stack_like
 from mmjax.losses.token import accuracy, cross_entropy
-from mmjax.typing import Array, Batch, Bool, Float, Int, Output, Params
+from mmjax.systems import flamingo_decoding as decoding
+from mmjax.typing import Array, Batch, Float, Output, Params
 
 PLACES = ("before", "vanilla", "graft")
-
-
-@struct.dataclass
-class Media:
-  """What the blocks know of the media.
-
-  Attributes:
-    keys_values: of every block, [blocks, B, M, Q, N, H] twice.
-    used: slots that are taken, one number for the batch.
-    last: the medium that new text sees, 0 for none.
-  """
-
-  keys_values: tuple[Array, Array]
-  used: Int[Array, ""]
-  last: Int[Array, "B"]
-
-
-@struct.dataclass
-class State:
-  """All that decoding carries from step to step.
-
-  Attributes:
-    lm, graft: caches of the language model and of grafted layers.
-    media: see Media.
-    next_position: of the next token.
-  """
-
-  lm: DecoderCache
-  graft: DecoderCache | None
-  media: Media
-  next_position: Int[Array, "B"]
-
-  def rows(self, indices: Int[Array, "R"]) -> "State":
-    """The state of other rows of the batch, for beams."""
-    media = self.media
-    keys_values = jax.tree.map(lambda x: x[:, indices], media.keys_values)
-    return self.replace(
-      lm=self.lm.rows(indices),
-      graft=None if self.graft is None else self.graft.rows(indices),
-      media=media.replace(keys_values=keys_values, last=media.last[indices]),
-      next_position=self.next_position[indices],
-    )
 
 
 class Flamingo(nn.Module):
@@ -125,7 +82,7 @@ class Flamingo(nn.Module):
         {"params": params}, x, latents, media["index"], method="from_media"
       )
 
-    x, *_ = self._hidden(batch, run, self.blocks)
+    x, *_ = self.hidden(batch, run, self.blocks)
     return Output(self.lm.logits(x))
 
   def latents(self, media: Mapping[str, Array]) -> Float[Array, "B M Q E"]:
@@ -149,7 +106,7 @@ class Flamingo(nn.Module):
     features = self.encoder(flat)
     return features.reshape(*values.shape[:3], *features.shape[1:])
 
-  def _hidden(self, batch, run, xs, lm_cache=None, graft_cache=None):
+  def hidden(self, batch, run, xs, lm_cache=None, graft_cache=None):
     """The language model with blocks in their places, up to the last layer."""
     positions, segments = batch["positions"], batch["segments"]
     x = self.lm.embed(batch["tokens"], positions)
@@ -169,105 +126,9 @@ class Flamingo(nn.Module):
       )
     return x, lm_cache, graft_cache
 
-  def start(self, batch: int, size: int, media: int) -> State:
-    """An empty state with room for `size` tokens and `media` media a row."""
-    block = self.block(parent=None)
-    shape = (
-      len(self.before),
-      batch,
-      media,
-      self.resampler.num_latents,
-      block.num_heads,
-      block.head_dim,
-    )
-    zeros = jnp.zeros(shape, self.lm.dtype or jnp.float32)
-    none = jnp.zeros((batch,), jnp.int32)
-    graft = None
-    if self.place == "graft":
-      graft = self.graft.empty_cache(batch, size)
-    return State(
-      self.lm.empty_cache(batch, size),
-      graft,
-      Media((zeros, zeros), jnp.zeros((), jnp.int32), none),
-      none,
-    )
-
-  def prefill(
-    self, batch: Batch, state: State
-  ) -> tuple[Float[Array, "B V"], State]:
-    """Reads a prompt, or the next turn of a conversation, into the state.
-
-    Rows may be padded on either side. `batch` may lack media; new ones take
-    the slots behind those already used, and `index` counts from 1 within the
-    batch.
-
-    Returns:
-      logits of the token after each row's last one, and the new state.
-    """
-    segments = batch["segments"]
-    real = segments > 0
-    media, index = self._add_media(batch, state.media, real)
-    positions = jnp.cumsum(real, axis=1) - 1 + state.next_position[:, None]
-    batch = dict(batch, positions=jnp.maximum(positions, 0))
-    x, state = self._step(batch, index, state.replace(media=media))
-    at = jnp.arange(x.shape[1])
-    last = jnp.max(jnp.where(real, at, 0), axis=1)
-    x = jnp.take_along_axis(x, last[:, None, None], axis=1)
-    return self.lm.logits(x)[:, 0], state
-
-  def decode(
-    self, tokens: Int[Array, "B L"], state: State
-  ) -> tuple[Float[Array, "B L V"], State]:
-    """Logits of further tokens; they see the last medium of their row."""
-    length = tokens.shape[1]
-    batch = {
-      "tokens": tokens,
-      "positions": state.next_position[:, None] + jnp.arange(length),
-      "segments": jnp.ones_like(tokens),
-    }
-    index = jnp.broadcast_to(state.media.last[:, None], tokens.shape)
-    x, state = self._step(batch, index, state)
-    return self.lm.logits(x), state
-
-  def _step(self, batch, index, state):
-    block = self.block(parent=None)
-
-    def run(xs, x):
-      params, keys_values = xs
-      return block.apply({"params": params}, x, keys_values, index)
-
-    xs = (self.blocks, state.media.keys_values)
-    x, lm, graft = self._hidden(batch, run, xs, state.lm, state.graft)
-    count = (batch["segments"] > 0).sum(axis=1)
-    return x, state.replace(
-      lm=lm, graft=graft, next_position=state.next_position + count
-    )
-
-  def _add_media(
-    self, batch: Batch, media: Media, real: Bool[Array, "B L"]
-  ) -> tuple[Media, Int[Array, "B L"]]:
-    """Keys and values of new media behind the old, and the text's map."""
-    own = batch.get("media", {}).get("image")
-    if own is None:
-      index = jnp.broadcast_to(media.last[:, None], real.shape)
-      return media, jnp.where(real, index, 0)
-    latents, block = self.latents(own), self.block(parent=None)
-    new = jax.vmap(
-      lambda p: block.apply({"params": p}, latents, method="keys_values")
-    )(self.blocks)
-    start = (0, 0, media.used, 0, 0, 0)
-    keys_values = jax.tree.map(
-      lambda old, new: jax.lax.dynamic_update_slice(
-        old, new.astype(old.dtype), start
-      ),
-      media.keys_values,
-      new,
-    )
-    index = jnp.where(own["index"] > 0, own["index"] + media.used, 0)
-    index = jnp.where(real, jnp.maximum(index, media.last[:, None]), 0)
-    used = media.used + latents.shape[1]
-    last = jnp.maximum(media.last, index.max(axis=1))
-    return Media(keys_values, used, last), index
+  start = decoding.start
+  prefill = decoding.prefill
+  decode = decoding.decode
 
 
 def build(config: Mapping[str, Any]) -> Flamingo:

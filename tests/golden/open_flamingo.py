@@ -15,7 +15,8 @@ from mmjax.convert.rules import load, save
 from mmjax.generation.beam import beam_search
 from mmjax.generation.sample import Sampling, apply, generate, prefill
 from mmjax.lms import LMS
-from mmjax.systems.flamingo import Flamingo, State
+from mmjax.systems.flamingo import Flamingo
+from mmjax.systems.flamingo_decoding import State
 from tests.golden.file import Golden
 
 FAMILIES = {"llama": "llama", "opt": "opt", "mpt": "mpt", "neox": "gpt_neox"}
