@@ -118,6 +118,9 @@ class LayerStack(nn.Module):
 
   def _weights(self, layer: nn.Module) -> dict[str, Any]:
     """One parameter per child of a layer, so that paths stay short."""
+    if not self.is_initializing():
+      # `self.param` would trace a layer's init again for every child.
+      return nn.unbox(dict(self.variables["params"]))
     one = jnp.ones((1, 1), jnp.int32)
     context = Context(one, one, one[:, :, None, None] > 0)
     x = jnp.zeros((1, 1, self.width), self.dtype or jnp.float32)
