@@ -100,6 +100,7 @@ def get_config():
       name="drawn",
       shots=[0, 2, 4],
       count=256,
+      controls=["none", "no_query", "wrong_query", "blank_support"],
       model=dict(batch_size=64, max_new_tokens=6),
       prompt=dict(length=48, media=5),
     ),

@@ -14,9 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from mmjax.cli.export import export_run
 from mmjax.cli.families import FAMILIES
 from mmjax.config import lookup
-from mmjax.convert.read import Safetensors, open_weights, read_json
+from mmjax.convert.read import (
+  Renamed,
+  Safetensors,
+  open_weights,
+  read_json,
+)
 from mmjax.convert.rules import ConversionError, plan, to_jax, to_torch
 from mmjax.convert.write import SHARD, Writer
 from mmjax.training.metrics import Progress
@@ -48,7 +54,7 @@ def convert(
 
   Args:
     source: safetensors or PyTorch files; for `to="hf"`, a directory that
-      `to="jax"` wrote.
+      `to="jax"` wrote, or a run's, whose newest checkpoint is exported.
     target: must not exist; it appears only when all of it is there.
     to: "jax" or "hf".
     family: of FAMILIES; found in the source's config.json when None.
@@ -83,6 +89,8 @@ def _to_jax(source, target, name, part, limit) -> None:
     raise ValueError(f"Name the family of {source}: --family NAME")
   family = lookup(FAMILIES, name, "family")
   weights = open_weights(source, part)
+  if family.rename is not None:
+    weights = Renamed(weights, family.rename)
   fields = family.fields(config, weights)
   shapes, rules = family.shapes(fields), family.rules(fields)
   _check_depth(shapes, rules, weights)
@@ -115,6 +123,9 @@ def _to_jax(source, target, name, part, limit) -> None:
 
 def _to_hf(source, target, name, part, limit) -> None:
   del part
+  if (source / "checkpoints").is_dir():
+    export_run(source, target, limit)
+    return
   config = read_json(source / "config.json") if source.is_dir() else {}
   fields = config.get("model")
   if not isinstance(fields, dict) or "family" not in config:

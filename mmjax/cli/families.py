@@ -15,13 +15,13 @@ import jax
 import jax.numpy as jnp
 
 from mmjax import tree
+from mmjax.cli import flamingo_family
 from mmjax.convert.configs import LM_CONFIGS, hugging_face
-from mmjax.convert.families import clip, efficientnet, lms
-from mmjax.convert.rules import Rule
+from mmjax.convert.families import clip, efficientnet, flamingo, lms
+from mmjax.convert.rules import Rule, Shapes
 from mmjax.encoders.efficientnet import efficientnet_lite
 from mmjax.encoders.vit import ViT
 from mmjax.lms import LMS
-from mmjax.typing import Params
 
 Fields = dict[str, Any]
 
@@ -32,30 +32,38 @@ class Family:
 
   Attributes:
     fields: (config.json, weights) to our settings.
-    module: settings to a module.
-    inputs: settings to an example of what the module takes.
+    shapes: settings to the shapes of our parameters, by path.
     rules: settings to rules.
     ignore: (name, settings) to whether a tensor of the source stays behind.
     config: settings to a config.json for Hugging Face; None has none.
     copies: settings to names that repeat another tensor, {copy: original}.
+    module: settings to a module; None for parts of one.
+    rename: a name in the source to the one that the rules know.
   """
 
   fields: Callable[[Mapping[str, Any], Mapping], Fields]
-  module: Callable[[Fields], nn.Module]
-  inputs: Callable[[Fields], tuple]
+  shapes: Callable[[Fields], Shapes]
   rules: Callable[[Fields], Sequence[Rule]]
-  ignore: Callable[[str, Fields], bool]
+  ignore: Callable[[str, Fields], bool] = lambda key, fields: False
   config: Callable[[Fields], dict] | None = None
   copies: Callable[[Fields], dict[str, str]] = lambda fields: {}
+  module: Callable[[Fields], nn.Module] | None = None
+  rename: Callable[[str], str] | None = None
 
-  def shapes(self, fields: Fields) -> Params:
-    """Our parameters' shapes; nothing is computed."""
-    module = self.module(fields)
-    like = jax.eval_shape(module.init, jax.random.key(0), *self.inputs(fields))
-    return {
-      path: tuple(x.shape)
-      for path, x in tree.flatten(nn.unbox(like)["params"]).items()
-    }
+
+def _of_module(
+  module: Callable[[Fields], nn.Module], inputs: Callable[[Fields], tuple]
+) -> dict[str, Any]:
+  """`module` and `shapes` of a Family; nothing is computed."""
+
+  def shapes(fields):
+    like = jax.eval_shape(
+      module(fields).init, jax.random.key(0), *inputs(fields)
+    )
+    flat = tree.flatten(nn.unbox(like)["params"])
+    return {path: tuple(x.shape) for path, x in flat.items()}
+
+  return {"module": module, "shapes": shapes}
 
 
 _TOKENS = (jnp.zeros((1, 1), jnp.int32),) * 2 + (jnp.ones((1, 1), jnp.int32),)
@@ -82,8 +90,7 @@ def _lm(name: str) -> Family:
 
   return Family(
     fields=fields,
-    module=lambda fields: LMS[name](**fields),
-    inputs=lambda fields: _TOKENS,
+    **_of_module(lambda fields: LMS[name](**fields), lambda fields: _TOKENS),
     rules=lambda fields: lms.LM_RULES[name](tied(fields)),
     ignore=lambda key, fields: bool(buffers.fullmatch(key)),
     config=functools.partial(hugging_face, name),
@@ -145,6 +152,11 @@ def _vit(fields: Fields) -> ViT:
   return ViT(**{k: v for k, v in fields.items() if k != "root"})
 
 
+def _picture(fields: Fields) -> tuple:
+  side = fields["image_size"]
+  return (jnp.zeros((1, side, side, 3)),)
+
+
 def _clip_config(fields: Fields) -> dict[str, Any]:
   return dict(
     model_type="clip_vision_model",
@@ -184,19 +196,24 @@ FAMILIES: dict[str, Family] = {
   **{name: _lm(name) for name in LM_CONFIGS},
   "clip": Family(
     fields=_clip_fields,
-    module=_vit,
-    inputs=lambda fields: (
-      jnp.zeros((1, fields["image_size"], fields["image_size"], 3)),
-    ),
+    **_of_module(_vit, _picture),
     rules=_clip_rules,
     ignore=_clip_ignore,
     config=_clip_config,
   ),
   "efficientnet_lite0": Family(
     fields=_efficientnet_fields,
-    module=lambda fields: efficientnet_lite(**fields),
-    inputs=lambda fields: (jnp.zeros((1, 224, 224, 3), jnp.uint8),),
+    **_of_module(
+      lambda fields: efficientnet_lite(**fields),
+      lambda fields: (jnp.zeros((1, 224, 224, 3), jnp.uint8),),
+    ),
     rules=lambda fields: efficientnet.efficientnet_lite(),
     ignore=lambda key, fields: bool(efficientnet.BUFFERS.fullmatch(key)),
+  ),
+  "open_flamingo": Family(
+    fields=flamingo_family.fields,
+    shapes=flamingo_family.shapes,
+    rules=flamingo_family.rules,
+    rename=flamingo.canonical,
   ),
 }

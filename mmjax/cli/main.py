@@ -121,7 +121,7 @@ def _add_convert(verbs) -> None:
     verbs, "convert", _convert, "Convert weights from and to PyTorch's names."
   )
   verb.add_argument(
-    "source", metavar="SRC", type=Path, help="file or directory"
+    "source", metavar="SRC", type=Path, help="file, directory or run"
   )
   verb.add_argument("target", metavar="DST", type=Path, help="new directory")
   verb.add_argument("--to", choices=("jax", "hf"), required=True)

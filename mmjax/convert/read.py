@@ -2,7 +2,7 @@
 
 import collections
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import ml_dtypes
@@ -139,6 +139,35 @@ class TorchShards(collections.ChainMap):
 
   def _file(self, name: str) -> TorchFile:
     return next(file for file in self.maps if name in file)
+
+
+class Renamed(Mapping):
+  """The same tensors under other names.
+
+  Raises:
+    ValueError: when two get one name.
+  """
+
+  def __init__(self, weights: Mapping, rename: Callable[[str], str]):
+    self._weights = weights
+    self._names = {rename(name): name for name in weights}
+    if len(self._names) != len(weights):
+      raise ValueError("Two names of the weights mean the same tensor.")
+
+  def __getitem__(self, name: str) -> np.ndarray:
+    return self._weights[self._names[name]]
+
+  def __iter__(self) -> Iterator[str]:
+    return iter(self._names)
+
+  def __len__(self) -> int:
+    return len(self._names)
+
+  def shape(self, name: str) -> tuple[int, ...]:
+    return self._weights.shape(self._names[name])
+
+  def dtype(self, name: str) -> np.dtype:
+    return self._weights.dtype(self._names[name])
 
 
 def open_weights(

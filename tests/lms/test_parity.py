@@ -12,7 +12,10 @@ from flax import linen as nn
 
 from mmjax.convert.families import lms as rules
 from mmjax.convert.rules import load, save
-from mmjax.lms import gpt_neox, llama, mpt, opt
+from mmjax.lms.gpt_neox import gpt_neox
+from mmjax.lms.llama import llama
+from mmjax.lms.mpt import mpt
+from mmjax.lms.opt import opt
 
 COMMON = dict(vocab_size=53, width=32, num_layers=3, num_heads=4)
 
@@ -29,7 +32,7 @@ def hf(name, **kwargs):
 
 def llama_case(**kwargs):
   tied = kwargs.pop("tied", False)
-  ours = llama.llama(
+  ours = llama(
     **COMMON, hidden=48, tie_embeddings=tied, norm_eps=1e-5, **kwargs
   )
   theirs = hf(
@@ -47,7 +50,7 @@ def llama_case(**kwargs):
 
 
 def opt_case(pre_norm=True, embed_width=None):
-  ours = opt.opt(
+  ours = opt(
     **COMMON,
     hidden=64,
     pre_norm=pre_norm,
@@ -70,7 +73,7 @@ def opt_case(pre_norm=True, embed_width=None):
 
 def mpt_case(num_heads=4, clip=None):
   common = COMMON | dict(num_heads=num_heads, width=8 * num_heads)
-  ours = mpt.mpt(**common, hidden=32 * num_heads, clip=clip)
+  ours = mpt(**common, hidden=32 * num_heads, clip=clip)
   theirs = hf(
     "Mpt",
     vocab_size=53,
@@ -84,7 +87,7 @@ def mpt_case(num_heads=4, clip=None):
 
 
 def neox_case(parallel=True, fraction=0.5):
-  ours = gpt_neox.gpt_neox(
+  ours = gpt_neox(
     **COMMON, hidden=64, parallel=parallel, rotary_fraction=fraction
   )
   theirs = hf(

@@ -1,0 +1,65 @@
+"""A run's checkpoint under OpenFlamingo's names."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from flax import linen as nn
+from safetensors.numpy import load_file
+
+from configs.flamingo.demo import get_config
+from mmjax.cli.convert import convert
+from mmjax.convert.families.flamingo import open_flamingo
+from mmjax.convert.rules import load
+from mmjax.systems import flamingo
+
+
+@pytest.fixture
+def run(tmp_path):
+  """A directory as training leaves it, and the parameters in it."""
+  config = get_config()
+  config.model.lm.update(vocab_size=50, width=32, num_layers=3, hidden=48)
+  config.model.resampler.update(width=16, head_dim=8, hidden=32)
+  config.model.encoder = None
+  config.model.xattn.update(hidden=64, num_heads=2, head_dim=8)
+  module = flamingo.build(config.model)
+  media = dict(
+    features=jnp.zeros((1, 1, 1, 2, 16)),
+    mask=jnp.ones((1, 1, 1), bool),
+    index=jnp.ones((1, 3), jnp.int32),
+  )
+  ones = jnp.ones((1, 3), jnp.int32)
+  batch = dict(
+    tokens=ones, positions=ones, segments=ones, media=dict(image=media)
+  )
+  params = nn.unbox(module.init(jax.random.key(0), batch))["params"]
+  folder = tmp_path / "run"
+  folder.mkdir()
+  (folder / "config.json").write_text(json.dumps(config.to_dict()))
+  with ocp.CheckpointManager(folder / "checkpoints") as manager:
+    state = ocp.args.StandardSave({"trainable": params, "step": 7})
+    manager.save(7, args=ocp.args.Composite(state=state))
+  return folder, module, params
+
+
+def test_a_run_is_exported_and_reads_back(run, tmp_path):
+  folder, module, params = run
+  convert(folder, tmp_path / "out", to="hf")
+  state = load_file(tmp_path / "out" / "model.safetensors")
+  assert "lang_encoder.model.embed_tokens.weight" in state
+  assert "perceiver.latents" in state
+  rules = open_flamingo("llama", module.before, tied=True)
+  back = load(state, rules, params)
+  jax.tree.map(np.testing.assert_array_equal, back, jax.device_get(params))
+
+
+def test_other_systems_say_so(run, tmp_path):
+  folder, *_ = run
+  config = json.loads((folder / "config.json").read_text())
+  (folder / "config.json").write_text(json.dumps(config | {"system": "none"}))
+  with pytest.raises(ValueError, match="Unknown system to export"):
+    convert(folder, tmp_path / "out", to="hf")
+  assert not (tmp_path / "out").exists()

@@ -1,0 +1,229 @@
+"""Decoding against what the whole model says in one pass."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from mmjax.generation import sample
+from mmjax.generation.beam import beam_search
+from mmjax.generation.sample import Sampling, choose, generate
+from mmjax.generation.score import score_answers
+from mmjax.systems.flamingo import build
+
+VOCAB, STOP, PAD = 7, 5, 0
+CONFIG = dict(
+  lm=dict(
+    name="llama",
+    vocab_size=VOCAB,
+    width=16,
+    num_layers=2,
+    num_heads=2,
+    hidden=16,
+  ),
+  resampler=dict(
+    name="perceiver", width=8, depth=1, num_heads=2, head_dim=4, num_latents=2
+  ),
+  xattn=dict(every=1, hidden=16),
+)
+
+
+def make_batch(rows, width, left=False):
+  """Rows of (tokens, index of the medium of each) padded to a width."""
+  tokens = np.zeros((len(rows), width), np.int32)
+  index, segments = np.zeros_like(tokens), np.zeros_like(tokens)
+  for b, (ids, seen) in enumerate(rows):
+    at = slice(width - len(ids), width) if left else slice(0, len(ids))
+    tokens[b, at], index[b, at], segments[b, at] = ids, seen, 1
+  features = np.random.RandomState(0).randn(len(rows), 2, 1, 3, 8)
+  positions = np.maximum(np.cumsum(segments, 1) - 1, 0)
+  media = dict(
+    features=jnp.asarray(features, jnp.float32),
+    mask=jnp.ones((len(rows), 2, 1), bool),
+    index=jnp.asarray(index),
+  )
+  return dict(
+    tokens=jnp.asarray(tokens),
+    positions=jnp.asarray(positions),
+    segments=jnp.asarray(segments),
+    media=dict(image=media),
+  )
+
+
+ROWS = [([1, 2, 3, 4, 2], [0, 1, 1, 2, 2]), ([3, 1, 6], [1, 1, 1])]
+
+
+@pytest.fixture(scope="module")
+def model():
+  module = build(CONFIG)
+  batch = make_batch(ROWS, 5)
+  params = nn.unbox(module.init(jax.random.key(0), batch))["params"]
+  # Sharper than at first, with open gates, so that media and order matter.
+  params = jax.tree.map(lambda x: x * 2.0, params)
+  for gate in ("attention_gate", "mlp_gate"):
+    params["blocks"][gate] += 0.8
+  return module, params
+
+
+@pytest.fixture(scope="module")
+def log_probs(model):
+  """(row, new tokens) -> log-probability of each next token."""
+  module, params = model
+  width = 10
+  apply = jax.jit(lambda batch: module.apply({"params": params}, batch).logits)
+
+  def ask(row, new=()):
+    ids, seen = ROWS[row]
+    rows = list(ROWS)
+    rows[row] = (ids + list(new), seen + [seen[-1]] * len(new))
+    logits = apply(make_batch(rows, width))[row, len(ids) + len(new) - 1]
+    return np.asarray(jax.nn.log_softmax(logits))
+
+  return ask
+
+
+def greedy(log_probs, row, length):
+  new = []
+  while len(new) < length and (not new or new[-1] != STOP):
+    new.append(int(log_probs(row, new).argmax()))
+  return new
+
+
+@pytest.mark.parametrize("left", [False, True])
+@pytest.mark.parametrize("width", [5, 8])
+def test_greedy_is_the_best_token_of_the_whole_model(
+  model, log_probs, left, width
+):
+  batch = make_batch(ROWS, width, left)
+  out = generate(*model, batch, Sampling(4, stop=(STOP,), pad=PAD))
+  for row in range(2):
+    expected = greedy(log_probs, row, 4)
+    count = int(out.mask[row].sum())
+    assert out.tokens[row, :count].tolist() == expected
+    assert (out.tokens[row, count:] == PAD).all()
+    each = [log_probs(row, expected[:i])[t] for i, t in enumerate(expected)]
+    np.testing.assert_allclose(out.log_probs[row, :count], each, atol=1e-5)
+
+
+def test_beams_as_wide_as_the_tree_find_the_best_sequence(model, log_probs):
+  length = 2
+  beams = beam_search(
+    *model,
+    make_batch(ROWS, 5),
+    max_new_tokens=length,
+    num_beams=VOCAB,
+    stop=STOP,
+    length_penalty=0.0,
+    pad=PAD,
+  )
+  for row in range(2):
+    first = log_probs(row)
+    scores = {(STOP,): first[STOP]}
+    for a in set(range(VOCAB)) - {STOP}:
+      second = log_probs(row, [a])
+      scores |= {(a, b): first[a] + second[b] for b in range(VOCAB)}
+    best = max(scores, key=scores.get)
+    found = beams.tokens[row, 0].tolist()
+    assert tuple(found[: len(best)]) == best
+    np.testing.assert_allclose(beams.scores[row, 0], scores[best], atol=1e-5)
+
+
+def test_one_beam_is_greedy(model, log_probs):
+  beams = beam_search(
+    *model, make_batch(ROWS, 5), max_new_tokens=3, num_beams=1, stop=-1
+  )
+  for row in range(2):
+    new = []
+    for _ in range(3):
+      new.append(int(log_probs(row, new).argmax()))
+    assert beams.tokens[row, 0].tolist() == new
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_scores_of_answers_are_sums_of_the_whole_model(model, log_probs, left):
+  answers = [[1, 2, 3], [4], [6, 5]]
+  table = np.zeros((3, 3), np.int32)
+  for row, answer in zip(table, answers):
+    row[: len(answer)] = answer
+  lengths = np.array([3, 1, 2])
+  got = score_answers(*model, make_batch(ROWS, 7, left), table, lengths)
+  for row, (number, answer) in itertools.product(range(2), enumerate(answers)):
+    expected = sum(
+      log_probs(row, answer[:i])[token] for i, token in enumerate(answer)
+    )
+    np.testing.assert_allclose(got[row, number], expected, atol=1e-5)
+
+
+def test_a_new_image_may_come_in_a_conversation(model):
+  module, params = model
+  whole = make_batch([([1, 2, 3, 4, 2, 6], [1, 1, 1, 2, 2, 2])], 6)
+  expected = module.apply({"params": params}, whole).logits
+  image = whole["media"]["image"]
+
+  def turn(start, stop, medium):
+    part = {k: v[:, start:stop] for k, v in whole.items() if k != "media"}
+    own = dict(
+      features=image["features"][:, medium : medium + 1],
+      mask=image["mask"][:, medium : medium + 1],
+      index=jnp.ones((1, stop - start), jnp.int32),
+    )
+    return part | {"media": {"image": own}}
+
+  state = sample.apply(module, params, "start", 1, 8, 3)
+  _, state = sample.apply(module, params, "prefill", turn(0, 3, 0), state)
+  logits, state = sample.apply(module, params, "prefill", turn(3, 5, 1), state)
+  np.testing.assert_allclose(logits, expected[:, 4], atol=1e-5)
+  token = whole["tokens"][:, 5:]
+  logits, _ = sample.apply(module, params, "decode", token, state)
+  np.testing.assert_allclose(logits[:, 0], expected[:, 5], atol=1e-5)
+
+
+def drawn(logits, count=4000, **options):
+  """Frequencies of the tokens that `choose` draws."""
+  sampling = Sampling(1, **options)
+  keys = jax.random.split(jax.random.key(1), count)
+  tokens = jax.vmap(lambda key: choose(logits[None], sampling, key)[0])(keys)
+  return np.bincount(np.asarray(tokens), minlength=len(logits)) / count
+
+
+@pytest.mark.parametrize(
+  "options, kept",
+  [
+    (dict(temperature=1.0), [0, 1, 2, 3]),
+    (dict(temperature=2.0), [0, 1, 2, 3]),
+    (dict(temperature=1.0, top_k=2), [0, 1]),
+    (dict(temperature=1.0, top_p=0.75), [0, 1]),
+    (dict(temperature=1.0, top_p=0.5), [0]),
+    (dict(temperature=1.0, top_k=3, top_p=0.99), [0, 1, 2]),
+  ],
+)
+def test_sampling_follows_its_distribution(options, kept):
+  logits = jnp.log(jnp.array([0.55, 0.25, 0.15, 0.05]))
+  scaled = np.exp(np.asarray(logits) / options["temperature"])
+  expected = np.zeros(4)
+  expected[kept] = scaled[kept] / scaled[kept].sum()
+  found = drawn(logits, **options)
+  assert set(np.flatnonzero(found)) <= set(kept)
+  np.testing.assert_allclose(found, expected, atol=0.03)
+
+
+@pytest.mark.parametrize(
+  "options",
+  [
+    dict(max_new_tokens=0),
+    dict(max_new_tokens=1, temperature=-1.0),
+    dict(max_new_tokens=1, top_p=0.0),
+    dict(max_new_tokens=1, top_k=-2),
+  ],
+)
+def test_senseless_settings_are_refused(options):
+  with pytest.raises(ValueError, match="top_|max_new_tokens"):
+    Sampling(**options)
+
+
+def test_sampling_wants_a_key(model):
+  with pytest.raises(ValueError, match="key"):
+    generate(*model, make_batch(ROWS, 5), Sampling(2, temperature=1.0))

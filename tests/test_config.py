@@ -1,0 +1,81 @@
+"""From a config to a constructor, and what a wrong one says."""
+
+import dataclasses
+from typing import TypedDict, Unpack
+
+import pytest
+from ml_collections import ConfigDict
+
+from mmjax.config import build, call, lookup, nearest
+
+
+@dataclasses.dataclass(frozen=True)
+class Square:
+  size: int
+  colour: str = "red"
+  corners: tuple[int, ...] = ()
+
+
+class Rest(TypedDict, total=False):
+  weight: int
+
+
+def circle(radius: int, *, given: int = 0, **rest: Unpack[Rest]):
+  return radius, given, rest
+
+
+TABLE = {"square": Square, "circle": circle}
+
+
+def test_build():
+  assert build(TABLE, dict(name="square", size=2)) == Square(2)
+  assert build(TABLE, dict(name="circle", radius=1, weight=3), given=2) == (
+    (1, 2, {"weight": 3})
+  )
+
+
+def test_a_config_dict_builds_too_and_lists_become_tuples():
+  config = ConfigDict(dict(name="square", size=2, corners=[1, 2]))
+  assert build(TABLE, config) == Square(2, corners=(1, 2))
+
+
+@pytest.mark.parametrize(
+  "config, message",
+  [
+    (
+      dict(name="sqare", size=1),
+      "Unknown entry 'sqare'. Did you mean 'square'",
+    ),
+    (dict(name="zzz"), "Known: circle, square"),
+    (dict(size=1), "No 'name'"),
+    (dict(name="square", sise=1), "takes no 'sise'. Did you mean 'size'"),
+    (dict(name="square"), "needs 'size'"),
+    (dict(name="circle", radius=1, wieght=1), "Did you mean 'weight'"),
+    (dict(name="circle", radius=1, rest=1), "takes no 'rest'"),
+  ],
+)
+def test_what_is_wrong_is_named(config, message):
+  with pytest.raises(ValueError) as error:
+    build(TABLE, config)
+  assert message in str(error.value)
+
+
+def test_modules_do_not_take_their_parent_from_a_config():
+  import flax.linen as nn
+
+  class Module(nn.Module):
+    size: int = 0
+
+  with pytest.raises(ValueError, match="takes no 'parent'"):
+    call(Module, dict(parent=1))
+
+
+def test_lookup_says_what_is_looked_up():
+  with pytest.raises(ValueError, match="Unknown shape 'x'"):
+    lookup(TABLE, "x", "shape")
+
+
+def test_nearest():
+  assert nearest("staps", ["steps", "size"]) == "Did you mean 'steps'?"
+  assert nearest("q", ["b", "a"]) == "Known: a, b."
+  assert nearest("q", []) == "Known: none."
