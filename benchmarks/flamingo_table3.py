@@ -8,6 +8,7 @@ full size. --measure also trains a small model of the same structure.
 """
 
 import argparse
+import json
 import statistics
 import time
 from collections.abc import Mapping
@@ -124,8 +125,15 @@ def first_shapes(config: Mapping[str, Any]) -> dict[str, Any]:
 def parameters(config: Mapping[str, Any]) -> dict[str, Any]:
   """Shapes of all parameters of a config."""
   config = plain(config)
-  module = flamingo.build(config["model"])
-  return nn.unbox(abstract_params(module, first_shapes(config)))
+  key = json.dumps(config["model"], sort_keys=True)
+  # Rows share models, and tracing an NFNet-F6 takes seconds.
+  if key not in _traced:
+    module = flamingo.build(config["model"])
+    _traced[key] = nn.unbox(abstract_params(module, first_shapes(config)))
+  return _traced[key]
+
+
+_traced: dict[str, dict[str, Any]] = {}
 
 
 def operations(config: Mapping[str, Any]) -> int:
