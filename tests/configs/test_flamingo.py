@@ -95,6 +95,7 @@ def test_missing_data_are_named(monkeypatch, tmp_path):
     )
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("kind", ["baseline", "open_flamingo"])
 def test_one_small_layer_trains(kind):
   if kind == "baseline":
