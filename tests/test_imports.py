@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "mmjax").rglob("*.py"))
 
-_BASE = {"typing", "config", "tree"}
+_BASE = {"typing", "config", "tree", "flops"}
 _SHARED = _BASE | {"sharding", "losses", "text"}
 _MODULES = _SHARED | {"layers"}
 _PARTS = {"encoders", "connectors", "lms", "decoders"}

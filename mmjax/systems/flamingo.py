@@ -26,6 +26,7 @@ from mmjax.connectors.gated_attention import (
   layers_before,
 )
 from mmjax.encoders import ENCODERS
+from mmjax.layers.linear import dense
 from mmjax.layers.stack import Injection, stacked_init
 from mmjax.lms import LMS
 from mmjax.lms.decoder import Decoder, stack_like
@@ -61,6 +62,14 @@ class Flamingo(nn.Module):
     if self.place == "graft":
       self.graft = stack_like(self.lm, self.graft_layers)
     block = self.block(parent=None)
+    if block.media_width != self.resampler.width:
+      self.media_project = dense(
+        self.resampler.width,
+        block.media_width,
+        (None, "embed"),
+        dtype=self.lm.dtype,
+        name="media_project",
+      )
     x = jnp.zeros((1, 1, block.width))
     latents = jnp.zeros((1, 1, 1, block.media_width))
     one = jnp.ones((1, 1), jnp.int32)
@@ -93,7 +102,10 @@ class Flamingo(nn.Module):
       features = self.encode(
         media["keys"][..., None] if values is None else values
       )
-    return self.resampler(features, media["mask"])
+    latents = self.resampler(features, media["mask"])
+    if self.block(parent=None).media_width == latents.shape[-1]:
+      return latents
+    return self.media_project(latents)
 
   def encode(self, values: Array) -> Float[Array, "B M T P E"]:
     """Features of images or frames [B M T height width 3]."""
@@ -137,7 +149,8 @@ def build(config: Mapping[str, Any]) -> Flamingo:
   Args:
     config: `encoder`, `resampler` and `lm` with a `name` each (None for no
       encoder), `xattn` with `every`, `first`, `place`, `graft_layers` and the
-      fields of GatedCrossAttention, and `dtype`.
+      fields of GatedCrossAttention, and `dtype`. Latents are projected once
+      when `xattn.media_width` is given and not theirs.
   """
   config = dict(config)
   dtype = jnp.dtype(config.pop("dtype", "float32"))
@@ -154,9 +167,10 @@ def build(config: Mapping[str, Any]) -> Flamingo:
   graft_layers = xattn.pop("graft_layers", 0)
   depth = graft_layers if place == "graft" else lm.num_layers
   every, first = xattn.pop("every", 1), xattn.pop("first", 0)
-  xattn = {"num_heads": lm.num_heads, "head_dim": lm.head_dim} | xattn
+  own = dict(num_heads=lm.num_heads, head_dim=lm.head_dim)
+  xattn = own | dict(media_width=resampler.width) | xattn
 
-  fields = dict(width=lm.width, media_width=resampler.width, dtype=dtype)
+  fields = dict(width=lm.width, dtype=dtype)
   call(GatedCrossAttention, xattn, parent=None, **fields)
   return Flamingo(
     lm=lm,

@@ -1,0 +1,17 @@
+"""Flamingo-9B (arXiv 2204.14198 v2).
+
+Table 4 lists 40 layers and 10 blocks; the counts of Table 5 are those of 32
+layers and 8 blocks, which is `get_config("table5")`.
+"""
+
+from configs.flamingo import baseline_3b
+from mmjax.lms.chinchilla import SIZES
+
+LMS = {"table4": SIZES["7b"], "table5": SIZES["7b_table5"]}
+
+
+def get_config(shapes="table4"):
+  config = baseline_3b.get_config()
+  config.model.lm.update(LMS[shapes])
+  config.model.xattn.update(every=4, media_width=config.model.lm.width)
+  return config

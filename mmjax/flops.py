@@ -1,0 +1,69 @@
+"""Floating-point operations of a function, counted in its traced program.
+
+XLA's own count sees the body of a scan once; here it counts as often as it
+runs. Matrix products and convolutions count, two operations a
+multiply-add; the rest is below a percent of a large model. What a backward
+pass does not need, such as gradients of frozen weights, was never traced.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.extend import core
+
+
+def count(f: Callable, *args: Any) -> int:
+  """Operations of `f(*args)`; the arguments may be shapes."""
+  return of_jaxpr(jax.make_jaxpr(f)(*args).jaxpr)
+
+
+def of_jaxpr(jaxpr: core.Jaxpr) -> int:
+  """Operations of a program; the larger branch of a condition counts."""
+  return sum(_of_equation(equation) for equation in jaxpr.eqns)
+
+
+def _of_equation(equation) -> int:
+  name, params = equation.primitive.name, equation.params
+  if name == "dot_general":
+    return _product(equation)
+  if name == "conv_general_dilated":
+    return _convolution(equation)
+  inner = [of_jaxpr(j) for value in params.values() for j in _jaxprs(value)]
+  if name == "while":
+    raise ValueError("A while loop has no fixed count; use a scan.")
+  if name == "cond":
+    return max(inner)
+  return sum(inner) * (params["length"] if name == "scan" else 1)
+
+
+def _jaxprs(value: Any) -> list:
+  if isinstance(value, core.ClosedJaxpr):
+    return [value.jaxpr]
+  if isinstance(value, core.Jaxpr):
+    return [value]
+  if isinstance(value, tuple | list):
+    return [j for v in value for j in _jaxprs(v)]
+  return []
+
+
+def _product(equation) -> int:
+  (contracted, _), _ = equation.params["dimension_numbers"]
+  left = equation.invars[0].aval.shape
+  out = equation.outvars[0].aval.shape
+  return 2 * math.prod(out) * math.prod(left[d] for d in contracted)
+
+
+def _convolution(equation) -> int:
+  """Each output is a sum over the kernel's window and input channels.
+
+  Gradients with respect to the input dilate it (`lhs_dilation`); the zeros
+  between its values are not counted.
+  """
+  kernel = equation.invars[1].aval.shape
+  numbers = equation.params["dimension_numbers"]
+  out = math.prod(equation.outvars[0].aval.shape)
+  window = math.prod(kernel) // kernel[numbers.rhs_spec[0]]
+  dilation = math.prod(equation.params["lhs_dilation"])
+  return 2 * out * window // dilation
