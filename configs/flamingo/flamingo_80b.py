@@ -8,5 +8,5 @@ def get_config():
   config = baseline_3b.get_config()
   config.model.lm.update(SIZES["70b"], remat="full")
   config.model.xattn.update(every=7, media_width=config.model.lm.width)
-  config.mesh = dict(data=-1, model=16)
+  config.mesh = dict(data=-1, tensor=16)
   return config
