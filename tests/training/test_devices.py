@@ -16,14 +16,15 @@ from tests.training.child import tiny
 def run(name, devices, **mesh):
   verb.make_mesh = lambda sizes: make(mesh, jax.devices()[:devices])
   workdir = f"{sys.argv[1]}/{name}"
-  state = verb.train(tiny(3, **mesh), workdir)
+  config = tiny(3, **mesh)
+  del config.data.datasets.questions
+  state = verb.train(config, workdir)
   return jax.tree.map(np.asarray, state.trainable), state
 
 make = verb.make_mesh
 one, _ = run("one", 1, data=1)
 for name, mesh in {
   "data": dict(data=8),
-  "fsdp": dict(fsdp=8),
   "mixed": dict(data=2, fsdp=2, tensor=2),
 }.items():
   many, state = run(name, 8, **mesh)
