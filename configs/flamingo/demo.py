@@ -94,7 +94,7 @@ def get_config():
         weight_decay=[(r"resampler/.*", 0.0), (".*", 0.05)],
         schedule=dict(name="warmup_cosine", peak=1e-3, warmup=100, final=0.05),
       ),
-      plan=dict(steps=1000, log_every=25, checkpoint_every=500),
+      plan=dict(steps=700, log_every=25, checkpoint_every=350),
     ),
     evaluate=dict(
       name="drawn",
