@@ -68,9 +68,8 @@ def encode_all(
 class Reduction:
   """Principal components of features: x -> (x - mean) @ components.
 
-  A fixed, frozen map behind an encoder. It takes away what all pictures have
-  in common, which otherwise makes any two of them look alike to an attention,
-  and makes everything after it cheaper.
+  A fixed, frozen map behind an encoder: what all pictures have in common goes,
+  and everything after it gets cheaper.
   """
 
   mean: Float[np.ndarray, "E"]

@@ -72,7 +72,7 @@ def test_open_flamingo_counts(size, block, blocks, trainable):
 @pytest.mark.parametrize("row", ablations.ABLATIONS)
 def test_ablation_counts(row):
   total = sum(counts(ablations.make(row)).values())
-  assert total == pytest.approx(PAPER[row][0] * 1e9, abs=0.065e9)
+  assert total == pytest.approx(PAPER[row][0] * 1e9, abs=0.06e9)
 
 
 def test_a_row_changes_only_what_it_names():
