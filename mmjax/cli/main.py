@@ -129,6 +129,13 @@ def _add_convert(verbs) -> None:
   verb.add_argument(
     "--part", help="which of a PyTorch checkpoint's dicts holds the weights"
   )
+  verb.add_argument(
+    "--settings",
+    metavar="FILE",
+    type=Path,
+    help="config.json of the model (of a whole OpenFlamingo's language model); "
+    "default: the one beside SRC",
+  )
 
 
 def _add_data(verbs) -> None:
@@ -182,6 +189,7 @@ def _convert(args) -> None:
     to=args.to,
     family=args.family,
     part=args.part,
+    settings=args.settings,
   )
 
 

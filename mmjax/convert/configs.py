@@ -209,6 +209,9 @@ LM_CONFIGS: dict[str, Both] = {
   "gpt_neox": ("GPTNeoXForCausalLM", _from_gpt_neox, _to_gpt_neox),
 }
 
+# Other names in the model_type of a config.json.
+MODEL_TYPES = {"mosaic_gpt": "mpt", "clip_vision_model": "clip"}
+
 
 def hugging_face(family: str, fields: Config) -> dict[str, Any]:
   """A config.json from which `from_pretrained` builds the same model."""

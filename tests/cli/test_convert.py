@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +17,7 @@ from mmjax.cli import main as cli
 from mmjax.cli.convert import convert
 from mmjax.cli.families import FAMILIES
 from mmjax.convert.read import Safetensors
-from tests.golden.file import read
 
-ARRAYS = Path(__file__).parents[1] / "golden" / "arrays"
 COMMON = dict(
   vocab_size=53, hidden_size=32, num_hidden_layers=2, num_attention_heads=4
 )
@@ -280,35 +277,3 @@ def test_tokenizer_files_go_along_and_links_do_not(folder, tmp_path):
   convert(folder, tmp_path / "jax", to="jax")
   assert (tmp_path / "jax" / "tokenizer.json").read_text() == "{}"
   assert not (tmp_path / "jax" / "vocab.json").exists()
-
-
-@pytest.mark.parametrize("name", ["llama", "opt", "mpt", "neox"])
-def test_open_flamingo_there_and_back(name, tmp_path):
-  """What a checkpoint of a whole original model keeps when it is saved."""
-  file = next((ARRAYS / "open_flamingo").glob(f"model_{name}_*.safetensors"))
-  kept = {
-    key: torch.tensor(value)
-    for key, value in read(file).weights.items()
-    if "gated_cross_attn" in key
-    or key.startswith("perceiver.")
-    or key.endswith(("embed_tokens.weight", "wte.weight", "embed_in.weight"))
-  }
-  wrapped = {f"module.{key}": value for key, value in kept.items()}
-  torch.save({"model_state_dict": wrapped, "epoch": 3}, tmp_path / "c.pt")
-  arguments = ["--to", "jax", "--family", "open_flamingo"]
-  arguments += ["--part", "model_state_dict"]
-  folder = str(tmp_path / "jax")
-  assert cli.main(["convert", str(tmp_path / "c.pt"), folder, *arguments]) == 0
-  convert(folder, tmp_path / "back", to="hf")
-  back = load_file(tmp_path / "back" / "model.safetensors")
-  assert back.keys() == kept.keys()
-  for key, value in kept.items():
-    np.testing.assert_array_equal(back[key], value.numpy(), err_msg=key)
-
-
-def test_open_flamingo_wants_its_parts(tmp_path):
-  torch.save({"perceiver.latents": torch.zeros(2, 3)}, tmp_path / "c.pt")
-  with pytest.raises(ValueError, match="No language model"):
-    convert(
-      tmp_path / "c.pt", tmp_path / "jax", to="jax", family="open_flamingo"
-    )
