@@ -49,6 +49,7 @@ COMPANIONS = (
   "added_tokens.json",
   "vocab.json",
   "merges.txt",
+  "chat_template.jinja",
   "generation_config.json",
   "preprocessor_config.json",
 )
@@ -206,15 +207,24 @@ def _to_hf(source, target, name, part, settings, limit) -> None:
 
 
 def _write_theirs(target: Path, given: Mapping, made: Mapping) -> None:
-  """A config.json for Hugging Face, with what else the source's said.
+  """A config.json for the exported weights.
 
-  One of another model_type (MosaicGPT's) has settings by other names, which
-  are as true as before.
+  Args:
+    target: directory.
+    given: that of the source. What it says beyond our settings stays, unless
+      it is of a larger model; MosaicGPT's has other names for them, and stays
+      as it is.
+    made: of our settings.
   """
-  same = given.get("model_type") not in MODEL_TYPES
-  content = dict(given) | (made if same else {})
-  # Points to code that is not here.
-  content.pop("auto_map", None)
+  kind, ours = given.get("model_type"), made.get("model_type")
+  if ours is not None and MODEL_TYPES.get(kind) == ours:
+    content = dict(given)
+  elif kind in (None, ours):
+    content = {**given, **made}
+    # Points to code that is not here.
+    content.pop("auto_map", None)
+  else:
+    content = dict(made)
   if content:
     _write_config(target, content)
 

@@ -13,7 +13,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from mmjax.cli import clip_family, flamingo_family
+from mmjax.cli import clip_family, flamingo_family, nfnet_family
 from mmjax.cli.shapes import TOKENS, shapes_of
 from mmjax.convert.configs import LM_CONFIGS, hugging_face
 from mmjax.convert.families import efficientnet, flamingo, lms
@@ -81,7 +81,18 @@ def _lm(name: str) -> Family:
     copies=lambda fields: (
       {"lm_head.weight": lms.EMBEDDINGS[name]} if tied(fields) else {}
     ),
+    rename=_of_whole_opt if name == "opt" else None,
   )
+
+
+def _of_whole_opt(name: str) -> str:
+  """Some of OPT's files were saved without the head, and without its root."""
+  return re.sub(r"^decoder\.", "model.decoder.", name)
+
+
+def _unwrapped(name: str) -> str:
+  """Training files of open_clip carry DDP's prefix."""
+  return name.removeprefix("module.")
 
 
 def _efficientnet_fields(config, weights) -> Fields:
@@ -97,6 +108,7 @@ FAMILIES: dict[str, Family] = {
     rules=clip_family.rules,
     ignore=clip_family.ignore,
     config=clip_family.config,
+    rename=_unwrapped,
   ),
   "efficientnet_lite0": Family(
     fields=_efficientnet_fields,
@@ -106,6 +118,12 @@ FAMILIES: dict[str, Family] = {
     ),
     rules=lambda fields: efficientnet.efficientnet_lite(),
     ignore=lambda key, fields: bool(efficientnet.BUFFERS.fullmatch(key)),
+  ),
+  "nfnet": Family(
+    fields=nfnet_family.fields,
+    **_of_module(nfnet_family.module, nfnet_family.inputs),
+    rules=nfnet_family.rules,
+    config=nfnet_family.config,
   ),
   "open_flamingo": Family(
     fields=flamingo_family.fields,

@@ -4,10 +4,12 @@ A setting that our modules do not have is an error: it would change what the
 model computes without a word.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
 Config = Mapping[str, Any]
+_LOG = logging.getLogger(__name__)
 
 _GELU = {"gelu": "gelu", "gelu_new": "gelu_tanh", "relu": "relu"}
 
@@ -109,9 +111,30 @@ def _to_opt(f: Config) -> dict[str, Any]:
   )
 
 
+# MosaicGPT's settings of attention, and what MPT calls them.
+_MOSAIC = {
+  "alibi": "alibi",
+  "alibi_bias_max": "alibi_bias_max",
+  "attn_clip_qkv": "clip_qkv",
+  "attn_qk_ln": "qk_ln",
+  "prefix_lm": "prefix_lm",
+  "softmax_scale": "softmax_scale",
+}
+
+
 def _from_mpt(c: Config) -> dict[str, Any]:
+  if c.get("model_type") == "mosaic_gpt":
+    attention = {new: c[old] for old, new in _MOSAIC.items() if old in c}
+    ratio = c.get("mlp_ratio", 4)
+    c = dict(c) | dict(attn_config=attention, expansion_ratio=ratio)
   attention = c.get("attn_config") or {}
-  _only(c, no_bias=True, logit_scale=None, tie_word_embeddings=True)
+  _only(
+    c,
+    no_bias=True,
+    logit_scale=None,
+    embedding_fraction=1.0,
+    tie_word_embeddings=True,
+  )
   _only(attention, alibi=True, prefix_lm=False, softmax_scale=None)
   if not attention.get("alibi"):
     raise ValueError("config.json: only MPT with attn_config.alibi is known.")
@@ -121,7 +144,7 @@ def _from_mpt(c: Config) -> dict[str, Any]:
     width=width,
     num_layers=_size(c, "n_layers"),
     num_heads=_size(c, "n_heads"),
-    hidden=int(width * ratio),
+    hidden=round(width * ratio),
     qk_norm=attention.get("qk_ln", False),
     clip=attention.get("clip_qkv"),
     max_bias=float(attention.get("alibi_bias_max", 8)),
@@ -129,6 +152,11 @@ def _from_mpt(c: Config) -> dict[str, Any]:
 
 
 def _to_mpt(f: Config) -> dict[str, Any]:
+  if f.get("qk_norm"):
+    _LOG.warning(
+      "transformers' MptForCausalLM has no norms of queries and keys, and "
+      "leaves them out without an error; load this with the model's own code."
+    )
   return dict(
     vocab_size=f["vocab_size"],
     d_model=f["width"],
