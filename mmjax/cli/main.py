@@ -228,7 +228,7 @@ def _log(debug: bool) -> None:
 def _message(error: BaseException) -> str:
   if isinstance(error, OSError) and error.filename and error.strerror:
     return f"{error.filename}: {error.strerror}"
-  return str(error) or type(error).__name__
+  return str(error).strip() or type(error).__name__
 
 
 if __name__ == "__main__":

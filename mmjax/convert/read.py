@@ -35,15 +35,17 @@ class Safetensors(Mapping):
   read.
 
   Raises:
-    ValueError: for a file that is no safetensors file, an index that points
-      out of its directory or at a missing file or tensor, or a tensor that two
-      files hold.
+    ValueError: for a file that is no safetensors file or holds nothing, an
+      index that points out of its directory or at a missing file or tensor, or
+      a tensor that two files hold.
   """
 
   def __init__(self, path: str | Path):
     self.path = Path(path)
     self._files: dict[Path, object] = {}
     self._where = dict(self._locate())
+    if not self._where:
+      raise ValueError(f"{self.path} holds no tensors.")
 
   def _locate(self) -> Iterator[tuple[str, Path]]:
     if self.path.is_file():
@@ -80,6 +82,8 @@ class Safetensors(Mapping):
         self._files[file] = safe_open(str(file), framework="numpy")
       except SafetensorError as error:
         raise ValueError(f"{file} is no safetensors file: {error}") from error
+      except OSError as error:
+        raise ValueError(f"{file} cannot be read: {error}") from error
     return self._files[file]
 
   def _names(self, file: Path) -> list[str]:

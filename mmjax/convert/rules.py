@@ -193,6 +193,11 @@ def plan(
   """
   rules = [r for r in rules if all(p in shapes for p in r.paths)]
   places, unknown = _find(weights, rules, ignore)
+  if not places and rules:
+    raise ConversionError(
+      f"No name fits this model: expected such as {rules[0].key(0)}, got such "
+      f"as {unknown[:3]}."
+    )
   filled = {
     (path, found.row if found.rule.stacked else None): found.key
     for found in places
@@ -213,12 +218,12 @@ def plan(
   missing += [f"{path} (no rule)" for path in shapes if path not in covered]
   extra = [key for place, key in filled.items() if place not in wanted]
   if unknown or missing or extra:
-    raise ConversionError(
-      "Weights and model do not fit.\n"
-      + _listed("names that no rule of this model knows", unknown)
-      + _listed("parameters that nothing fills", missing)
-      + _listed("names beyond the model's number of layers", extra)
+    lists = (
+      _listed("names that no rule of this model knows", unknown),
+      _listed("parameters that nothing fills", missing),
+      _listed("names beyond the model's number of layers", extra),
     )
+    raise ConversionError(f"Weights and model do not fit.\n{''.join(lists)}")
   return places
 
 
