@@ -4,8 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax.numpy as jnp
-
+from mmjax.cli.shapes import like
 from mmjax.convert.families import clip
 from mmjax.convert.rules import Rule
 from mmjax.encoders.vit import ViT
@@ -106,7 +105,7 @@ def module(fields: Fields) -> ViT:
 
 def inputs(fields: Fields) -> tuple:
   side = fields["image_size"]
-  return (jnp.zeros((1, side, side, 3)),)
+  return (like((1, side, side, 3)),)
 
 
 def rules(fields: Fields) -> Sequence[Rule]:

@@ -7,18 +7,20 @@ about one tensor. Our side keeps its settings in config.json:
    "names": {name of a rule: other name under which its tensors came}}
 """
 
+import contextlib
 import dataclasses
 import json
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from flax.errors import FlaxError
 
 from mmjax.cli.export import export_run
-from mmjax.cli.families import FAMILIES
+from mmjax.cli.families import FAMILIES, Family
 from mmjax.config import lookup
 from mmjax.convert.configs import MODEL_TYPES
 from mmjax.convert.read import (
@@ -103,15 +105,16 @@ def _to_jax(source, target, name, part, settings, limit) -> None:
   name = name or config.get("model_type")
   if name is None:
     raise ValueError(f"Name the family of {source}: --family NAME")
-  name = MODEL_TYPES.get(name, name)
-  family = lookup(FAMILIES, name, "family")
+  name, family = _family(name)
   weights = open_weights(source, part)
   if family.rename is not None:
     weights = Renamed(weights, family.rename)
-  fields = family.fields(config, weights)
-  shapes, rules = family.shapes(fields), family.rules(fields)
+  with _explained(f"The weights and settings of {source} are no {name}"):
+    fields = family.fields(config, weights)
+    shapes, rules = family.shapes(fields), family.rules(fields)
+    copies = family.copies(fields)
   _check_depth(shapes, rules, weights)
-  copies = _copies(family.copies(fields), weights)
+  copies = _copies(copies, weights)
 
   def ignore(key):
     return key in copies or family.ignore(key, fields)
@@ -131,6 +134,12 @@ def _to_jax(source, target, name, part, settings, limit) -> None:
   _write_config(target, ours | {"names": _other_names(found)})
   if left := len(weights) - len(found):
     _LOG.info("%d names left out: copies, buffers, other parts", left)
+
+
+def _family(name: str) -> tuple[str, Family]:
+  """Our name of a family, and what we know of it."""
+  name = MODEL_TYPES.get(str(name), str(name))
+  return name, lookup(FAMILIES, name, "family")
 
 
 def _dtypes(found: Sequence[Found], weights) -> dict[str, np.dtype]:
@@ -181,10 +190,13 @@ def _to_hf(source, target, name, part, settings, limit) -> None:
     )
   if name not in (None, config["family"]):
     raise ValueError(f"{source} is of family {config['family']}, not {name}.")
-  family = lookup(FAMILIES, config["family"], "family")
+  _, family = _family(config["family"])
   weights = Safetensors(source)
-  rules = _with_names(family.rules(fields), config.get("names", {}))
-  _check(weights, family.shapes(fields))
+  with _explained(f"{source / 'config.json'} describes no {config['family']}"):
+    rules = _with_names(family.rules(fields), config.get("names", {}))
+    shapes = family.shapes(fields)
+    made = family.config(fields) if family.config else {}
+  _check(weights, shapes)
   blank = {
     path: np.broadcast_to(
       np.zeros((), weights.dtype(path)), weights.shape(path)
@@ -203,10 +215,10 @@ def _to_hf(source, target, name, part, settings, limit) -> None:
   bar.close()
   writer.close()
   if family.config is not None:
-    _write_theirs(target, config.get("hugging_face", {}), family.config(fields))
+    _write_theirs(target, config.get("hugging_face"), made)
 
 
-def _write_theirs(target: Path, given: Mapping, made: Mapping) -> None:
+def _write_theirs(target: Path, given: Any, made: Mapping) -> None:
   """A config.json for the exported weights.
 
   Args:
@@ -216,10 +228,11 @@ def _write_theirs(target: Path, given: Mapping, made: Mapping) -> None:
       as it is.
     made: of our settings.
   """
-  kind, ours = given.get("model_type"), made.get("model_type")
+  given = given if isinstance(given, dict) else {}
+  kind, ours = str(given.get("model_type", "")), made.get("model_type")
   if ours is not None and MODEL_TYPES.get(kind) == ours:
     content = dict(given)
-  elif kind in (None, ours):
+  elif kind in ("", ours):
     content = {**given, **made}
     # Points to code that is not here.
     content.pop("auto_map", None)
@@ -227,6 +240,22 @@ def _write_theirs(target: Path, given: Mapping, made: Mapping) -> None:
     content = dict(made)
   if content:
     _write_config(target, content)
+
+
+@contextlib.contextmanager
+def _explained(what: str) -> Iterator[None]:
+  """Settings of wrong kinds or sizes trip anything that reads them."""
+  try:
+    yield
+  except (
+    ArithmeticError,
+    AttributeError,
+    FlaxError,
+    LookupError,
+    TypeError,
+  ) as error:
+    first = str(error).strip().partition("\n")[0]
+    raise ValueError(f"{what}: {type(error).__name__}: {first}") from error
 
 
 class _Lazy:

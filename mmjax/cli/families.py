@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mmjax.cli import clip_family, flamingo_family, nfnet_family
-from mmjax.cli.shapes import TOKENS, shapes_of
+from mmjax.cli.shapes import TOKENS, like, shapes_of
 from mmjax.convert.configs import LM_CONFIGS, hugging_face
 from mmjax.convert.families import efficientnet, flamingo, lms
 from mmjax.convert.rules import Rule, Shapes
@@ -114,7 +114,7 @@ FAMILIES: dict[str, Family] = {
     fields=_efficientnet_fields,
     **_of_module(
       lambda fields: efficientnet_lite(**fields),
-      lambda fields: (jnp.zeros((1, 224, 224, 3), jnp.uint8),),
+      lambda fields: (like((1, 224, 224, 3), jnp.uint8),),
     ),
     rules=lambda fields: efficientnet.efficientnet_lite(),
     ignore=lambda key, fields: bool(efficientnet.BUFFERS.fullmatch(key)),

@@ -14,7 +14,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from mmjax.cli import clip_family
-from mmjax.cli.shapes import TOKENS, shapes_of
+from mmjax.cli.shapes import TOKENS, like, shapes_of
 from mmjax.connectors.gated_attention import OPEN_FLAMINGO, GatedCrossAttention
 from mmjax.connectors.perceiver import PerceiverResampler
 from mmjax.convert.configs import LM_CONFIGS, MODEL_TYPES, hugging_face
@@ -176,12 +176,11 @@ def shapes(settings: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
   """Of all paths that the checkpoint fills."""
   resampler = PerceiverResampler(**settings["resampler"])
   block = GatedCrossAttention(**settings["block"])
-  media = jnp.zeros((1, 1, 1, resampler.width))
-  one = jnp.ones((1, 1), jnp.int32)
-  x = jnp.zeros((1, 1, settings["block"]["width"]))
-  blocks = shapes_of(block, x, media, one, method="from_media")
+  latents = like((1, 1, 1, resampler.width))
+  x, one = like((1, 1, block.width)), like((1, 1), jnp.int32)
+  blocks = shapes_of(block, x, latents, one, method="from_media")
   count = len(settings["before"])
-  found = _below("resampler", shapes_of(resampler, media[:, None]))
+  found = _below("resampler", shapes_of(resampler, like((1, *latents.shape))))
   found |= {f"blocks/{path}": (count, *s) for path, s in blocks.items()}
   found |= {path: tuple(shape) for path, shape in settings["tables"].items()}
   if lm := settings.get("language_model"):

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from mmjax.cli.shapes import like
 from mmjax.convert.families.nfnet import nfnet
 from mmjax.convert.rules import Rule
 from mmjax.encoders.nfnet import DEPTHS, WIDTHS, NFNet
@@ -68,7 +69,7 @@ def _tuples(fields: Fields) -> Fields:
 
 def inputs(fields: Fields) -> tuple:
   del fields
-  return (jnp.zeros((1, 32, 32, 3), jnp.uint8),)
+  return (like((1, 32, 32, 3), jnp.uint8),)
 
 
 def rules(fields: Fields) -> Sequence[Rule]:

@@ -5,6 +5,7 @@ model computes without a word.
 """
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -27,6 +28,21 @@ def _size(config: Config, key: str) -> int:
   value = config.get(key)
   if type(value) is not int or not 0 < value < 1 << 31:
     raise ValueError(f"config.json has {key}={value!r}, not a size.")
+  return value
+
+
+def _flag(config: Config, key: str, default: bool) -> bool:
+  value = config.get(key, default)
+  if not isinstance(value, bool):
+    raise ValueError(f"config.json has {key}={value!r}, not true or false.")
+  return value
+
+
+def _number(config: Config, key: str, default: float) -> float:
+  """A positive number; JSON's NaN and Infinity are none."""
+  value = config.get(key, default)
+  if type(value) not in (int, float) or not 0 < value < math.inf:
+    raise ValueError(f"config.json has {key}={value!r}, not a number above 0.")
   return value
 
 
@@ -61,9 +77,9 @@ def _from_llama(c: Config) -> dict[str, Any]:
     hidden=_size(c, "intermediate_size"),
     num_kv_heads=c.get("num_key_value_heads") or heads,
     head_dim=c.get("head_dim") or fields["width"] // heads,
-    rope_base=float(rope.get("rope_theta", c.get("rope_theta", 10000.0))),
-    norm_eps=c.get("rms_norm_eps", 1e-6),
-    tie_embeddings=c.get("tie_word_embeddings", False),
+    rope_base=float(_number({**c, **rope}, "rope_theta", 10000.0)),
+    norm_eps=_number(c, "rms_norm_eps", 1e-6),
+    tie_embeddings=_flag(c, "tie_word_embeddings", False),
   )
 
 
@@ -93,7 +109,7 @@ def _from_opt(c: Config) -> dict[str, Any]:
   narrow = c.get("word_embed_proj_dim") or fields["width"]
   return fields | dict(
     hidden=_size(c, "ffn_dim"),
-    pre_norm=c.get("do_layer_norm_before", True),
+    pre_norm=_flag(c, "do_layer_norm_before", True),
     activation=_activation(c.get("activation_function", "relu")),
     max_positions=_size(c, "max_position_embeddings"),
     embed_width=None if narrow == fields["width"] else narrow,
@@ -138,16 +154,16 @@ def _from_mpt(c: Config) -> dict[str, Any]:
   _only(attention, alibi=True, prefix_lm=False, softmax_scale=None)
   if not attention.get("alibi"):
     raise ValueError("config.json: only MPT with attn_config.alibi is known.")
-  width, ratio = _size(c, "d_model"), c.get("expansion_ratio", 4)
+  width, ratio = _size(c, "d_model"), _number(c, "expansion_ratio", 4)
   return dict(
     vocab_size=_size(c, "vocab_size"),
     width=width,
     num_layers=_size(c, "n_layers"),
     num_heads=_size(c, "n_heads"),
     hidden=round(width * ratio),
-    qk_norm=attention.get("qk_ln", False),
-    clip=attention.get("clip_qkv"),
-    max_bias=float(attention.get("alibi_bias_max", 8)),
+    qk_norm=_flag(attention, "qk_ln", False),
+    clip=attention.get("clip_qkv") and _number(attention, "clip_qkv", 0),
+    max_bias=float(_number(attention, "alibi_bias_max", 8)),
   )
 
 
@@ -177,17 +193,16 @@ def _to_mpt(f: Config) -> dict[str, Any]:
 def _from_gpt_neox(c: Config) -> dict[str, Any]:
   _only(c, attention_bias=True)
   rope = _rope(c)
-  base = rope.get("rope_theta", c.get("rotary_emb_base", 10000.0))
+  base = _number(c, "rotary_emb_base", 10000.0)
+  part = _number(c, "rotary_pct", 0.25)
   return _common(c) | dict(
     hidden=_size(c, "intermediate_size"),
-    rotary_fraction=rope.get(
-      "partial_rotary_factor", c.get("rotary_pct", 0.25)
-    ),
-    rope_base=float(base),
-    parallel=c.get("use_parallel_residual", True),
-    norm_eps=c.get("layer_norm_eps", 1e-5),
+    rotary_fraction=_number(rope, "partial_rotary_factor", part),
+    rope_base=float(_number(rope, "rope_theta", base)),
+    parallel=_flag(c, "use_parallel_residual", True),
+    norm_eps=_number(c, "layer_norm_eps", 1e-5),
     activation=_activation(c.get("hidden_act", "gelu")),
-    tie_embeddings=c.get("tie_word_embeddings", False),
+    tie_embeddings=_flag(c, "tie_word_embeddings", False),
   )
 
 
@@ -225,7 +240,10 @@ def _activation(theirs: str) -> str:
 
 
 def _their_activation(ours: str) -> str:
-  return next(theirs for theirs, name in _GELU.items() if name == ours)
+  named = {name: theirs for theirs, name in _GELU.items()}
+  if ours not in named:
+    raise ValueError(f"The activation {ours!r} is none of {list(named)}.")
+  return named[ours]
 
 
 # Family to (architecture, from config.json to our fields, and back).

@@ -222,6 +222,9 @@ def test_every_unmatched_name_is_listed(folder, tmp_path, capsys):
     (dict(model_type="lama"), "Did you mean 'llama'"),
     (dict(model_type=None), "--family"),
     (dict(vocab_size=54), "does not become"),
+    (dict(tie_word_embeddings="no"), "not true or false"),
+    (dict(rms_norm_eps=float("nan")), "not a number above 0"),
+    (dict(rope_parameters=dict(rope_theta="x")), "not a number above 0"),
   ],
 )
 def test_settings_that_do_not_fit(folder, tmp_path, changes, message):
