@@ -209,6 +209,12 @@ def plan(
     for path in rule.paths
     for row in (range(shapes[path][0]) if rule.stacked else [None])
   }
+  _check_places(wanted, filled, unknown, shapes)
+  return places
+
+
+def _check_places(wanted, filled, unknown: list[str], shapes: Shapes) -> None:
+  """Every place, a path and a row, must be filled, and no other."""
   covered = {path for path, _ in wanted}
   missing = [
     f"{place[0]} <- {key}"
@@ -224,7 +230,6 @@ def plan(
       _listed("names beyond the model's number of layers", extra),
     )
     raise ConversionError(f"Weights and model do not fit.\n{''.join(lists)}")
-  return places
 
 
 def _find(weights, rules, ignore) -> tuple[list[Found], list[str]]:
