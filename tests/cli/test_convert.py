@@ -72,6 +72,19 @@ def test_there_and_back(name, tmp_path):
   assert len(list((tmp_path / "jax").glob("*.safetensors"))) > 1
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_settings_of_ours_are_enough_to_load_it(name, tmp_path):
+  """A folder of ours that never was a config.json of Hugging Face."""
+  model = make(name, tmp_path / "hf")
+  convert(tmp_path / "hf", tmp_path / "jax", to="jax")
+  path = tmp_path / "jax" / "config.json"
+  ours = json.loads(path.read_text())
+  path.write_text(json.dumps({k: ours[k] for k in ("family", "model")}))
+  convert(tmp_path / "jax", tmp_path / "back", to="hf")
+  again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "back")
+  assert torch.equal(logits(model), logits(again.eval()))
+
+
 @pytest.mark.parametrize("name", ["llama", "gpt_neox"])
 def test_our_side_computes_the_same(name, tmp_path):
   model = make(name, tmp_path / "hf")

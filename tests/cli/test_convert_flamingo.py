@@ -52,7 +52,7 @@ def canonical(state):
   return {k: v for k, v in state.items() if not re.match(twice, k)}
 
 
-def there_and_back(folder, name):
+def there_and_back(folder):
   convert(folder / "checkpoint.pt", folder / "jax", **FAMILY)
   convert(folder / "jax", folder / "back", to="hf")
   return load_file(folder / "back" / "model.safetensors")
@@ -68,7 +68,7 @@ def assert_equal_bits(back, state):
 @pytest.mark.parametrize("name", original.LMS)
 def test_a_whole_model_there_and_back(name, models, tmp_path):
   state = dump(models[name], tmp_path / "dump")
-  back = there_and_back(tmp_path / "dump", name)
+  back = there_and_back(tmp_path / "dump")
   expected = canonical(state)
   if name not in ("llama", "gpt_neox"):
     del expected["lang_encoder.lm_head.weight"]  # Tied.
@@ -134,7 +134,7 @@ def wrapped(key):
 
 def test_wrappers_leave_no_trace(models, tmp_path):
   dump(models["gpt_neox"], tmp_path / "dump", wrapped)
-  back = there_and_back(tmp_path / "dump", "gpt_neox")
+  back = there_and_back(tmp_path / "dump")
   assert_equal_bits(back, canonical(models["gpt_neox"].state_dict()))
 
 
@@ -145,7 +145,7 @@ def test_a_dump_with_the_second_names_only(name, models, tmp_path):
   state = dump(models[name], tmp_path / "dump", drop=first)
   if name == "mpt":
     del state["lang_encoder.lm_head.weight"]
-  assert_equal_bits(there_and_back(tmp_path / "dump", name), state)
+  assert_equal_bits(there_and_back(tmp_path / "dump"), state)
 
 
 def test_version_1_files(models, tmp_path):
@@ -155,11 +155,35 @@ def test_version_1_files(models, tmp_path):
   model = models["llama"]
   dump(model, tmp_path / "dump", lambda key: f"module.{key}", frozen)
   (tmp_path / "dump/config.json").unlink()
-  back = there_and_back(tmp_path / "dump", "llama")
+  back = there_and_back(tmp_path / "dump")
   state = canonical(model.state_dict())
   assert_equal_bits(
     back, {k: v for k, v in state.items() if not re.match(frozen, k)}
   )
+
+
+@pytest.mark.parametrize("name", ["opt", "gpt_neox"])
+def test_what_saving_leaves_of_frozen_layers(name, models, tmp_path):
+  """Buffers, and a tied head, stand beside the trained tensors."""
+  model = models[name]
+  layer = f"lang_encoder.{original.LAYERS[name]}.0.decoder_layer"
+  trained = {
+    key: value
+    for key, value in canonical(model.state_dict()).items()
+    if re.match(r"perceiver|.*gated_cross_attn|.*embed_(tokens|in)\.", key)
+  }
+  left = {
+    f"{layer}.attention.bias": torch.ones(1, 1, 4, 4, dtype=torch.bool),
+    f"{layer}.attention.masked_bias": torch.tensor(-1e9),
+    f"{layer}.attention.rotary_emb.inv_freq": torch.ones(4),
+  }
+  if name == "opt":
+    left["lang_encoder.lm_head.weight"] = trained[
+      "lang_encoder.model.decoder.embed_tokens.weight"
+    ]
+  (tmp_path / "dump").mkdir()
+  torch.save(trained | left, tmp_path / "dump/checkpoint.pt")
+  assert_equal_bits(there_and_back(tmp_path / "dump"), trained)
 
 
 def test_two_names_of_one_tensor_must_agree(models, tmp_path):
