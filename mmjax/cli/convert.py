@@ -330,5 +330,7 @@ def _take_along(source: Path, target: Path) -> None:
   """Copies tokenizer files and the like, unless they are links."""
   for name in COMPANIONS if source.is_dir() else ():
     path = source / name
-    if path.is_file() and not path.is_symlink():
+    if path.is_symlink():
+      _LOG.warning("%s is a link and is left behind; copy it yourself.", path)
+    elif path.is_file():
       shutil.copyfile(path, target / name)

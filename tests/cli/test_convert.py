@@ -301,9 +301,10 @@ def test_our_folder_must_fit_its_settings(folder, tmp_path):
     convert(folder, tmp_path / "back", to="hf")
 
 
-def test_tokenizer_files_go_along_and_links_do_not(folder, tmp_path):
+def test_tokenizer_files_go_along_and_links_do_not(folder, tmp_path, caplog):
   (folder / "tokenizer.json").write_text("{}")
   (folder / "vocab.json").symlink_to("/etc/hostname")
   convert(folder, tmp_path / "jax", to="jax")
   assert (tmp_path / "jax" / "tokenizer.json").read_text() == "{}"
   assert not (tmp_path / "jax" / "vocab.json").exists()
+  assert "vocab.json is a link" in caplog.text
