@@ -162,6 +162,13 @@ def _add_convert(verbs) -> None:
   verb.add_argument(
     "--part", help="which of a PyTorch checkpoint's dicts holds the weights"
   )
+  verb.add_argument(
+    "--settings",
+    metavar="FILE",
+    type=Path,
+    help="config.json of the model (of a whole OpenFlamingo's language model); "
+    "default: the one beside SRC",
+  )
 
 
 def _add_data(verbs) -> None:
@@ -224,6 +231,7 @@ def _convert(args) -> None:
     to=args.to,
     family=args.family,
     part=args.part,
+    settings=args.settings,
   )
 
 
@@ -262,7 +270,7 @@ def _log(debug: bool) -> None:
 def _message(error: BaseException) -> str:
   if isinstance(error, OSError) and error.filename and error.strerror:
     return f"{error.filename}: {error.strerror}"
-  return str(error) or type(error).__name__
+  return str(error).strip() or type(error).__name__
 
 
 if __name__ == "__main__":
