@@ -98,6 +98,8 @@ def get_config():
         b2=0.98,
         clip_norm=1.0,
         weight_decay=[(r"resampler/.*", 0.0), (".*", 0.05)],
+        # Gates are single numbers that start at 0.
+        lr_scale=[(".*_gate", 10.0), (".*", 1.0)],
         schedule=dict(name="warmup_cosine", peak=1e-3, warmup=100, final=0.05),
       ),
       plan=dict(steps=700, log_every=25, checkpoint_every=350),

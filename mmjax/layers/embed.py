@@ -33,7 +33,9 @@ class Embedding(nn.Module):
   dtype: Dtype | None = None
 
   def setup(self):
-    init = initializers.normal(0.02)
+    # Rows of length 1: what is much smaller drowns in the outputs of the first
+    # layers, and a model then learns late to copy from its context.
+    init = initializers.normal(self.width**-0.5)
     named: Any = nn.with_logical_partitioning(init, ("vocab", "embed"))
     self.table = self.param("table", named, (self.size, self.width))
     if self.extra:
