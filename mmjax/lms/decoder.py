@@ -5,6 +5,7 @@ this shell. A layer is `layer(x, context, cache, between) -> (x, cache)`;
 `between` runs between its self-attention and its feed-forward.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypedDict
 
@@ -56,9 +57,8 @@ class Shell(TypedDict, total=False):
   """Fields of a Decoder that every family hands on; see there."""
 
   extra_tokens: int
-  tie_embeddings: bool
-  embed_width: int | None
   remat: str
+  dtype: Dtype | None
 
 
 class LayerStack(nn.Module):
@@ -279,6 +279,36 @@ class Decoder(nn.Module):
   def empty_cache(self, batch: int, size: int) -> DecoderCache:
     """See LayerStack."""
     return self.layers.empty_cache(batch, size)
+
+
+def decoder(
+  layer: Callable[..., nn.Module],
+  *,
+  width: int,
+  num_heads: int,
+  head_dim: int | None = None,
+  num_kv_heads: int | None = None,
+  **fields,
+) -> Decoder:
+  """A Decoder of a family: heads share the width, all have keys of their own.
+
+  Args:
+    layer: constructor of a layer, which takes `num_heads`, `head_dim` and
+      `dtype`.
+    width, num_heads: D, N.
+    head_dim: H; None is D / N.
+    num_kv_heads: K; None is N.
+    **fields: further ones of Decoder.
+  """
+  head_dim = head_dim or width // num_heads
+  heads = dict(num_heads=num_heads, head_dim=head_dim)
+  return Decoder(
+    width=width,
+    layer=functools.partial(layer, dtype=fields.get("dtype"), **heads),
+    num_kv_heads=num_kv_heads or num_heads,
+    **heads,
+    **fields,
+  )
 
 
 def stack_like(lm: Decoder, num_layers: int) -> LayerStack:
