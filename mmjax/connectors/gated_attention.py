@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn import initializers
 
+from mmjax.config import lookup
 from mmjax.layers.linear import Dtype, into_heads, out_of_heads
 from mmjax.layers.media_attention import attend_media
 from mmjax.layers.mlp import MLP
@@ -62,9 +63,9 @@ class MediaAttention(nn.Module):
 
   def setup(self):
     heads = (self.num_heads, self.head_dim)
-    self.text_norm = NORMS[self.norm](axis="embed")
+    self.text_norm = lookup(NORMS, self.norm, "norm")(axis="embed")
     if self.norm_media:
-      self.media_norm = NORMS[self.norm](axis="embed")
+      self.media_norm = lookup(NORMS, self.norm, "norm")(axis="embed")
     if self.qk_norm:
       self.query_norm, self.key_norm = RMSNorm(), RMSNorm()
     self.query = into_heads(self.width, *heads, dtype=self.dtype)
@@ -124,8 +125,7 @@ class GatedCrossAttention(nn.Module):
 
   def setup(self):
     sizes = {"scalar": 1, "vector": self.width, "none": 0}
-    if self.gate not in sizes:
-      raise ValueError(f"gate is {self.gate!r}; expected one of {set(sizes)}.")
+    lookup(sizes, self.gate, "gate")
     self.attention = MediaAttention(
       self.width,
       self.media_width,
@@ -139,7 +139,7 @@ class GatedCrossAttention(nn.Module):
     )
     hidden = 4 * self.width if self.hidden is None else self.hidden
     if hidden:
-      self.mlp_norm = NORMS[self.norm](axis="embed")
+      self.mlp_norm = lookup(NORMS, self.norm, "norm")(axis="embed")
       self.mlp = MLP(
         hidden, self.activation, gated=self.gated_mlp, dtype=self.dtype
       )

@@ -300,6 +300,11 @@ def decoder(
     num_kv_heads: K; None is N.
     **fields: further ones of Decoder.
   """
+  if head_dim is None and width % num_heads:
+    raise ValueError(
+      f"A width of {width} does not part into {num_heads} heads. Change one, "
+      "or give head_dim where the family takes it."
+    )
   head_dim = head_dim or width // num_heads
   heads = dict(num_heads=num_heads, head_dim=head_dim)
   return Decoder(
