@@ -37,6 +37,7 @@ def get_config():
     tokenizer=dict(name="drawn"),
     data=dict(
       seed=0,
+      max_bad_fraction=0.01,
       datasets=dict(
         pairs=dict(
           source=dict(name="drawn", tasks=dict(caption=dict(shots=[0]))),

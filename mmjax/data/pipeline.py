@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 GRACE = 1000
 
 
-class TooManyBadSamples(RuntimeError):
+class TooManyBadSamples(ValueError):
   """More samples than the budget allows cannot be used."""
 
 
