@@ -13,7 +13,7 @@ WIDTH = 192  # of which so many principal components are kept.
 VOCAB = 1866  # Words of the drawn set, and <EOC> and <image>.
 
 
-def dataset(tasks, *, batch, length, media):
+def dataset(tasks, *, batch, length, media, **more):
   return dict(
     source=dict(name="drawn", tasks=tasks),
     prompt=dict(
@@ -26,6 +26,7 @@ def dataset(tasks, *, batch, length, media):
     keys=True,
     values=False,
     batch=batch,
+    **more,
   )
 
 
@@ -70,7 +71,7 @@ def get_config():
       threads=1,
       datasets=dict(
         episodes=dataset(
-          dict(bind=dict(shots=[1])), batch=48, length=28, media=3
+          dict(bind=dict(shots=[1])), batch=48, length=24, media=3
         ),
         questions=dataset(
           dict(
@@ -78,9 +79,14 @@ def get_config():
             subcategory=dict(shots=[0, 1, 2, 4], learn_support=True),
             caption=dict(shots=[3], learn_support=True),
           ),
-          batch=16,
           length=48,
           media=5,
+          # Two documents a row; 3 % of them find no room and are dropped.
+          batch=8,
+          pack=2,
+          pack_length=72,
+          pack_media=9,
+          pack_overflow="drop",
         ),
       ),
     ),
@@ -98,11 +104,34 @@ def get_config():
     ),
     evaluate=dict(
       name="drawn",
-      shots=[0, 2, 4],
+      shots=[0, 2, 4, 8],
       count=256,
       controls=["none", "no_query", "wrong_query", "blank_support"],
       model=dict(batch_size=64, max_new_tokens=6),
-      prompt=dict(length=48, media=5),
+      prompt=dict(length=96, media=9),
+    ),
+    # Pictures that are in no table are seen by the encoder itself.
+    generate=dict(
+      model=dict(
+        encoder=dict(
+          name="reduced",
+          encoder=dict(name="efficientnet_lite"),
+          width=WIDTH,
+        )
+      ),
+      init=dict(
+        encoder=dict(name="reduced_efficientnet_lite0", size=32 * GRID)
+      ),
+      data=dict(
+        keys=False,
+        values=True,
+        transforms=[dict(name="square", size=32 * GRID)],
+        prompt=dict(length=96, media=9),
+      ),
+    ),
+    # The language model alone, on the text of the same documents.
+    text_only=dict(
+      steps=300, trainable=[(".*", True)], weight_decay=[(".*", 0.05)]
     ),
     mesh=dict(data=-1),
   )

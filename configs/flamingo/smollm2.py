@@ -23,7 +23,7 @@ def get_config():
   datasets = config.data.datasets
   datasets.episodes.update(batch=16)
   datasets.episodes.prompt.update(length=40)
-  datasets.questions.update(batch=8)
+  datasets.questions.update(batch=8, pack=1)
   datasets.questions.prompt.update(length=64)
   config.train.trainable = [
     ("encoder/.*", False),
@@ -36,5 +36,6 @@ def get_config():
     (".*", 0.0),
   ]
   config.train.plan.update(steps=800, log_every=10, checkpoint_every=50)
-  config.evaluate.prompt.update(length=64)
+  config.evaluate.prompt.update(length=140)
+  del config.text_only
   return config

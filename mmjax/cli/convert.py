@@ -3,30 +3,45 @@
 Both sides are directories of safetensors, and are streamed: memory holds
 about one tensor. Our side keeps its settings in config.json:
 
-  {"family": "llama", "model": {our settings}, "hugging_face": {theirs}}
+  {"family": "llama", "model": {our settings}, "hugging_face": {theirs},
+   "names": {name of a rule: other name under which its tensors came}}
 """
 
+import contextlib
+import dataclasses
 import json
+import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from flax.errors import FlaxError
 
 from mmjax.cli.export import export_run
-from mmjax.cli.families import FAMILIES
+from mmjax.cli.families import FAMILIES, Family
 from mmjax.config import lookup
+from mmjax.convert.configs import MODEL_TYPES
 from mmjax.convert.read import (
   Renamed,
   Safetensors,
   open_weights,
   read_json,
 )
-from mmjax.convert.rules import ConversionError, plan, to_jax, to_torch
+from mmjax.convert.rules import (
+  ConversionError,
+  Found,
+  Rule,
+  plan,
+  same_bits,
+  to_jax,
+  to_torch,
+)
 from mmjax.convert.write import SHARD, Writer
 from mmjax.training.metrics import Progress
 
+_LOG = logging.getLogger(__name__)
 # Small files of a model directory that go along.
 COMPANIONS = (
   "tokenizer.json",
@@ -36,6 +51,7 @@ COMPANIONS = (
   "added_tokens.json",
   "vocab.json",
   "merges.txt",
+  "chat_template.jinja",
   "generation_config.json",
   "preprocessor_config.json",
 )
@@ -48,6 +64,7 @@ def convert(
   to: str,
   family: str | None = None,
   part: str | None = None,
+  settings: str | Path | None = None,
   limit: int = SHARD,
 ) -> Path:
   """Converts a directory (or a file) of weights into a new directory.
@@ -59,6 +76,7 @@ def convert(
     to: "jax" or "hf".
     family: of FAMILIES; found in the source's config.json when None.
     part: which of a PyTorch checkpoint's dicts to read.
+    settings: a config.json to read instead of the one beside the source.
     limit: bytes of a file.
 
   Raises:
@@ -74,7 +92,7 @@ def convert(
   unfinished = target.with_name(f".{target.name}.part")
   shutil.rmtree(unfinished, ignore_errors=True)
   try:
-    run(source, unfinished, family, part, limit)
+    run(source, unfinished, family, part, settings, limit)
     _take_along(source, unfinished)
     unfinished.rename(target)
   finally:
@@ -82,35 +100,30 @@ def convert(
   return target
 
 
-def _to_jax(source, target, name, part, limit) -> None:
-  config = _config(source)
+def _to_jax(source, target, name, part, settings, limit) -> None:
+  config = _config(source, settings)
   name = name or config.get("model_type")
   if name is None:
     raise ValueError(f"Name the family of {source}: --family NAME")
-  family = lookup(FAMILIES, name, "family")
+  name, family = _family(name)
   weights = open_weights(source, part)
   if family.rename is not None:
     weights = Renamed(weights, family.rename)
-  fields = family.fields(config, weights)
-  shapes, rules = family.shapes(fields), family.rules(fields)
+  with _explained(f"The weights and settings of {source} are no {name}"):
+    fields = family.fields(config, weights)
+    shapes, rules = family.shapes(fields), family.rules(fields)
+    copies = family.copies(fields)
   _check_depth(shapes, rules, weights)
-  copies = _copies(family.copies(fields), weights)
+  copies = _copies(copies, weights)
 
   def ignore(key):
     return key in copies or family.ignore(key, fields)
 
-  dtypes: dict[str, np.dtype] = {}
-  pieces = 0
-  for key, rule, _ in plan(weights, rules, shapes, ignore):
-    pieces += len(rule.paths)
-    for path in rule.paths:
-      if dtypes.setdefault(path, weights.dtype(key)) != weights.dtype(key):
-        raise ConversionError(
-          f"{key} is {weights.dtype(key)}, others of {path} {dtypes[path]}."
-        )
-  entries = {path: (dtypes[path], shapes[path]) for path in dtypes}
+  found = plan(weights, rules, shapes, ignore)
+  dtypes = _dtypes(found, weights)
+  entries = {path: (dtype, shapes[path]) for path, dtype in dtypes.items()}
   writer = Writer(target, entries, {"format": "mmjax"}, limit)
-  bar = Progress(pieces, shown=())
+  bar = Progress(sum(len(f.rule.paths) for f in found), shown=())
   stream = to_jax(weights, rules, shapes, ignore=ignore)
   for done, placed in enumerate(stream, 1):
     writer.put(placed.path, placed.value, placed.row)
@@ -118,11 +131,54 @@ def _to_jax(source, target, name, part, limit) -> None:
   bar.close()
   writer.close()
   ours = {"family": name, "model": fields, "hugging_face": config}
-  _write_config(target, ours)
+  _write_config(target, ours | {"names": _other_names(found)})
+  if left := len(weights) - len(found):
+    _LOG.info("%d names left out: copies, buffers, other parts", left)
 
 
-def _to_hf(source, target, name, part, limit) -> None:
-  del part
+def _family(name: str) -> tuple[str, Family]:
+  """Our name of a family, and what we know of it."""
+  name = MODEL_TYPES.get(str(name), str(name))
+  return name, lookup(FAMILIES, name, "family")
+
+
+def _dtypes(found: Sequence[Found], weights) -> dict[str, np.dtype]:
+  """Of our arrays; the tensors of a stack must agree."""
+  dtypes: dict[str, np.dtype] = {}
+  for each in found:
+    dtype = weights.dtype(each.key)
+    for path in each.rule.paths:
+      if dtypes.setdefault(path, dtype) != dtype:
+        raise ConversionError(
+          f"{each.key} is {dtype}, others of {path} {dtypes[path]}."
+        )
+  return dtypes
+
+
+def _other_names(found: Sequence[Found]) -> dict[str, str]:
+  """Rules whose tensors all came under another name, which they get back."""
+  spelt: dict[str, set[str]] = {}
+  for each in found:
+    spelt.setdefault(each.rule.name, set()).add(each.rule.spelt(each.key))
+  return {
+    name: next(iter(names))
+    for name, names in spelt.items()
+    if len(names) == 1 and name not in names
+  }
+
+
+def _with_names(rules: Sequence[Rule], names: Mapping[str, str]) -> list[Rule]:
+  """Rules that write the names under which their tensors came."""
+  known = {r.name: r.aliases for r in rules}
+  for name, alias in names.items():
+    if alias not in known.get(name, ()):
+      raise ValueError(f"config.json: {alias!r} is no other name of {name!r}.")
+  return [dataclasses.replace(r, name=names.get(r.name, r.name)) for r in rules]
+
+
+def _to_hf(source, target, name, part, settings, limit) -> None:
+  if part is not None or settings is not None:
+    raise ValueError("--part and --settings are for --to jax only.")
   if (source / "checkpoints").is_dir():
     export_run(source, target, limit)
     return
@@ -134,9 +190,13 @@ def _to_hf(source, target, name, part, limit) -> None:
     )
   if name not in (None, config["family"]):
     raise ValueError(f"{source} is of family {config['family']}, not {name}.")
-  family = lookup(FAMILIES, config["family"], "family")
-  weights, rules = Safetensors(source), family.rules(fields)
-  _check(weights, family.shapes(fields))
+  _, family = _family(config["family"])
+  weights = Safetensors(source)
+  with _explained(f"{source / 'config.json'} describes no {config['family']}"):
+    rules = _with_names(family.rules(fields), config.get("names", {}))
+    shapes = family.shapes(fields)
+    made = family.config(fields) if family.config else {}
+  _check(weights, shapes)
   blank = {
     path: np.broadcast_to(
       np.zeros((), weights.dtype(path)), weights.shape(path)
@@ -155,8 +215,47 @@ def _to_hf(source, target, name, part, limit) -> None:
   bar.close()
   writer.close()
   if family.config is not None:
-    theirs = family.config(fields)
-    _write_config(target, config.get("hugging_face", {}) | theirs)
+    _write_theirs(target, config.get("hugging_face"), made)
+
+
+def _write_theirs(target: Path, given: Any, made: Mapping) -> None:
+  """A config.json for the exported weights.
+
+  Args:
+    target: directory.
+    given: that of the source. What it says beyond our settings stays, unless
+      it is of a larger model; MosaicGPT's has other names for them, and stays
+      as it is.
+    made: of our settings.
+  """
+  given = given if isinstance(given, dict) else {}
+  kind, ours = str(given.get("model_type", "")), made.get("model_type")
+  if ours is not None and MODEL_TYPES.get(kind) == ours:
+    content = dict(given)
+  elif kind in ("", ours):
+    content = {**given, **made}
+    # Points to code that is not here.
+    content.pop("auto_map", None)
+  else:
+    content = dict(made)
+  if content:
+    _write_config(target, content)
+
+
+@contextlib.contextmanager
+def _explained(what: str) -> Iterator[None]:
+  """Settings of wrong kinds or sizes trip anything that reads them."""
+  try:
+    yield
+  except (
+    ArithmeticError,
+    AttributeError,
+    FlaxError,
+    LookupError,
+    TypeError,
+  ) as error:
+    first = str(error).strip().partition("\n")[0]
+    raise ValueError(f"{what}: {type(error).__name__}: {first}") from error
 
 
 class _Lazy:
@@ -173,7 +272,9 @@ class _Lazy:
     return self._weights[self._path]
 
 
-def _config(source: Path) -> dict[str, Any]:
+def _config(source: Path, settings: str | Path | None) -> dict[str, Any]:
+  if settings is not None:
+    return read_json(Path(settings))
   folder = source if source.is_dir() else source.parent
   path = folder / "config.json"
   return read_json(path) if path.is_file() else {}
@@ -216,9 +317,7 @@ def _copies(names: Mapping[str, str], weights: Mapping) -> set[str]:
   for copy, original in names.items():
     if copy not in weights or original not in weights:
       continue
-    if not np.array_equal(
-      np.asarray(weights[copy]), np.asarray(weights[original])
-    ):
+    if not same_bits(np.asarray(weights[copy]), np.asarray(weights[original])):
       raise ConversionError(
         f"config.json ties {copy} to {original}, but they differ. Set "
         '"tie_word_embeddings": false there.'
@@ -231,5 +330,7 @@ def _take_along(source: Path, target: Path) -> None:
   """Copies tokenizer files and the like, unless they are links."""
   for name in COMPANIONS if source.is_dir() else ():
     path = source / name
-    if path.is_file() and not path.is_symlink():
+    if path.is_symlink():
+      _LOG.warning("%s is a link and is left behind; copy it yourself.", path)
+    elif path.is_file():
       shutil.copyfile(path, target / name)

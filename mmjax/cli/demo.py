@@ -1,5 +1,6 @@
 """`mmjax demo`: trains a small Flamingo, evaluates it, writes a report."""
 
+import dataclasses
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -36,6 +37,7 @@ def demo(config: Mapping[str, Any], workdir: str | Path) -> Path:
     the report's path.
   """
   config, workdir = data.plain(config), Path(workdir)
+  alone = config.pop("text_only", None)
   started = time.monotonic()
   state = train(config, workdir)
   trained = time.monotonic()
@@ -49,9 +51,51 @@ def demo(config: Mapping[str, Any], workdir: str | Path) -> Path:
     "evaluation": clock_time(done - trained),
     "seed": config.get("seed", 0),
   }
+  if alone:
+    print("\nThe language model alone, on the same text", flush=True)
+    results += text_only(config, alone, workdir / "text_only")
+    facts["text-only model"] = (
+      f"{alone['steps']} steps, {clock_time(time.monotonic() - done)}"
+    )
   path = write_report(results, config, state, facts, workdir)
   print(f"\n{drawn.table(results)}\n\nReport: {path}")
   return path
+
+
+def text_only(
+  config: Mapping[str, Any], changes: Mapping[str, Any], workdir: Path
+) -> list[Result]:
+  """Trains and evaluates the language model of a config without its media.
+
+  It reads the same documents, the marks of pictures included, so what it gets
+  right can be guessed from the text.
+
+  Args:
+    config: of the run with media.
+    changes: `steps`, and the `trainable` and `weight_decay` of what is left.
+    workdir: of the new run.
+
+  Returns:
+    results under the control "text_only".
+  """
+  model, init = config["model"], config.get("init", {})
+  settings, evaluation = config["train"], config["evaluate"]
+  decay = {"weight_decay": changes["weight_decay"]}
+  alone = dict(config) | {
+    "system": "text",
+    "model": {k: model[k] for k in ("lm", "dtype") if k in model},
+    "init": {k: v for k, v in init.items() if k.split("/")[0] == "lm"},
+    "train": settings
+    | {
+      "trainable": changes["trainable"],
+      "optimizer": settings["optimizer"] | decay,
+      "plan": settings["plan"] | {"steps": changes["steps"]},
+    },
+    "evaluate": evaluation | {"controls": ("none",)},
+  }
+  train(alone, workdir)
+  results = evaluate(alone, workdir, show_progress())
+  return [dataclasses.replace(r, control="text_only") for r in results]
 
 
 def show_progress() -> Callable[[int, int], None]:

@@ -13,6 +13,7 @@ from mmjax import tree
 from mmjax.checkpoints import load_trainable
 from mmjax.config import call, lookup
 from mmjax.data import build as data
+from mmjax.data.batching import empty, stack
 from mmjax.evaluation import drawn
 from mmjax.evaluation.answers import Result, write_records
 from mmjax.evaluation.model import Model
@@ -80,8 +81,8 @@ def load_model(
     | {"prompt": dict(first["prompt"]) | dict(prompt or {})},
     tokenizer=tokenizer,
   )
-  with data.batches(config["data"], tokenizer) as batches:
-    example = next(iter(next(batches).values()))
+  # Parameters have the same shapes whatever the batch: no record is read.
+  example = stack([empty(encoder.prompt.length, encoder.slots)])
   params = load_params(config, module, example, workdir)
   return call(
     Model,

@@ -69,6 +69,7 @@ def make_parser() -> argparse.ArgumentParser:
   parser.set_defaults(debug=False)
   verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
   _add_runs(verbs)
+  _add_generate(verbs)
   _add_convert(verbs)
   _add_data(verbs)
   return parser
@@ -116,6 +117,38 @@ def _add_runs(verbs) -> None:
   demo.add_argument("--workdir", type=Path, default=Path("runs/demo"))
 
 
+class _Part(argparse.Action):
+  """Collects parts of a prompt in the order of the command line."""
+
+  def __call__(self, parser, namespace, value, option=None):
+    kind = "text" if option == "--prompt" else option.removeprefix("--")
+    parts = [*(getattr(namespace, self.dest) or ()), (kind, value)]
+    setattr(namespace, self.dest, parts)
+
+
+def _add_generate(verbs) -> None:
+  verb = _verb(
+    verbs,
+    "generate",
+    _generate,
+    "Ask a trained run. Parts of the prompt are read in their order; examples "
+    "come before the question.",
+    "default the run's own",
+  )
+  verb.add_argument("--workdir", type=Path, required=True, help="of a run")
+  for option in ("--image", "--video", "--prompt"):
+    kind = "TEXT" if option == "--prompt" else "FILE"
+    verb.add_argument(option, action=_Part, dest="parts", metavar=kind)
+  verb.add_argument("--max-new-tokens", type=int, default=32)
+  verb.add_argument("--num-beams", type=int, default=1)
+  verb.add_argument(
+    "--temperature", type=float, default=0.0, help="0 takes the best token"
+  )
+  verb.add_argument("--top-k", type=int, default=0)
+  verb.add_argument("--top-p", type=float, default=1.0)
+  verb.add_argument("--seed", type=int, default=0, help="of sampling")
+
+
 def _add_convert(verbs) -> None:
   verb = _verb(
     verbs, "convert", _convert, "Convert weights from and to PyTorch's names."
@@ -128,6 +161,13 @@ def _add_convert(verbs) -> None:
   verb.add_argument("--family", help="default: what SRC's config.json says")
   verb.add_argument(
     "--part", help="which of a PyTorch checkpoint's dicts holds the weights"
+  )
+  verb.add_argument(
+    "--settings",
+    metavar="FILE",
+    type=Path,
+    help="config.json of the model (of a whole OpenFlamingo's language model); "
+    "default: the one beside SRC",
   )
 
 
@@ -173,6 +213,15 @@ def _demo(args) -> None:
   demo(config, args.workdir)
 
 
+def _generate(args) -> None:
+  config = _load(args.config or args.workdir / "config.json", args.changes)
+  from mmjax.cli.generate import generate
+
+  names = ("max_new_tokens", "num_beams", "temperature", "top_k", "top_p")
+  fields = {name: getattr(args, name) for name in (*names, "seed")}
+  print(generate(config, args.workdir, args.parts or (), **fields))
+
+
 def _convert(args) -> None:
   from mmjax.cli.convert import convert
 
@@ -182,6 +231,7 @@ def _convert(args) -> None:
     to=args.to,
     family=args.family,
     part=args.part,
+    settings=args.settings,
   )
 
 
@@ -220,7 +270,7 @@ def _log(debug: bool) -> None:
 def _message(error: BaseException) -> str:
   if isinstance(error, OSError) and error.filename and error.strerror:
     return f"{error.filename}: {error.strerror}"
-  return str(error) or type(error).__name__
+  return str(error).strip() or type(error).__name__
 
 
 if __name__ == "__main__":

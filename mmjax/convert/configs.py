@@ -4,10 +4,13 @@ A setting that our modules do not have is an error: it would change what the
 model computes without a word.
 """
 
+import logging
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 Config = Mapping[str, Any]
+_LOG = logging.getLogger(__name__)
 
 _GELU = {"gelu": "gelu", "gelu_new": "gelu_tanh", "relu": "relu"}
 
@@ -25,6 +28,21 @@ def _size(config: Config, key: str) -> int:
   value = config.get(key)
   if type(value) is not int or not 0 < value < 1 << 31:
     raise ValueError(f"config.json has {key}={value!r}, not a size.")
+  return value
+
+
+def _flag(config: Config, key: str, default: bool) -> bool:
+  value = config.get(key, default)
+  if not isinstance(value, bool):
+    raise ValueError(f"config.json has {key}={value!r}, not true or false.")
+  return value
+
+
+def _number(config: Config, key: str, default: float) -> float:
+  """A positive number; JSON's NaN and Infinity are none."""
+  value = config.get(key, default)
+  if type(value) not in (int, float) or not 0 < value < math.inf:
+    raise ValueError(f"config.json has {key}={value!r}, not a number above 0.")
   return value
 
 
@@ -59,9 +77,9 @@ def _from_llama(c: Config) -> dict[str, Any]:
     hidden=_size(c, "intermediate_size"),
     num_kv_heads=c.get("num_key_value_heads") or heads,
     head_dim=c.get("head_dim") or fields["width"] // heads,
-    rope_base=float(rope.get("rope_theta", c.get("rope_theta", 10000.0))),
-    norm_eps=c.get("rms_norm_eps", 1e-6),
-    tie_embeddings=c.get("tie_word_embeddings", False),
+    rope_base=float(_number({**c, **rope}, "rope_theta", 10000.0)),
+    norm_eps=_number(c, "rms_norm_eps", 1e-6),
+    tie_embeddings=_flag(c, "tie_word_embeddings", False),
   )
 
 
@@ -91,7 +109,7 @@ def _from_opt(c: Config) -> dict[str, Any]:
   narrow = c.get("word_embed_proj_dim") or fields["width"]
   return fields | dict(
     hidden=_size(c, "ffn_dim"),
-    pre_norm=c.get("do_layer_norm_before", True),
+    pre_norm=_flag(c, "do_layer_norm_before", True),
     activation=_activation(c.get("activation_function", "relu")),
     max_positions=_size(c, "max_position_embeddings"),
     embed_width=None if narrow == fields["width"] else narrow,
@@ -109,26 +127,52 @@ def _to_opt(f: Config) -> dict[str, Any]:
   )
 
 
+# MosaicGPT's settings of attention, and what MPT calls them.
+_MOSAIC = {
+  "alibi": "alibi",
+  "alibi_bias_max": "alibi_bias_max",
+  "attn_clip_qkv": "clip_qkv",
+  "attn_qk_ln": "qk_ln",
+  "prefix_lm": "prefix_lm",
+  "softmax_scale": "softmax_scale",
+}
+
+
 def _from_mpt(c: Config) -> dict[str, Any]:
+  if c.get("model_type") == "mosaic_gpt":
+    attention = {new: c[old] for old, new in _MOSAIC.items() if old in c}
+    ratio = c.get("mlp_ratio", 4)
+    c = dict(c) | dict(attn_config=attention, expansion_ratio=ratio)
   attention = c.get("attn_config") or {}
-  _only(c, no_bias=True, logit_scale=None, tie_word_embeddings=True)
+  _only(
+    c,
+    no_bias=True,
+    logit_scale=None,
+    embedding_fraction=1.0,
+    tie_word_embeddings=True,
+  )
   _only(attention, alibi=True, prefix_lm=False, softmax_scale=None)
   if not attention.get("alibi"):
     raise ValueError("config.json: only MPT with attn_config.alibi is known.")
-  width, ratio = _size(c, "d_model"), c.get("expansion_ratio", 4)
+  width, ratio = _size(c, "d_model"), _number(c, "expansion_ratio", 4)
   return dict(
     vocab_size=_size(c, "vocab_size"),
     width=width,
     num_layers=_size(c, "n_layers"),
     num_heads=_size(c, "n_heads"),
-    hidden=int(width * ratio),
-    qk_norm=attention.get("qk_ln", False),
-    clip=attention.get("clip_qkv"),
-    max_bias=float(attention.get("alibi_bias_max", 8)),
+    hidden=round(width * ratio),
+    qk_norm=_flag(attention, "qk_ln", False),
+    clip=attention.get("clip_qkv") and _number(attention, "clip_qkv", 0),
+    max_bias=float(_number(attention, "alibi_bias_max", 8)),
   )
 
 
 def _to_mpt(f: Config) -> dict[str, Any]:
+  if f.get("qk_norm"):
+    _LOG.warning(
+      "transformers' MptForCausalLM has no norms of queries and keys, and "
+      "leaves them out without an error; load this with the model's own code."
+    )
   return dict(
     vocab_size=f["vocab_size"],
     d_model=f["width"],
@@ -149,17 +193,16 @@ def _to_mpt(f: Config) -> dict[str, Any]:
 def _from_gpt_neox(c: Config) -> dict[str, Any]:
   _only(c, attention_bias=True)
   rope = _rope(c)
-  base = rope.get("rope_theta", c.get("rotary_emb_base", 10000.0))
+  base = _number(c, "rotary_emb_base", 10000.0)
+  part = _number(c, "rotary_pct", 0.25)
   return _common(c) | dict(
     hidden=_size(c, "intermediate_size"),
-    rotary_fraction=rope.get(
-      "partial_rotary_factor", c.get("rotary_pct", 0.25)
-    ),
-    rope_base=float(base),
-    parallel=c.get("use_parallel_residual", True),
-    norm_eps=c.get("layer_norm_eps", 1e-5),
+    rotary_fraction=_number(rope, "partial_rotary_factor", part),
+    rope_base=float(_number(rope, "rope_theta", base)),
+    parallel=_flag(c, "use_parallel_residual", True),
+    norm_eps=_number(c, "layer_norm_eps", 1e-5),
     activation=_activation(c.get("hidden_act", "gelu")),
-    tie_embeddings=c.get("tie_word_embeddings", False),
+    tie_embeddings=_flag(c, "tie_word_embeddings", False),
   )
 
 
@@ -197,7 +240,10 @@ def _activation(theirs: str) -> str:
 
 
 def _their_activation(ours: str) -> str:
-  return next(theirs for theirs, name in _GELU.items() if name == ours)
+  named = {name: theirs for theirs, name in _GELU.items()}
+  if ours not in named:
+    raise ValueError(f"The activation {ours!r} is none of {list(named)}.")
+  return named[ours]
 
 
 # Family to (architecture, from config.json to our fields, and back).
@@ -208,6 +254,9 @@ LM_CONFIGS: dict[str, Both] = {
   "mpt": ("MptForCausalLM", _from_mpt, _to_mpt),
   "gpt_neox": ("GPTNeoXForCausalLM", _from_gpt_neox, _to_gpt_neox),
 }
+
+# Other names in the model_type of a config.json.
+MODEL_TYPES = {"mosaic_gpt": "mpt", "clip_vision_model": "clip"}
 
 
 def hugging_face(family: str, fields: Config) -> dict[str, Any]:

@@ -35,15 +35,17 @@ class Safetensors(Mapping):
   read.
 
   Raises:
-    ValueError: for a file that is no safetensors file, an index that points
-      out of its directory or at a missing file or tensor, or a tensor that two
-      files hold.
+    ValueError: for a file that is no safetensors file or holds nothing, an
+      index that points out of its directory or at a missing file or tensor, or
+      a tensor that two files hold.
   """
 
   def __init__(self, path: str | Path):
     self.path = Path(path)
     self._files: dict[Path, object] = {}
     self._where = dict(self._locate())
+    if not self._where:
+      raise ValueError(f"{self.path} holds no tensors.")
 
   def _locate(self) -> Iterator[tuple[str, Path]]:
     if self.path.is_file():
@@ -64,14 +66,11 @@ class Safetensors(Mapping):
         yield name, file
 
   def _indexed(self, index: Path) -> Iterator[tuple[str, Path]]:
-    for name, shard in read_index(index).items():
-      if Path(shard).name != shard:
-        raise ValueError(f"{index}: {shard!r} is no file name beside it.")
-      file = index.parent / shard
-      if not file.is_file():
-        raise ValueError(f"{index} names {shard}, which is missing.")
+    for name, file in read_index(index).items():
       if name not in self._names(file):
-        raise ValueError(f"{index} says {shard} holds {name!r}; it does not.")
+        raise ValueError(
+          f"{index} says {file.name} holds {name!r}; it does not."
+        )
       yield name, file
 
   def _open(self, file: Path):
@@ -80,6 +79,8 @@ class Safetensors(Mapping):
         self._files[file] = safe_open(str(file), framework="numpy")
       except SafetensorError as error:
         raise ValueError(f"{file} is no safetensors file: {error}") from error
+      except OSError as error:
+        raise ValueError(f"{file} cannot be read: {error}") from error
     return self._files[file]
 
   def _names(self, file: Path) -> list[str]:
@@ -186,21 +187,43 @@ def open_weights(
   files = sorted(path.iterdir()) if path.is_dir() else []
   torch_files = [file for file in files if file.suffix in _TORCH]
   if torch_files and not any(file.suffix == ".safetensors" for file in files):
-    return TorchShards(*(TorchFile(file, part) for file in torch_files))
+    return _torch_shards(path, torch_files, part)
   if part is not None:
     raise ValueError(f"{path} is no PyTorch checkpoint and has no parts.")
   return Safetensors(path)
 
 
-def read_index(path: Path) -> dict[str, str]:
-  """The `weight_map` of an index, name to file."""
-  content = read_json(path)
-  names = content.get("weight_map")
+def _torch_shards(
+  folder: Path, files: list[Path], part: str | None
+) -> TorchShards:
+  """Those files of a directory that hold weights.
+
+  Beside them, training leaves its arguments and the optimizer's state.
+  """
+  if index := sorted(folder.glob("*.bin.index.json")):
+    wanted = read_index(index[0])
+    shards = [TorchFile(f, part) for f in sorted(set(wanted.values()))]
+    weights = TorchShards(*shards)
+    if missing := [name for name in wanted if name not in weights]:
+      raise ValueError(f"{index[0]} names {missing[:3]}; no file holds them.")
+    return weights
+  named = [file for file in files if file.name.startswith("pytorch_model")]
+  return TorchShards(*(TorchFile(file, part) for file in named or files))
+
+
+def read_index(path: Path) -> dict[str, Path]:
+  """The `weight_map` of an index: name to file, which is beside it."""
+  names = read_json(path).get("weight_map")
   if not isinstance(names, dict) or not all(
     isinstance(shard, str) for shard in names.values()
   ):
     raise ValueError(f"{path} has no 'weight_map' from names to files.")
-  return names
+  for shard in sorted(set(names.values())):
+    if Path(shard).name != shard:
+      raise ValueError(f"{path}: {shard!r} is no file name beside it.")
+    if not (path.parent / shard).is_file():
+      raise ValueError(f"{path} names {shard}, which is missing.")
+  return {name: path.parent / shard for name, shard in names.items()}
 
 
 def read_json(path: Path) -> dict:

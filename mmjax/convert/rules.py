@@ -59,11 +59,15 @@ class Rule:
   def stacked(self) -> bool:
     return "{layer}" in self.name
 
+  def spelt(self, key: str) -> str | None:
+    """Which of the rule's names a key has, or None."""
+    names = (self.name, *self.aliases)
+    return next((name for name in names if _match(name, key)), None)
+
   def find(self, key: str) -> int | None:
     """The number in a key that this rule names (0 without one), or None."""
     for name in (self.name, *self.aliases):
-      pattern = re.escape(name).replace(r"\{layer\}", r"(\d+)")
-      if found := re.fullmatch(pattern, key):
+      if found := _match(name, key):
         if not self.stacked:
           return 0
         number = int(found[1])
@@ -76,6 +80,10 @@ class Rule:
     """The name of row `row` of our stack."""
     number = row if self.numbers is None else self.numbers[row]
     return self.name.replace("{layer}", str(number))
+
+
+def _match(name: str, key: str) -> re.Match | None:
+  return re.fullmatch(re.escape(name).replace(r"\{layer\}", r"(\d+)"), key)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +99,23 @@ class Placed:
   path: str
   row: int | None
   value: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+  """A tensor of a state dict and where it goes.
+
+  Attributes:
+    key: its name.
+    rule: that knows the name.
+    row: of the stack; 0 without one.
+    copies: other names that the rule knows for the same place.
+  """
+
+  key: str
+  rule: Rule
+  row: int
+  copies: list[str] = dataclasses.field(default_factory=list)
 
 
 class ConversionError(ValueError):
@@ -130,10 +155,29 @@ def to_jax(
 
   Raises:
     ConversionError: for names without a rule and paths without a name, before
-      anything is read; for a tensor of the wrong shape.
+      anything is read; for a tensor of the wrong shape; for two names of one
+      tensor that hold different numbers.
   """
-  for key, rule, row in plan(weights, rules, shapes, ignore):
-    yield from _place(key, np.asarray(weights[key]), rule, row, shapes)
+  for found in plan(weights, rules, shapes, ignore):
+    value = np.asarray(weights[found.key])
+    for copy in found.copies:
+      if not same_bits(value, np.asarray(weights[copy])):
+        raise ConversionError(
+          f"{found.key} and {copy} are names of one tensor, but differ."
+        )
+    yield from _place(found.key, value, found.rule, found.row, shapes)
+
+
+def same_bits(one: np.ndarray, other: np.ndarray) -> bool:
+  """Whether two arrays are alike in shape, dtype and every bit."""
+  if one.shape != other.shape or one.dtype != other.dtype:
+    return False
+  if one.__array_interface__ == other.__array_interface__:
+    return True  # Two views of the same bytes of a file.
+  bits = f"u{one.dtype.itemsize}"
+  return np.array_equal(
+    np.ascontiguousarray(one).view(bits), np.ascontiguousarray(other).view(bits)
+  )
 
 
 def plan(
@@ -141,50 +185,74 @@ def plan(
   rules: Sequence[Rule],
   shapes: Shapes,
   ignore: Callable[[str], bool] = lambda key: False,
-) -> list[tuple[str, Rule, int]]:
-  """Which tensor goes where, as (name, rule, row of the stack).
+) -> list[Found]:
+  """Which tensor goes where.
 
   Raises:
     ConversionError: for names without a rule and paths without a name.
   """
   rules = [r for r in rules if all(p in shapes for p in r.paths)]
-  found_places, filled, unknown = [], {}, []
+  places, unknown = _find(weights, rules, ignore)
+  if not places and rules:
+    raise ConversionError(
+      f"No name fits this model: expected such as {rules[0].key(0)}, got such "
+      f"as {unknown[:3]}."
+    )
+  filled = {
+    (path, found.row if found.rule.stacked else None): found.key
+    for found in places
+    for path in found.rule.paths
+  }
+  wanted = {
+    (path, row): rule.key(row or 0)
+    for rule in rules
+    for path in rule.paths
+    for row in (range(shapes[path][0]) if rule.stacked else [None])
+  }
+  _check_places(wanted, filled, unknown, shapes)
+  return places
+
+
+def _check_places(wanted, filled, unknown: list[str], shapes: Shapes) -> None:
+  """Every place, a path and a row, must be filled, and no other."""
+  covered = {path for path, _ in wanted}
+  missing = [
+    f"{place[0]} <- {key}"
+    for place, key in wanted.items()
+    if place not in filled
+  ]
+  missing += [f"{path} (no rule)" for path in shapes if path not in covered]
+  extra = [key for place, key in filled.items() if place not in wanted]
+  if unknown or missing or extra:
+    lists = (
+      _listed("names that no rule of this model knows", unknown),
+      _listed("parameters that nothing fills", missing),
+      _listed("names beyond the model's number of layers", extra),
+    )
+    raise ConversionError(f"Weights and model do not fit.\n{''.join(lists)}")
+
+
+def _find(weights, rules, ignore) -> tuple[list[Found], list[str]]:
+  """What fills which place, and the names that no rule knows."""
+  places: dict[tuple[tuple[str, ...], int], Found] = {}
+  unknown = []
   for key in weights:
-    found = [(r, row) for r in rules if (row := r.find(key)) is not None]
-    if not found:
+    known = ((r, row) for r in rules if (row := r.find(key)) is not None)
+    rule, row = next(known, (None, 0))
+    if rule is None:
       if not ignore(key):
         unknown.append(key)
       continue
-    rule, row = found[0]
-    places = [(path, row if rule.stacked else None) for path in rule.paths]
-    if all(place in filled for place in places):
-      continue  # An alias of a tensor that is already there.
-    found_places.append((key, rule, row))
-    filled |= dict.fromkeys(places, key)
-  wanted = [
-    (path, row)
-    for rule in rules
-    for path in rule.paths
-    for row in (range(shapes[path][0]) if rule.stacked else [None])
-  ]
-  covered = {path for path, _ in wanted}
-  missing = [
-    f"{path} <- {rule.key(row or 0)}"
-    for rule in rules
-    for path in rule.paths
-    for row in (range(shapes[path][0]) if rule.stacked else [None])
-    if (path, row) not in filled
-  ]
-  missing += [f"{path} (no rule)" for path in shapes if path not in covered]
-  extra = [k for p, k in filled.items() if p not in set(wanted)]
-  if unknown or missing or extra:
-    raise ConversionError(
-      "Weights and model do not fit.\n"
-      + _listed("names that no rule of this model knows", unknown)
-      + _listed("parameters that nothing fills", missing)
-      + _listed("names beyond the model's number of layers", extra)
-    )
-  return found_places
+    earlier = places.get((rule.paths, row))
+    if earlier is None:
+      places[rule.paths, row] = Found(key, rule, row)
+    elif key == rule.key(row):
+      # The rule's own name stands for the tensor where it is there.
+      copies = [earlier.key, *earlier.copies]
+      places[rule.paths, row] = Found(key, rule, row, copies)
+    else:
+      earlier.copies.append(key)
+  return list(places.values()), unknown
 
 
 def _listed(title: str, names: Sequence[str]) -> str:

@@ -125,6 +125,7 @@ def dataset(
     weight: float = 1.0,
     pack: int = 1,
     pack_length: int | None = None,
+    pack_media: int | None = None,
     pack_overflow: str = "error",
     shuffle: bool = True,
     repeat: bool = True,
@@ -135,7 +136,7 @@ def dataset(
     stream = _stream(name, made, part, mix, order)
     if pack > 1:
       length = pack_length or made.prompt.length * pack
-      count = made.slots.count * pack
+      count = pack_media or made.slots.count * pack
       slots = dataclasses.replace(made.slots, count=count)
       stream = Packed(stream, pack, length, slots, pack_overflow)
     return Dataset(stream, batch, weight)

@@ -39,8 +39,11 @@ class Task:
     learn_support: whether the answers of support examples are learned. Those
       of "bind" cannot be known before they are given.
     ways: how many words "bind" gives.
+    queries: how often "bind" asks, each time for one of the words and with its
+      answer learned.
     contrast: the things of "bind" differ in "any" way or in "category".
-    same_style: the query of "bind" is drawn in the style of its support.
+    same_style: how often the query of "bind" is the picture of its support,
+      and not the same thing in another style.
   """
 
   name: str
@@ -48,8 +51,9 @@ class Task:
   shots: Sequence[int] = (0,)
   learn_support: bool = False
   ways: int = 2
+  queries: int = 1
   contrast: str = "any"
-  same_style: bool = False
+  same_style: float = 0.0
 
   def __post_init__(self):
     lookup(TASKS, self.name, "task")
@@ -105,11 +109,10 @@ class Drawn:
     shots = int(rng.choice(np.asarray(task.shots)))
     make = _bind if task.name == "bind" else _classify
     pairs = make(task, shots, self._concepts, rng)
+    first = len(pairs) - (task.queries if task.name == "bind" else 1)
     parts = [
-      _example(task, picture, answer, last or task.learn_support)
-      for (picture, answer), last in zip(
-        pairs, [False] * (len(pairs) - 1) + [True]
-      )
+      _example(task, picture, answer, i >= first or task.learn_support)
+      for i, (picture, answer) in enumerate(pairs)
     ]
     answer = pairs[-1][1]
     return join(
@@ -149,7 +152,7 @@ def _bind(
   concepts: Sequence[drawn.Concept],
   rng: np.random.Generator,
 ) -> list[tuple[Picture, str]]:
-  """Things with made-up words, shuffled; then one of them once more."""
+  """Things with made-up words, shuffled; then some of them once more."""
   chosen: list[drawn.Concept] = []
   for i in rng.permutation(len(concepts)):
     known = {c.category for c in chosen}
@@ -159,17 +162,22 @@ def _bind(
       break
   words = rng.choice(drawn.words(), size=len(chosen), replace=False)
   styles = [str(s) for s in rng.permutation(drawn.STYLES)]
-  query_style, others = styles[0], styles[1:]
-  if task.same_style:
-    others = [query_style]
+  others = styles[1:]
+  unseen = [styles[0], *others[shots:]]
+  if rng.random() < task.same_style:
+    others = unseen = styles[:1]
   support = [
     ((concept, others[shot % len(others)]), str(word))
     for concept, word in zip(chosen, words)
     for shot in range(shots)
   ]
   support = [support[i] for i in rng.permutation(len(support))]
-  asked = int(rng.integers(len(chosen)))
-  return [*support, ((chosen[asked], query_style), str(words[asked]))]
+  asked = rng.integers(len(chosen), size=task.queries)
+  queries = [
+    ((chosen[i], unseen[k % len(unseen)]), str(words[i]))
+    for k, i in enumerate(asked)
+  ]
+  return [*support, *queries]
 
 
 def _example(

@@ -96,6 +96,8 @@ class Karpathy(Task):
 class Vqa(Task):
   """VQAv2 and OK-VQA: questions, and annotations where they are public.
 
+  OK-VQA's have `raw_answer` too, from before stemming: `raw_answers` here.
+
   {"questions": [{"question_id": 1, "image_id": 9, "question": "..."}]}
   {"annotations": [{"question_id": 1, "answers": [{"answer": "cat"}]}]}
   """
@@ -116,10 +118,13 @@ class Vqa(Task):
       file: how a picture is called.
     """
     answers: dict[Any, list[str]] = {}
+    raw: dict[Any, dict[str, list[str]]] = {}
     if annotations is not None:
       for row in load(annotations).rows("annotations"):
-        given = [a.text("answer") for a in row.rows("answers")]
-        answers[row.id("question_id")] = given
+        key, given = row.id("question_id"), list(row.rows("answers"))
+        answers[key] = [a.text("answer") for a in given]
+        if given and all("raw_answer" in a for a in given):
+          raw[key] = {"raw_answers": [a.text("raw_answer") for a in given]}
     rows = []
     for row in load(questions).rows("questions"):
       key = row.id("question_id")
@@ -131,6 +136,7 @@ class Vqa(Task):
           "question": row.text("question"),
           "question_id": key,
           "answers": answers.get(key, []),
+          **raw.get(key, {}),
         }
       )
     super().__init__(rows, images, "vqa")

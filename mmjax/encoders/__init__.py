@@ -1,6 +1,19 @@
 """Encoders by the name that a config gives."""
 
+from collections.abc import Mapping
+from typing import Any
+
+from mmjax.config import build
 from mmjax.encoders import efficientnet, features, nfnet, vit
+
+
+def reduced(
+  encoder: Mapping[str, Any], width: int, dtype: Any = None
+) -> features.Reduced:
+  """Another encoder, by its config, with a fixed linear map behind it."""
+  inner = build(ENCODERS, encoder, dtype=dtype)
+  return features.Reduced(inner, width, dtype)
+
 
 ENCODERS = {
   "clip_vit": vit.clip_vit,
@@ -8,5 +21,6 @@ ENCODERS = {
   "efficientnet_lite": efficientnet.efficientnet_lite,
   "features": features.FeatureTable,
   "nfnet": nfnet.nfnet,
+  "reduced": reduced,
   "vit": vit.ViT,
 }

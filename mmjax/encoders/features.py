@@ -1,8 +1,9 @@
-"""A table of what a frozen encoder made of every picture of a small set.
+"""What a frozen encoder makes of pictures, seen once and kept, or reduced.
 
 Where the same pictures come again and again and the encoder does not train,
-each needs to be encoded once. The table takes the encoder's place in a system
-and gets keys in the place of pixels.
+each needs to be encoded once. A table of features takes the encoder's place in
+a system and gets keys in the place of pixels. `Reduced` makes the same
+features of any picture.
 """
 
 import dataclasses
@@ -38,6 +39,32 @@ class FeatureTable(nn.Module):
     table = self.param("table", init, shape)
     features = table[jnp.maximum(keys, 0)].astype(self.dtype or table.dtype)
     return jnp.where(keys[:, None, None] >= 0, features, 0)
+
+
+class Reduced(nn.Module):
+  """An encoder with a fixed linear map behind it; see Reduction.
+
+  Attributes:
+    encoder: images to tokens.
+    width: of the result (E).
+    dtype: of the result.
+  """
+
+  encoder: nn.Module
+  width: int
+  dtype: Dtype | None = None
+
+  @nn.compact
+  def __call__(self, images: UInt8[Array, "B h w 3"]) -> Float[Array, "B P E"]:
+    x = self.encoder(images).astype(jnp.float32)
+    zeros = initializers.zeros
+    init = nn.with_logical_partitioning(zeros, (None,))
+    mean = self.param("mean", init, (x.shape[-1],))
+    init = nn.with_logical_partitioning(zeros, (None, None))
+    shape = (x.shape[-1], self.width)
+    components = self.param("components", init, shape)
+    x = (x - mean) @ components.astype(jnp.float32)
+    return x.astype(self.dtype or x.dtype)
 
 
 def encode_all(

@@ -8,7 +8,10 @@ A model is two functions, so any system, and a fake one in tests, will do:
 
 import dataclasses
 import json
+import logging
+import math
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -18,6 +21,8 @@ from mmjax.data.document import Document
 from mmjax.evaluation import tasks
 from mmjax.evaluation.tasks import Record, Style, Task
 from mmjax.typing import Float
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +152,7 @@ class Result:
 
   Attributes:
     task, metric, shots, control: what was measured.
-    score: mean over the seeds, in percent.
+    score: mean over the seeds, in percent; NaN where no answer is public.
     seeds: the score of each seed.
     records: one for each query and seed: prediction, answers, score, ...
     prompts: the document of each record, its control applied.
@@ -190,7 +195,7 @@ def result(
   scores: dict[int, float] = {}
   records: list[Record] = []
   for seed, made in seeds.items():
-    scores[seed], each = tasks.METRICS[task.metric](made)
+    scores[seed], each = _scored(task, made)
     each = each or [None] * len(made)
     about = {"task": name, "shots": shots, "seed": seed, "control": control}
     records += [r | about | {"score": s} for r, s in zip(made, each)]
@@ -198,6 +203,32 @@ def result(
   return Result(
     name, task.metric, shots, control, mean, scores, records, prompts
   )
+
+
+def _scored(
+  task: Task, records: Sequence[Record]
+) -> tuple[float, list[float] | None]:
+  """The score of records; NaN where no answer is public (a test set).
+
+  A question that is there twice counts twice.
+
+  Raises:
+    ValueError: when some have answers and some have not.
+  """
+  twice = [k for k, n in Counter(r["id"] for r in records).items() if n > 1]
+  if twice:
+    _LOG.warning("%d questions count more than once: %s", len(twice), twice[:3])
+  if task.metric not in tasks.WITHOUT_ANSWERS:
+    lacking = [r["id"] for r in records if not r["answers"]]
+    if len(lacking) == len(records):
+      _LOG.warning("No answers to score against; the score is NaN.")
+      return math.nan, None
+    if lacking:
+      raise ValueError(
+        f"{len(lacking)} of {len(records)} records have no answers: "
+        f"{lacking[:3]}."
+      )
+  return tasks.METRICS[task.metric](records)
 
 
 def write_records(results: Sequence[Result], path: str | Path) -> None:
@@ -214,6 +245,6 @@ def _record(document: Document, prediction: str) -> Record:
     "prediction": prediction,
     "answers": tasks.answers(document.metadata),
   }
-  kept = ("support", "relevance")
+  kept = ("support", "relevance", "raw_answers", "clip")
   metadata = document.metadata
   return record | {k: metadata[k] for k in kept if k in metadata}

@@ -125,7 +125,11 @@ def _common_subsequence(left: Sequence[str], right: Sequence[str]) -> int:
 def cider_d(
   predictions: Sequence[str], references: References
 ) -> tuple[float, np.ndarray]:
-  """CIDEr-D, from 0 to 10: the mean, and the score of each image."""
+  """CIDEr-D, from 0 to 10: the mean, and the score of each image.
+
+  A word that is in the references of every image weighs nothing, so that the
+  score of a single image is 0.
+  """
   return _cider(predictions, references, clipped=True)
 
 
@@ -199,3 +203,6 @@ def _check(predictions: Sequence[str], references: References) -> None:
     raise ValueError(
       "The references of an image are one string; expected a list of strings."
     )
+  texts = [*predictions, *(ref for refs in references for ref in refs)]
+  if other := [text for text in texts if not isinstance(text, str)]:
+    raise ValueError(f"A caption is {other[0]!r}, no string.")

@@ -22,6 +22,8 @@ def exact_match(
 def is_match(prediction: str, answer: str | Sequence[str]) -> bool:
   """Whether a prediction equals the answer, or one of several."""
   accepted = [answer] if isinstance(answer, str) else answer
+  if not accepted:
+    raise ValueError(f"No answer to compare {prediction!r} with.")
   return _plain(prediction) in {_plain(a) for a in accepted}
 
 
@@ -66,10 +68,10 @@ def roc_auc(
     labels: 1 for positive, 0 for negative.
   """
   _same_length(scores, labels)
-  scores = np.asarray(scores, np.float64)
-  positive = np.asarray(labels).astype(bool)
-  if np.isnan(scores).any():
-    raise ValueError("The scores hold NaN; an order of them is not defined.")
+  scores, labels = _ordered(scores), np.asarray(labels)
+  if not np.isin(labels, (0, 1)).all():
+    raise ValueError(f"Labels {np.unique(labels)[:5]}; expected 0 and 1.")
+  positive = labels.astype(bool)
   if positive.all() or not positive.any():
     raise ValueError(
       f"All {len(positive)} examples have the label {int(positive[0])}; the "
@@ -95,31 +97,38 @@ def ndcg(
     relevance: of each, 0 or more.
   """
   _same_length(scores, relevance)
-  relevance = np.asarray(relevance, np.float64)
+  scores, relevance = _ordered(scores), np.asarray(relevance, np.float64)
+  if not np.all(np.isfinite(relevance) & (relevance >= 0)):
+    raise ValueError("A relevance is negative or not finite.")
   ranks = np.count_nonzero(relevance > 0)
   if not ranks:
     raise ValueError("No candidate answer is relevant; NDCG is not defined.")
   discount = 1 / np.log2(np.arange(ranks) + 2)
-  order = np.argsort(-np.asarray(scores, np.float64), kind="stable")[:ranks]
+  order = np.argsort(-scores, kind="stable")[:ranks]
   best = np.sort(relevance)[::-1][:ranks]
   return 100 * float((relevance[order] @ discount) / (best @ discount))
 
 
 def _scored(scores, labels) -> tuple[np.ndarray, np.ndarray]:
   _same_length(scores, labels)
-  scores, labels = np.asarray(scores, np.float64), np.asarray(labels)
+  scores, labels = _ordered(scores), np.asarray(labels)
   if scores.ndim != 2:
     raise ValueError(
       f"Scores of shape {scores.shape}; expected [examples, classes]."
     )
-  if np.isnan(scores).any():
-    raise ValueError("The scores hold NaN; an order of them is not defined.")
   if labels.min() < 0 or labels.max() >= scores.shape[1]:
     raise ValueError(
       f"Labels from {labels.min()} to {labels.max()} for "
       f"{scores.shape[1]} classes."
     )
   return scores, labels
+
+
+def _ordered(scores) -> np.ndarray:
+  scores = np.asarray(scores, np.float64)
+  if np.isnan(scores).any():
+    raise ValueError("The scores hold NaN; an order of them is not defined.")
+  return scores
 
 
 def _same_length(given, expected) -> None:

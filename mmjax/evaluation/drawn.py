@@ -96,6 +96,7 @@ def evaluate_drawn(
       shots=shots,
       generate=generate,
       controls=controls,
+      batch_size=count,
       progress=lambda done, _, before=before: progress(before + done, total),
     )
   return results

@@ -19,7 +19,7 @@ CONTROLS = {
   "no_query": "No query image",
   "wrong_query": "Wrong query image",
   "blank_support": "Support blank",
-  "text_only": "Text only",
+  "text_only": "Text-only model",
 }
 THUMBNAIL = 160
 _PNG = b"\x89PNG\r\n\x1a\n"

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import flax.linen as nn
+import jax
 import numpy as np
 
 from mmjax.data.batching import stack
@@ -35,6 +36,8 @@ class Model:
     tokenizer: of the system.
     stop: name of the token that ends an answer.
     max_new_tokens: length of an answer.
+    temperature, top_k, top_p: of sampling; a temperature of 0 is greedy.
+    seed: of sampling.
     num_beams: 1 is greedy; the paper uses 3.
     length_penalty: of the beam search.
     batch_size: rows of a batch; the last one is filled up.
@@ -46,6 +49,10 @@ class Model:
   tokenizer: Tokenizer
   stop: str = "<EOC>"
   max_new_tokens: int = 10
+  temperature: float = 0.0
+  top_k: int = 0
+  top_p: float = 1.0
+  seed: int = 0
   num_beams: int = 1
   length_penalty: float = 0.0
   batch_size: int = 32
@@ -53,12 +60,12 @@ class Model:
   def generate(self, documents: Sequence[Document]) -> list[str]:
     """What the system says after each document."""
     texts: list[str] = []
-    for batch, count in self._batches(documents):
-      tokens = np.asarray(self._tokens(batch))[:count]
+    for i, (batch, count) in enumerate(self._batches(documents)):
+      tokens = np.asarray(self._tokens(batch, i))[:count]
       texts += [self._text(row) for row in tokens]
     return texts
 
-  def _tokens(self, batch):
+  def _tokens(self, batch, number):
     stop = self.tokenizer.id(self.stop)
     if self.num_beams > 1:
       beams = beam_search(
@@ -72,8 +79,16 @@ class Model:
         pad=stop,
       )
       return beams.tokens[:, 0]
-    sampling = Sampling(self.max_new_tokens, stop=(stop,), pad=stop)
-    return generate(self.module, self.params, batch, sampling).tokens
+    sampling = Sampling(
+      self.max_new_tokens,
+      temperature=self.temperature,
+      top_k=self.top_k,
+      top_p=self.top_p,
+      stop=(stop,),
+      pad=stop,
+    )
+    key = jax.random.fold_in(jax.random.key(self.seed), number)
+    return generate(self.module, self.params, batch, sampling, key=key).tokens
 
   def _text(self, row: np.ndarray) -> str:
     ends = np.flatnonzero(row == self.tokenizer.id(self.stop))

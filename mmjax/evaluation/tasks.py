@@ -6,6 +6,7 @@ A record of a task is a Document whose metadata holds what its template names
 """
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mmjax.config import lookup
-from mmjax.evaluation import caption, classification, vqa
+from mmjax.evaluation import caption, classification, rareact, stemming, vqa
 from mmjax.text.prompts.templates import TEMPLATES, Template
 
 Record = dict[str, Any]
@@ -122,8 +123,9 @@ def dialogue(opening: str, turns: Sequence[tuple[str, str]]) -> str:
 
 
 def answers(metadata: Mapping[str, Any]) -> list[str]:
-  """What counts as right for a record."""
-  return list(metadata.get("answers") or [metadata["answer"]])
+  """What counts as right for a record; nothing where it is not public."""
+  answer = metadata.get("answer")
+  return list(metadata.get("answers") or ([answer] if answer else []))
 
 
 Metric = Callable[[Sequence[Record]], tuple[float, list[float] | None]]
@@ -132,6 +134,24 @@ Metric = Callable[[Sequence[Record]], tuple[float, list[float] | None]]
 def _vqa(records: Sequence[Record]) -> tuple[float, list[float]]:
   scores = [100 * vqa.accuracy(r["prediction"], r["answers"]) for r in records]
   return float(np.mean(scores)), scores
+
+
+def _okvqa(records: Sequence[Record]) -> tuple[float, list[float]]:
+  """VQA accuracy of stemmed predictions; the annotations are stemmed."""
+  if lacking := [r["id"] for r in records if "raw_answers" not in r]:
+    raise ValueError(
+      f"No `raw_answers` in the metadata of {lacking[:3]}, from which OK-VQA's "
+      'stems are learnt. Score other annotations with the metric "vqa".'
+    )
+  pairs = [zip(r["raw_answers"], r["answers"]) for r in records]
+  stem = stemming.Stemmer(itertools.chain.from_iterable(pairs))
+  return _vqa([r | {"prediction": stem(r["prediction"])} for r in records])
+
+
+def _mwap(records: Sequence[Record]) -> tuple[float, None]:
+  """RareAct: scores of all classes for clips described by `clip`."""
+  clips = [rareact.Clip(**r["clip"]) for r in records]
+  return rareact.mwap(np.array([r["scores"] for r in records]), clips)[0], None
 
 
 def _exact(records: Sequence[Record]) -> tuple[float, list[float]]:
@@ -188,7 +208,11 @@ METRICS: Mapping[str, Metric] = {
   "per_class": _per_class,
   "top_1_and_5": _top_1_and_5,
   "ndcg": _ndcg,
+  "okvqa": _okvqa,
+  "mwap": _mwap,
 }
+# Those that look at something else than a record's answers.
+WITHOUT_ANSWERS = frozenset({"ndcg", "mwap"})
 
 _CAPTION = Task("caption", "cider")
 _VQA = Task("vqa", "vqa", max_new_tokens=5)
@@ -199,7 +223,7 @@ TASKS: Mapping[str, Task] = {
   "vatex": _CAPTION,
   "youcook2": _CAPTION,
   "vqav2": _VQA,
-  "okvqa": _VQA,
+  "okvqa": dataclasses.replace(_VQA, metric="okvqa"),
   "vizwiz": _VQA,
   "textvqa": dataclasses.replace(_VQA, max_new_tokens=10),
   "msvdqa": _VIDEO_QA,

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+PROTOCOLS = ("always", "disagreement")
 _MARKS = ';/[]"{}()=+\\_-><@`,?!'
 _COMMA = re.compile(r"\d,\d")
 _FULL_STOP = re.compile(r"\.(?!\d)")
@@ -83,26 +84,39 @@ def accuracy(
 ) -> float:
   """VQA accuracy of one prediction, from 0 to 1.
 
+  An empty prediction agrees with annotations that normalise to nothing ("the",
+  "."), as in the official code. Letters are compared as they are encoded: an
+  accent of its own differs from an accented letter.
+
   Args:
     prediction: what the model answered.
-    answers: the annotations, ten of them in VQAv2.
+    answers: the annotations, ten of them in VQAv2. Fewer than four cannot
+      give 1, since three others must agree.
     protocol: which strings are normalised, "always" or "disagreement"; see
       the top of this file.
   """
+  if not isinstance(prediction, str):
+    raise ValueError(f"The prediction is {prediction!r}, no string.")
+  if isinstance(answers, str):
+    raise ValueError(f"The annotations are one string, {answers!r}, no list.")
   if not answers:
     raise ValueError(
       f"No annotation to compare {prediction!r} with. Give the answers of all "
       "annotators (ten in VQAv2), or leave the question out."
     )
-  if protocol == "always":
-    answers = [normalize(a) for a in answers]
-  elif protocol == "disagreement":
-    if len(set(answers)) > 1:
-      answers = [strip_punctuation(a) for a in answers]
-  else:
+  if protocol not in PROTOCOLS:
     raise ValueError(
       f"Unknown protocol {protocol!r}; expected 'always' or 'disagreement'."
     )
+  if len(answers) == 1:
+    raise ValueError(
+      f"One annotation, {answers[0]!r}, has no others to agree with: VQA "
+      "accuracy would be 0 whatever was predicted. Use exact match."
+    )
+  if protocol == "always":
+    answers = [normalize(a) for a in answers]
+  elif len(set(answers)) > 1:
+    answers = [strip_punctuation(a) for a in answers]
   prediction = normalize(prediction)
   hits = np.array([a == prediction for a in answers])
   return float(np.mean(np.minimum(1.0, (hits.sum() - hits) / 3)))

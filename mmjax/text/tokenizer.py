@@ -16,6 +16,7 @@ from typing import SupportsInt
 import tokenizers
 
 from mmjax.config import nearest
+from mmjax.text import folders
 
 # Stands before a text that goes on from another; no token reaches beyond it.
 GLUE = "\n"
@@ -58,7 +59,9 @@ class Tokenizer:
     self._backend = _plain(backend.to_str())
     first = self._backend.encode("a", add_special_tokens=False).tokens[:1]
     self._puts_space = bool(first) and first[0].startswith("▁")
-    self.base_size = backend.get_vocab_size(with_added_tokens=True)
+    # Ids may have holes, which new tokens must not fall into.
+    ids = backend.get_vocab(with_added_tokens=True).values()
+    self.base_size = max(ids, default=-1) + 1
     self.added = tuple(added)
     for token in self.added:
       if backend.token_to_id(token) is not None:
@@ -75,23 +78,16 @@ class Tokenizer:
 
   @classmethod
   def from_file(cls, path: str | Path, **names) -> "Tokenizer":
-    """Reads a `tokenizer.json`, or the one in a folder.
+    """Reads a `tokenizer.json`, or a tokenizer of Hugging Face in a folder.
+
+    Args:
+      path: see `folders`.
+      **names: `added`, `bos`, `eos`, `pad`; none is taken from the folder.
 
     Raises:
       ValueError: for a file that is not there or not a tokenizer.
     """
-    path = Path(path)
-    if path.is_dir():
-      path = path / "tokenizer.json"
-    if not path.is_file():
-      raise ValueError(
-        f"No tokenizer at {path}. Give a tokenizer.json or its folder."
-      )
-    try:
-      backend = tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # The binding raises nothing narrower.
-      raise ValueError(f"{path} is no tokenizer.json: {error}") from error
-    return cls(backend, **names)
+    return cls(folders.read(Path(path)), **names)
 
   def __getstate__(self) -> dict:
     return self.__dict__ | {"_backend": self._backend.to_str()}

@@ -25,7 +25,7 @@ from mmjax.convert.rules import load
 from mmjax.data import drawn
 from mmjax.data.image import Square
 from mmjax.encoders.efficientnet import efficientnet_lite
-from mmjax.encoders.features import encode_all, principal
+from mmjax.encoders.features import Reduction, encode_all, principal
 from mmjax.text.tokenizer import Tokenizer, byte_level
 from mmjax.text.tokenizer import drawn as drawn_tokenizer
 from mmjax.typing import Params
@@ -76,19 +76,44 @@ def drawn_features(
       of the training pictures' features are kept.
     size: side to which the pictures are brought; the grid is size / 32.
   """
-  features = drawn_grid(size)
-  rows = [
-    drawn.key(c, style)
-    for c in drawn.concepts("train")
-    for style in drawn.STYLES
-  ]
   expected = tuple(shapes["table"].shape)
-  table = principal(features[rows], expected[-1])(features)
+  table = drawn_reduction(size, expected[-1])(drawn_grid(size))
   if table.shape != expected:
     raise ValueError(
       f"The features are {table.shape}, config.model.encoder wants {expected}."
     )
   return {"table": table}
+
+
+def reduced_efficientnet_lite0(
+  shapes: Mapping[str, Any], size: int = 96
+) -> dict[str, np.ndarray]:
+  """EfficientNet-Lite0, and the reduction that `drawn_features` puts behind it.
+
+  Args:
+    shapes: of a Reduced encoder.
+    size: as for `drawn_features`.
+  """
+  head = "encoder/"
+  inner = {
+    k.removeprefix(head): x for k, x in shapes.items() if k.startswith(head)
+  }
+  width = shapes["components"].shape[-1]
+  reduction = drawn_reduction(size, width)
+  return {head + k: x for k, x in efficientnet_lite0(inner).items()} | {
+    "mean": reduction.mean,
+    "components": reduction.components,
+  }
+
+
+def drawn_reduction(size: int, width: int) -> Reduction:
+  """Principal components of the features of the training pictures."""
+  rows = [
+    drawn.key(c, style)
+    for c in drawn.concepts("train")
+    for style in drawn.STYLES
+  ]
+  return principal(drawn_grid(size)[rows], width)
 
 
 def drawn_grid(size: int) -> np.ndarray:
@@ -168,5 +193,6 @@ TOKENIZERS = {
 SOURCES = {
   "drawn_features": drawn_features,
   "efficientnet_lite0": efficientnet_lite0,
+  "reduced_efficientnet_lite0": reduced_efficientnet_lite0,
   "smollm2": smollm2_weights,
 }

@@ -8,6 +8,7 @@ flamingo-pytorch and flamingo-mini.
 import dataclasses
 import re
 
+from mmjax.convert.families.clip import openai
 from mmjax.convert.families.lms import LAYER_ROOTS, LM_RULES
 from mmjax.convert.rules import Rule, prefixed
 
@@ -92,6 +93,8 @@ def open_flamingo(
 ) -> list[Rule]:
   """A whole OpenFlamingo model, or the part of it that a checkpoint holds.
 
+  A whole one has a vision encoder, in the names of open_clip.
+
   Args:
     lm: family of the language model, a key of LM_RULES.
     before: layers that a block precedes; checkpoints number blocks by them.
@@ -106,6 +109,7 @@ def open_flamingo(
     language = [_with_new_tokens(rule) for rule in language]
   blocks = prefixed(gated_attention(), "gated_cross_attn_layer.", "blocks/")
   return [
+    *prefixed(openai(""), "vision_encoder.", "encoder/"),
     *prefixed(resampler(), "perceiver.", "resampler/"),
     *prefixed(language, "lang_encoder.", "lm/"),
     *[
@@ -124,18 +128,19 @@ def open_flamingo(
 
 
 def _wrapped(rule: Rule, layer: str) -> Rule:
-  """OpenFlamingo wraps every layer; names gain `decoder_layer`."""
+  """OpenFlamingo wraps every layer; names gain `decoder_layer`.
+
+  A live model holds the layers in a list of their own too.
+  """
   if not rule.name.startswith(layer):
     return rule
-
-  def wrap(name):
-    return name.replace(layer, f"{layer}decoder_layer.")
-
-  return dataclasses.replace(
-    rule,
-    name=wrap(rule.name),
-    aliases=tuple(map(wrap, rule.aliases)),
+  roots = (f"{layer}decoder_layer.", "old_decoder_blocks.{layer}.")
+  name, *aliases = (
+    known.replace(layer, root)
+    for root in roots
+    for known in (rule.name, *rule.aliases)
   )
+  return dataclasses.replace(rule, name=name, aliases=tuple(aliases))
 
 
 def _with_new_tokens(rule: Rule) -> Rule:

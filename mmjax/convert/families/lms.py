@@ -4,7 +4,8 @@ Every function returns the rules of one family for the bare model; `prefixed`
 puts them into a larger one. `tied` leaves out the output matrix.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from mmjax.convert.rules import Rule
 
@@ -182,9 +183,20 @@ LAYER_ROOTS = {
   "mpt": "transformer.blocks",
   "gpt_neox": "gpt_neox.layers",
 }
+EMBEDDINGS = {
+  "llama": "model.embed_tokens.weight",
+  "opt": "model.decoder.embed_tokens.weight",
+  "mpt": "transformer.wte.weight",
+  "gpt_neox": "gpt_neox.embed_in.weight",
+}
 # Names that carry no weights: buffers that are computed, tied copies.
 BUFFERS = (
   r".*\.rotary_emb\.inv_freq",
   r".*\.attention\.(bias|masked_bias)",
   r".*position_ids",
 )
+
+
+def tied(family: str, fields: Mapping[str, Any]) -> bool:
+  """Whether a model's head is its embedding table; OPT's and MPT's always."""
+  return fields.get("tie_embeddings", family in ("opt", "mpt"))

@@ -1,0 +1,72 @@
+"""`mmjax generate`: a trained run, pictures and text in, its answer out."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmjax.cli.evaluate import load_model
+from mmjax.data import build as data
+from mmjax.data.document import Document, File, Media, Text
+
+# Kinds of parts of a prompt.
+TEXT, MEDIA = "text", ("image", "video")
+
+
+def generate(
+  config: Mapping[str, Any],
+  workdir: str | Path,
+  parts: Sequence[tuple[str, str]],
+  **fields: Any,
+) -> str:
+  """What a run's newest checkpoint says after a prompt.
+
+  Args:
+    config: of the run. Its `generate` says what differs from training:
+      `model` and `init` in place of those parts, and in `data` what differs
+      from the first dataset (`transforms`, `prompt`, ...).
+    workdir: of the run.
+    parts: of the prompt in their order: ("text", TEXT), ("image", FILE) or
+      ("video", FILE).
+    **fields: of evaluation.model.Model (`max_new_tokens`, `num_beams`, ...).
+
+  Raises:
+    ValueError: for a prompt that does not fit, or a file that is no picture.
+  """
+  document = prompt(parts)
+  config = for_generation(config)
+  model = load_model(config, workdir, {"batch_size": 1} | fields)
+  return model.generate([document])[0]
+
+
+def prompt(parts: Sequence[tuple[str, str]]) -> Document:
+  """The document that a command line's parts describe."""
+  segments: list[Text | Media] = []
+  for kind, value in parts:
+    if kind == TEXT:
+      segments.append(Text(value))
+    elif kind in MEDIA:
+      if not Path(value).is_file():
+        raise ValueError(f"There is no {kind} file {value!r}.")
+      segments.append(Media(kind, File(value), value))
+    else:
+      raise ValueError(f"A part is 'text', 'image' or 'video', not {kind!r}.")
+  if not segments:
+    raise ValueError("The prompt is empty: give --image FILE, --prompt TEXT.")
+  return Document(tuple(segments), id="prompt")
+
+
+def for_generation(config: Mapping[str, Any]) -> dict[str, Any]:
+  """A run's config with the changes that its `generate` asks for."""
+  config = data.plain(config)
+  changes = config.pop("generate", {})
+  unknown = changes.keys() - {"model", "init", "data"}
+  if unknown:
+    raise ValueError(f"config.generate takes no {sorted(unknown)}.")
+  config["model"] = config["model"] | changes.get("model", {})
+  config["init"] = config.get("init", {}) | changes.get("init", {})
+  name, first = next(iter(config["data"]["datasets"].items()))
+  own = dict(changes.get("data", {}))
+  wording = first["prompt"] | own.pop("prompt", {})
+  datasets = {name: first | own | {"prompt": wording}}
+  config["data"] = config["data"] | {"datasets": datasets}
+  return config

@@ -1,0 +1,110 @@
+"""A language model alone: what the text of the documents says by itself.
+
+The baseline of every system that reads media: trained on the same tokens, the
+marks of media included, it learns what can be guessed without seeing.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from flax import struct
+
+from mmjax.config import build as build_entry
+from mmjax.lms import LMS
+from mmjax.lms.decoder import Decoder, DecoderCache
+from mmjax.losses.token import accuracy, cross_entropy
+from mmjax.typing import Array, Batch, Float, Int, Output, Params
+
+
+@struct.dataclass
+class State:
+  """What decoding carries: the cache, and the position of the next token."""
+
+  lm: DecoderCache
+  next_position: Int[Array, "B"]
+
+  def rows(self, indices: Int[Array, "R"]) -> "State":
+    """The state of other rows of the batch, for beams."""
+    return State(self.lm.rows(indices), self.next_position[indices])
+
+
+class TextModel(nn.Module):
+  """A decoder that takes the batches of any system and ignores their media.
+
+  Attributes:
+    lm: the language model.
+  """
+
+  lm: Decoder
+
+  def __call__(self, batch: Batch) -> Output:
+    """Logits of `tokens`; see typing.Batch."""
+    logits, _ = self.lm(batch["tokens"], batch["positions"], batch["segments"])
+    return Output(logits)
+
+  def start(self, batch: int, size: int, media: int = 0) -> State:
+    """An empty state with room for `size` tokens a row."""
+    del media
+    none = jnp.zeros((batch,), jnp.int32)
+    return State(self.lm.empty_cache(batch, size), none)
+
+  def prefill(
+    self, batch: Batch, state: State
+  ) -> tuple[Float[Array, "B V"], State]:
+    """Reads prompts that are padded on either side.
+
+    Returns:
+      logits of the token after each row's last one, and the new state.
+    """
+    segments = batch["segments"]
+    real = segments > 0
+    at = jnp.cumsum(real, axis=1) - 1 + state.next_position[:, None]
+    x, state = self._step(batch["tokens"], jnp.maximum(at, 0), segments, state)
+    place = jnp.arange(real.shape[1])
+    last = jnp.max(jnp.where(real, place, 0), axis=1)
+    x = jnp.take_along_axis(x, last[:, None, None], axis=1)
+    return self.lm.logits(x)[:, 0], state
+
+  def decode(
+    self, tokens: Int[Array, "B L"], state: State
+  ) -> tuple[Float[Array, "B L V"], State]:
+    """Logits of further tokens."""
+    positions = state.next_position[:, None] + jnp.arange(tokens.shape[1])
+    x, state = self._step(tokens, positions, jnp.ones_like(tokens), state)
+    return self.lm.logits(x), state
+
+  def _step(self, tokens, positions, segments, state):
+    x = self.lm.embed(tokens, positions)
+    x, cache = self.lm.hidden(x, positions, segments, cache=state.lm)
+    count = (segments > 0).sum(axis=1)
+    return x, State(cache, state.next_position + count)
+
+
+def build(config: Mapping[str, Any]) -> TextModel:
+  """The module that `config.model` describes: `lm` with a `name`, `dtype`."""
+  config = dict(config)
+  dtype = jnp.dtype(config.pop("dtype", "float32"))
+  lm = config.pop("lm")
+  if config:
+    raise ValueError(f"A language model alone takes no {sorted(config)}.")
+  return TextModel(build_entry(LMS, lm, dtype=dtype))
+
+
+def loss(
+  module: TextModel, params: Params, batch: Batch
+) -> dict[str, tuple[Array, Array]]:
+  """Next-token loss and accuracy as (sum, count)."""
+  logits = module.apply({"params": params}, batch).logits
+  targets, weights = batch["targets"], batch["weights"]
+  return {
+    "loss": cross_entropy(logits, targets, weights),
+    "accuracy": accuracy(logits, targets, weights),
+  }
+
+
+def monitor(trainable: Params) -> dict[str, Array]:
+  """Nothing worth a curve."""
+  del trainable
+  return {}
