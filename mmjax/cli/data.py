@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from mmjax.data import build, image, sources, tar
+from mmjax.data import build, image, sources, tar, video
 from mmjax.data.document import BadSample, Document, Filtered
 from mmjax.data.formats import FORMATS, Documents
 from mmjax.data.sources import SOURCES
@@ -18,6 +18,8 @@ SUFFIXES = {
   ".parquet": "parquet",
   ".array_record": "array_record",
 }
+# What the metadata of a medium may say of the part to decode.
+_CLIP = {"start", "end"}
 
 
 def inspect(
@@ -113,10 +115,14 @@ def _render(item: Any) -> str:
     )
   sizes = []
   for media in item.media:
-    payload = media.load()
+    payload, name = media.load(), f"{item.id}:{media.name}"
     if media.kind == "image" and isinstance(payload, bytes):
-      height, width = image.decode(payload, f"{item.id}:{media.name}").shape[:2]
+      height, width = image.decode(payload, name).shape[:2]
       sizes.append(f"{width}x{height}")
+    elif media.kind == "video" and isinstance(payload, bytes):
+      clip = {k: media.metadata[k] for k in media.metadata.keys() & _CLIP}
+      frames, height, width = video.decode(payload, name=name, **clip).shape[:3]
+      sizes.append(f"{frames} frames of {width}x{height}")
   return f"{item}" + (f"\n  pictures: {', '.join(sizes)}" if sizes else "")
 
 

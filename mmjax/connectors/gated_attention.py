@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax.nn import initializers
 
-from mmjax.layers.linear import Dtype, Linear
+from mmjax.config import lookup
+from mmjax.layers.linear import Dtype, into_heads, out_of_heads
 from mmjax.layers.media_attention import attend_media
 from mmjax.layers.mlp import MLP
 from mmjax.layers.norm import LayerNorm, RMSNorm
@@ -62,24 +63,15 @@ class MediaAttention(nn.Module):
 
   def setup(self):
     heads = (self.num_heads, self.head_dim)
-    axes = ("embed", "heads", "head_dim")
-
-    def project(width):
-      return Linear("...D,DNH->...NH", (width, *heads), axes, dtype=self.dtype)
-
-    self.text_norm = NORMS[self.norm](axis="embed")
+    self.text_norm = lookup(NORMS, self.norm, "norm")(axis="embed")
     if self.norm_media:
-      self.media_norm = NORMS[self.norm](axis="embed")
+      self.media_norm = lookup(NORMS, self.norm, "norm")(axis="embed")
     if self.qk_norm:
       self.query_norm, self.key_norm = RMSNorm(), RMSNorm()
-    self.query = project(self.width)
-    self.key, self.value = project(self.media_width), project(self.media_width)
-    self.out = Linear(
-      "...NH,NHD->...D",
-      (*heads, self.width),
-      ("heads", "head_dim", "embed"),
-      dtype=self.dtype,
-    )
+    self.query = into_heads(self.width, *heads, dtype=self.dtype)
+    self.key = into_heads(self.media_width, *heads, dtype=self.dtype)
+    self.value = into_heads(self.media_width, *heads, dtype=self.dtype)
+    self.out = out_of_heads(*heads, self.width, dtype=self.dtype)
 
   def keys_values(
     self, media: Float[Array, "B M Q E"]
@@ -133,8 +125,7 @@ class GatedCrossAttention(nn.Module):
 
   def setup(self):
     sizes = {"scalar": 1, "vector": self.width, "none": 0}
-    if self.gate not in sizes:
-      raise ValueError(f"gate is {self.gate!r}; expected one of {set(sizes)}.")
+    lookup(sizes, self.gate, "gate")
     self.attention = MediaAttention(
       self.width,
       self.media_width,
@@ -148,7 +139,7 @@ class GatedCrossAttention(nn.Module):
     )
     hidden = 4 * self.width if self.hidden is None else self.hidden
     if hidden:
-      self.mlp_norm = NORMS[self.norm](axis="embed")
+      self.mlp_norm = lookup(NORMS, self.norm, "norm")(axis="embed")
       self.mlp = MLP(
         hidden, self.activation, gated=self.gated_mlp, dtype=self.dtype
       )

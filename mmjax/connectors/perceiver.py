@@ -15,10 +15,10 @@ import jax.numpy as jnp
 from jax.nn import initializers
 
 from mmjax.layers.attention import attend
-from mmjax.layers.linear import Dtype, Linear, dense
+from mmjax.layers.linear import Dtype, dense, into_heads, out_of_heads
 from mmjax.layers.mlp import MLP
 from mmjax.layers.norm import LayerNorm
-from mmjax.layers.position import interpolate
+from mmjax.layers.position import add_frames
 from mmjax.layers.stack import scan_layers, stacked_init
 from mmjax.typing import Array, Bool, Float
 
@@ -65,11 +65,8 @@ class PerceiverLayer(nn.Module):
     mask: Bool[Array, "B 1 1 S"] | None,
   ) -> Float[Array, "B Q D"]:
     width = x.shape[-1]
-    shape = (width, self.num_heads, self.head_dim)
-    axes = ("embed", "heads", "head_dim")
-    project = functools.partial(
-      Linear, "...D,DNH->...NH", shape, axes, dtype=self.dtype
-    )
+    heads = (self.num_heads, self.head_dim)
+    project = functools.partial(into_heads, width, *heads, dtype=self.dtype)
     latents = LayerNorm(name="latents_norm")(x)
     features = LayerNorm(name="media_norm")(features)
     both = jnp.concatenate([features, latents], axis=1)
@@ -78,16 +75,24 @@ class PerceiverLayer(nn.Module):
     if self.qk_norm:
       query = LayerNorm(name="query_norm")(query)
       key = LayerNorm(name="key_norm")(key)
-    out = Linear(
-      "...NH,NHD->...D",
-      (self.num_heads, self.head_dim, width),
-      ("heads", "head_dim", "embed"),
-      dtype=self.dtype,
-      name="out",
-    )(attend(query, key, value, mask=mask))
-    x += out
+    out = out_of_heads(*heads, width, dtype=self.dtype, name="out")
+    x += out(attend(query, key, value, mask=mask))
     mlp = MLP(self.hidden, self.activation, dtype=self.dtype, name="mlp")
     return x + mlp(LayerNorm(name="mlp_norm")(x))
+
+
+def visible_keys(
+  mask: Bool[Array, "B M T"] | None, tokens: int, latents: int
+) -> Bool[Array, "R 1 1 S"] | None:
+  """A row for each medium: the tokens of its frames, then its latents.
+
+  mask 1 0, 2 tokens a frame, 3 latents   ->   1 1 0 0 1 1 1
+  """
+  if mask is None:
+    return None
+  mask = jnp.repeat(mask.reshape(-1, mask.shape[2]), tokens, axis=1)
+  own = jnp.ones((mask.shape[0], latents), bool)
+  return jnp.concatenate([mask, own], axis=1)[:, None, None]
 
 
 class PerceiverResampler(nn.Module):
@@ -141,11 +146,7 @@ class PerceiverResampler(nn.Module):
     flat = features.reshape(batch * media, frames * tokens, width)
     x = self._table("latents", self.num_latents, stddev=1.0)
     x = jnp.broadcast_to(x, (batch * media, *x.shape)).astype(flat.dtype)
-    visible = None
-    if mask is not None:
-      own = jnp.ones((batch * media, self.num_latents), bool)
-      mask = jnp.repeat(mask.reshape(batch * media, frames), tokens, axis=1)
-      visible = jnp.concatenate([mask, own], axis=1)[:, None, None]
+    visible = visible_keys(mask, tokens, self.num_latents)
     layer = PerceiverLayer(
       self.num_heads,
       self.head_dim,
@@ -168,7 +169,7 @@ class PerceiverResampler(nn.Module):
 
   def _placed(self, features):
     """Projects, and adds what tells frames and media apart."""
-    media, frames = features.shape[1:3]
+    media = features.shape[1]
     if self.project_input:
       project = dense(
         features.shape[-1],
@@ -185,9 +186,7 @@ class PerceiverResampler(nn.Module):
       )
     if self.max_frames:
       table = self._table("frames", self.max_frames)
-      if frames > self.max_frames:
-        table = interpolate(table, frames)
-      features += table[:frames, None].astype(features.dtype)
+      features = add_frames(features, table)
     if self.max_media:
       if media > self.max_media:
         raise ValueError(

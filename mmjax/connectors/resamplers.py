@@ -16,11 +16,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax.nn import initializers
 
+from mmjax.connectors.perceiver import visible_keys
 from mmjax.layers.attention import Context, SelfAttention
 from mmjax.layers.linear import Dtype, dense
 from mmjax.layers.mlp import MLP
 from mmjax.layers.norm import LayerNorm
-from mmjax.layers.position import interpolate
+from mmjax.layers.position import add_frames
 from mmjax.layers.stack import scan_layers, stacked_init
 from mmjax.typing import Array, Bool, Float
 
@@ -56,13 +57,10 @@ class Inputs(nn.Module):
       )
     if not self.max_frames:
       return features
-    frames = features.shape[2]
     axes = (None, "embed")
     init = nn.with_logical_partitioning(initializers.normal(0.02), axes)
     table = self.param("frames", init, (self.max_frames, self.width))
-    if frames > self.max_frames:
-      table = interpolate(table, frames)
-    return features + table[:frames, None].astype(features.dtype)
+    return add_frames(features, table)
 
 
 class MLPLayer(nn.Module):
@@ -205,10 +203,7 @@ class TransformerResampler(nn.Module):
     own = (batch * media, self.num_latents)
     x = jnp.broadcast_to(latents.astype(flat.dtype), (*own, width))
     x = jnp.concatenate([flat, x], axis=1)
-    if mask is not None:
-      mask = jnp.repeat(mask.reshape(batch * media, frames), tokens, axis=1)
-      mask = jnp.concatenate([mask, jnp.ones(own, bool)], axis=1)
-      mask = mask[:, None, None]
+    visible = visible_keys(mask, tokens, self.num_latents)
     layer = TransformerLayer(
       self.num_heads,
       self.head_dim,
@@ -220,7 +215,7 @@ class TransformerResampler(nn.Module):
     params = self.param("layers", stacked_init(layer, self.depth, x[:1], None))
 
     def run(params, x):
-      return layer.apply({"params": params}, x, mask), None
+      return layer.apply({"params": params}, x, visible), None
 
     x, _ = scan_layers(run, params, x)
     x = x[:, -self.num_latents :]

@@ -12,6 +12,10 @@ from mmjax.typing import Float
 MAX_SAMPLES = 16_000 * 36_000
 
 
+# The filter between two rates has as many taps as the larger of them.
+RATES = (1_000, 768_000)
+
+
 def decode(
   data: bytes, rate: int = 16_000, name: str = "audio"
 ) -> Float[np.ndarray, "samples"]:
@@ -42,6 +46,16 @@ def decode(
         raise BadSample(
           f"{name} has {file.frames} samples in {file.channels} channels, the "
           f"cap is {MAX_SAMPLES}."
+        )
+      if not RATES[0] <= file.samplerate <= RATES[1]:
+        raise BadSample(
+          f"{name} says {file.samplerate} samples a second, expected "
+          f"{RATES[0]} to {RATES[1]}."
+        )
+      if file.frames * rate > MAX_SAMPLES * file.samplerate:
+        raise BadSample(
+          f"{name} would have more than {MAX_SAMPLES} samples at {rate} a "
+          "second."
         )
       wave = file.read(dtype="float32", always_2d=True).mean(axis=1)
       found = file.samplerate

@@ -41,6 +41,12 @@ class Slots:
   keys: bool = False
   values: bool = True
 
+  def __post_init__(self):
+    if min(self.count, self.frames, self.height, self.width) < 1:
+      raise ValueError(
+        f"{self}: an example has at least one medium of one frame of 1x1."
+      )
+
   def empty(self, length: int) -> dict[str, np.ndarray]:
     media: dict[str, np.ndarray] = {
       "mask": np.zeros((self.count, self.frames), bool),

@@ -10,6 +10,7 @@ is read; nothing later looks for it in a string.
 """
 
 import dataclasses
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,12 +60,17 @@ class File:
   path: str
 
   def read(self, max_bytes: int) -> bytes:
-    """All of it; a larger file is refused before it is read."""
+    """All of it; a larger file is refused before it is read.
+
+    So is what is no plain file: a pipe would never end.
+    """
     try:
-      size = Path(self.path).stat().st_size
-      if size > max_bytes:
+      status = Path(self.path).stat()
+      if not stat.S_ISREG(status.st_mode):
+        raise BadSample(f"{self.path} is no plain file.")
+      if status.st_size > max_bytes:
         raise BadSample(
-          f"{self.path} has {size} bytes, the cap is {max_bytes}."
+          f"{self.path} has {status.st_size} bytes, the cap is {max_bytes}."
         )
       return Path(self.path).read_bytes()
     except OSError as error:

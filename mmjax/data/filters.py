@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from mmjax.data import image
-from mmjax.data.document import Document, Filtered, Media
+from mmjax.data.document import BadSample, Document, Filtered, Media
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +50,11 @@ class Pictures:
     pixels = media.load()
     if not isinstance(pixels, np.ndarray):
       pixels = image.decode(pixels, f"{name}:{media.name}")
+    if pixels.ndim != 3:
+      raise BadSample(
+        f"{name}:{media.name} has the shape {list(pixels.shape)}, expected "
+        "[height, width, 3]."
+      )
     short, long = sorted(pixels.shape[:2])
     if short < self.min_side or long > self.max_aspect * short:
       return False

@@ -27,7 +27,7 @@ from mmjax.data.document import (
   Media,
   Text,
 )
-from mmjax.data.sources import Record, Source, below
+from mmjax.data.sources import Jsonl, Record, Source, below
 
 
 class Documents:
@@ -261,11 +261,11 @@ class Obelics:
   def __post_init__(self):
     if self.missing not in ("error", "drop"):
       raise ValueError(f"missing is {self.missing!r}: 'error' or 'drop'?")
-    table = {}
-    if self.files is not None:
-      with open(self.files) as lines:
-        rows = [json.loads(line) for line in lines if line.strip()]
-      table = {row["url"]: row["file"] for row in rows}
+    rows = [] if self.files is None else Jsonl(self.files)
+    table = {
+      field(row, "url", str): field(row, "file", str)
+      for row in (rows[i] for i in range(len(rows)))
+    }
     object.__setattr__(self, "_table", table)
 
   def __call__(self, record: Record) -> Document:
@@ -340,7 +340,9 @@ class Pairs:
     fields = embedded(record)
     texts = record if any(k in record for k in self.text) else fields
     text = _first(texts, self.text, name)
-    while isinstance(text, Mapping | list | tuple | np.ndarray) and len(text):
+    if isinstance(text, np.ndarray):
+      text = text.ravel().tolist()
+    while isinstance(text, Mapping | list | tuple) and len(text):
       text = next(iter(text.values() if isinstance(text, Mapping) else text))
     clip = _seconds(fields, name)
     caption = text_of(text, name).strip()

@@ -24,6 +24,9 @@ RESAMPLE = {
   "lanczos": Image.Resampling.LANCZOS,
 }
 
+# What the eye sees of red, green and blue (ITU-R BT.601).
+GREY = np.array([0.299, 0.587, 0.114], np.float32)
+
 # Height, width and colours; not named, since transforms change them.
 Pixels = UInt8[np.ndarray, "_ _ 3"]
 
@@ -197,8 +200,71 @@ class Flip:
     return image[:, ::-1] if flip else image
 
 
+@dataclasses.dataclass(frozen=True)
+class Colour:
+  """Changes the colours of all pictures of an example in one way.
+
+  In this order: brightness and contrast by a factor drawn from 1 - b to
+  1 + b, saturation likewise (0 is grey), and the hue by up to `hue` of the
+  colour circle either way. The paper of Flamingo names colour augmentation
+  (v2, B.1.3) without its strength; the defaults are common ones.
+
+  Attributes:
+    brightness: b; 0 leaves it.
+    contrast: b, around the mean grey of the picture.
+    saturation: b, around the grey of each pixel.
+    hue: 0 to 0.5.
+    p: how often any of it is done.
+  """
+
+  brightness: float = 0.4
+  contrast: float = 0.4
+  saturation: float = 0.4
+  hue: float = 0.1
+  p: float = 0.8
+
+  def __post_init__(self):
+    strengths = (self.brightness, self.contrast, self.saturation)
+    if not all(0 <= b <= 1 for b in (*strengths, self.p)):
+      raise ValueError(
+        f"{self}: brightness, contrast, saturation and p go from 0 to 1."
+      )
+    if not 0 <= self.hue <= 0.5:
+      raise ValueError(f"hue is {self.hue}; half the circle, 0.5, is all.")
+
+  def __call__(self, image: Pixels, rng: np.random.Generator | None) -> Pixels:
+    if rng is None:
+      return image
+    # Drawn in any case, so that what follows does not depend on `p`.
+    done, *coins = rng.random(5)
+    if done >= self.p:
+      return image
+    light, contrast, saturation, turn = (2 * coin - 1 for coin in coins)
+    x = image.astype(np.float32) * (1 + self.brightness * light)
+    x = np.clip(x, 0, 255)
+    x = _blend(x, (x @ GREY).mean(), 1 + self.contrast * contrast)
+    x = _blend(x, (x @ GREY)[..., None], 1 + self.saturation * saturation)
+    return turn_hue(np.rint(x).astype(np.uint8), self.hue * turn)
+
+
+def _blend(x: np.ndarray, start: np.ndarray, factor: float) -> np.ndarray:
+  """From `start` at factor 0 through `x` at 1, and beyond."""
+  return np.clip(start + factor * (x - start), 0, 255)
+
+
+def turn_hue(image: Pixels, turn: float) -> Pixels:
+  """All hues moved by a part of the colour circle: 1/3 makes red green."""
+  steps = round(256 * turn)
+  if not steps:
+    return image
+  hsv = np.array(Image.fromarray(image).convert("HSV"))
+  hsv[..., 0] += np.uint8(steps % 256)
+  return np.asarray(Image.fromarray(hsv, "HSV").convert("RGB"))
+
+
 TRANSFORMS = {
   "clip_val": ClipVal,
+  "colour": Colour,
   "efficientnet_lite": EfficientNetLite,
   "pad_to_square": PadToSquare,
   "square": Square,

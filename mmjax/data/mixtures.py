@@ -10,6 +10,7 @@ stream (`mix`). Datasets of their own shapes take turns (`schedule`):
 where a0 is batch number 0 of dataset a.
 """
 
+import math
 from collections.abc import Sequence
 
 import grain
@@ -55,7 +56,7 @@ def mix(streams: Sequence[Source], weights: Sequence[float | int]) -> Source:
   """
   if len(streams) != len(weights) or not streams:
     raise ValueError(f"{len(streams)} streams have {len(weights)} weights.")
-  if min(weights) <= 0:
+  if not all(0 < weight < math.inf for weight in weights):
     raise ValueError(f"Weights have to be positive: {list(weights)}.")
   parents = [grain.MapDataset.source(stream) for stream in streams]
   return grain.MapDataset.mix(parents, weights)

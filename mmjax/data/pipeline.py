@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 GRACE = 1000
 
 
-class TooManyBadSamples(RuntimeError):
+class TooManyBadSamples(ValueError):
   """More samples than the budget allows cannot be used."""
 
 
@@ -59,6 +59,8 @@ class _Rows:
     index, count = host
     if not 0 <= index < count:
       raise ValueError(f"Host {index} of {count} hosts.")
+    if batch < 1:
+      raise ValueError(f"A batch of {batch} rows; expected 1 or more.")
     if batch % count:
       raise ValueError(
         f"A batch of {batch} rows cannot be shared by {count} hosts."
@@ -114,6 +116,10 @@ class Batches(Iterator):
     """
     if not datasets:
       raise ValueError("No datasets were given.")
+    if not 0 <= max_bad_fraction <= 1:
+      raise ValueError(
+        f"max_bad_fraction is {max_bad_fraction}; expected 0 to 1."
+      )
     self._datasets, self._update = dict(datasets), update
     self._max_bad_fraction = max_bad_fraction
     self._host, self._workers = host, workers

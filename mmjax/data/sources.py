@@ -12,7 +12,6 @@ sent to another process, and be read from several threads.
 """
 
 import bisect
-import csv
 import glob
 import itertools
 import json
@@ -28,6 +27,7 @@ from grain import sources as grain_sources
 from mmjax.data import tar, tf_example
 from mmjax.data.document import BadSample, File
 from mmjax.data.reader import Reader
+from mmjax.data.table import Table
 
 log = logging.getLogger(__name__)
 
@@ -159,7 +159,7 @@ class Tar(_Files):
     self._readers, self._groups = [], []
     for path in expand(paths):
       try:
-        groups = _groups(tar.members(path))
+        groups = _groups(tar.members(path), path)
       except tar.BadTar as error:
         if on_bad_shard == "error":
           raise
@@ -182,8 +182,9 @@ class Tar(_Files):
     return record
 
 
-def _groups(members: Sequence[tar.Member]) -> list[tuple[str, list]]:
+def _groups(members: Sequence[tar.Member], path: str) -> list[tuple[str, list]]:
   groups: dict[str, list] = {}
+  unread = []
   for member in members:
     folder, _, base = member.name.rpartition("/")
     stem, _, suffix = base.partition(".")
@@ -191,6 +192,14 @@ def _groups(members: Sequence[tar.Member]) -> list[tuple[str, list]]:
     if suffix.lower() in SUFFIXES:
       part = (suffix.lower(), member.offset, member.size)
       groups.setdefault(key, []).append(part)
+    else:
+      unread.append(member.name)
+  if unread:
+    log.warning(
+      "%s: %d members are left out, such as %r. What is read has one dot in "
+      "its name, and behind it one of %s.",
+      *(path, len(unread), unread[0], ", ".join(sorted(SUFFIXES))),
+    )
   return list(groups.items())
 
 
@@ -319,9 +328,8 @@ class Folder:
       raise ValueError(f"There is no folder {folder}.")
     suffix = Path(table).suffix.lower()
     if suffix in (".csv", ".tsv"):
-      with open(expand(table)[0], newline="", encoding="utf-8") as file:
-        delimiter = "\t" if suffix == ".tsv" else ","
-        self._rows: Any = list(csv.DictReader(file, delimiter=delimiter))
+      delimiter = "\t" if suffix == ".tsv" else ","
+      self._rows: Any = Table(expand(table)[0], delimiter, column)
     elif suffix == ".jsonl":
       self._rows = Jsonl(table)
     else:

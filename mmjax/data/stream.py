@@ -6,6 +6,7 @@ option gives way to another, drawn by (seed, p) too.
 """
 
 import dataclasses
+import math
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -38,6 +39,10 @@ class Encoder:
   slots: Slots
   transforms: Sequence[image.Transform] = ()
   fps: float = 1.0
+
+  def __post_init__(self):
+    if not 0 < self.fps < math.inf:
+      raise ValueError(f"fps is {self.fps}; expected a positive number.")
 
   def __call__(self, document: Document, seed: Sequence[int] = ()) -> Example:
     """A document for training, or for scoring; random only with a seed."""

@@ -29,6 +29,8 @@ def decode(
 ) -> UInt8[np.ndarray, "T height width 3"]:
   """Frames at `start`, `start + 1/fps`, ...; fewer when the clip is short.
 
+  A rotation that the container states is not applied, as for pictures.
+
     a clip of 3.5 s at fps=1, frames=8  ->  frames at 0, 1, 2 and 3 s
 
   Args:

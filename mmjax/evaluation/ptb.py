@@ -40,8 +40,8 @@ _SPACE = re.compile(r"\s")
 _ENDING = re.compile("^(?:n\u2019t|\u2019(?:[sdmn]|ll|re|ve))$")
 
 # Abbreviations that keep their full stop; a capital needs one in the text.
-_ABBREVIATIONS = """
-  ph.d al az cf co ct dr ft ga jr ky lt md mo mr ms mt ph rd rt sq sr st va vs
+_ABBREVIATIONS = r"""
+  ph\.d al az cf co ct dr ft ga jr ky lt md mo mr ms mt ph rd rt sq sr st va vs
   vt wm adj adm adv ala apr aug ave bhd cie col cos cpl dak dec det drs ens
   esq est etc ext feb fla fri gen gov hon inc ind jan jos jul jun kan ltd maj
   mar mfg mme mon mrs mtg neb nev nov oct pfc plc pte pty pvt rep rev sen sep
@@ -124,75 +124,80 @@ def _prepare(char: str) -> str:
   return char if kept and not lost else "\n"
 
 
-def _rules() -> list[re.Pattern]:
-  """The rows of the lexer. Text is what `_prepare` leaves.
-
-  Rows that look far ahead have bounds ({0,80}), so that a long text without
-  spaces takes no more time for each of its tokens than a short one.
-  """
-  not_letter = rf"\x00-\x40\x5b-\x60\x7b-\x7f\u2019\d{_HYPHENS}{_SUPERSCRIPTS}"
-  letter, apostrophe = f"[^{not_letter}]", "['\u2019]"
-  letter_or_digit = rf"(?:{letter}|\d)"
-  end, alone = f"(?!{letter})", f"(?!{apostrophe}?{letter})"
-  any_case = "|".join(_ABBREVIATIONS.split()).replace(".", r"\.")
-  capital = "|".join(_CAPITAL_ABBREVIATIONS.split())
-  numbered = "|".join(_NUMBER_ABBREVIATIONS.split())
-  words = "|".join(_APOSTROPHE_WORDS.replace("'", apostrophe).split())
-  hyphen = f"[-{_HYPHENS}]"
-  acronym = rf"[A-Za-z](?:\.[A-Za-z])+(?!{letter})"
-  return [
-    re.compile(pattern)
-    for pattern in (
-      # A group marks the token where a row looks further than it takes.
-      # Mark-up, addresses, smileys, telephone numbers.
-      r"</?[A-Za-z][\w.:-]*(?:\s+[A-Za-z][\w.:-]*"
-      r"(?:\s*=\s*(?:\"[^\"]*\"|'[^']*'))?)*\s*/?>|<[!?][A-Za-z-][^>]*>",
-      r"https?://[^\s\"<>|()]+\.[^\s\"<>|()]*[^\s\"<>|().,;:!?'-]",
-      r"<?[A-Za-z0-9][^\s\"<>|()]{0,80}@(?:[^\s\"<>|().]+\.)*[^\s\"<>|().]+>?",
-      r"[<>]?[:;=][-o*']?[()DPdpO|\\\[\]{@](?![A-Za-z])",
-      r"\([-^]_[-^]\)|[-^>=]_[-^<=]",
-      r"\(\d{3}\)\s?\d{3}[-\s.]?\d{4}|\d{3}[ .-]\d{3}[ .-]\d{4}",
-      rf"#{letter}+|#+|@[A-Za-z_][A-Za-z0-9_]*|@+|&#\d+;",
-      r"(?i:[a-z0-9][\w.-]{0,80}\.(?:com|net|org|edu)/[^\s\"<>|(),;]*"
-      r"[^\s\"<>|().,;:!?'-])",
-      # Words with full stops.
-      rf"(?:(?i:{any_case})|{capital})\.",
-      rf"((?i:{numbered})\.)\s?\d",
-      rf"({letter_or_digit}+(?:[-./_]+{letter_or_digit}+){{0,20}}\.)[,;:]",
-      rf"{acronym}\.?|[A-Za-z]\.",
-      rf"{letter}{letter_or_digit}*(?:\.{letter}{letter_or_digit}*)+",
-      rf"{letter}+[!?]{letter}+",
-      # Words with apostrophes.
-      rf"(?i:{words}){end}|(?i:{apostrophe}(?:till?|cause|em))|{apostrophe}[nN]{apostrophe}",
-      rf"(?i:[dlno]{apostrophe}{letter}{{2,}})(?:-{letter}+)*",
-      rf"[A-HJ-XZ]{apostrophe}{letter}{{2,}}",
-      rf"(?i:[dljy]{apostrophe}(?=[^\W_])(?!(?:s|ll){end})|ol{apostrophe}{end})",
-      rf"({letter}+)(?i:n{apostrophe}t{end})",
-      rf"(?i:n{apostrophe}t{end})",
-      rf"(?i:{apostrophe}(?:[sdmn]|ll|re|ve){end})",
-      rf"(?i:('t)(?:is|was){end})",
-      rf"{apostrophe}(?:\d\d(?!\S)|[2-9]0s(?!{letter_or_digit}))",
-      rf"(?i:(can)not{alone}|(gon|wan)na{alone}|(got)ta{alone})",
-      rf"(?i:(lem|gim)me{alone})",
-      # Words, numbers, and words of several parts.
-      rf"{letter_or_digit}+(?:_{letter_or_digit}+)*",
-      rf"[A-Za-z0-9][A-Za-z0-9.,_]{{0,80}}(?:{hyphen}(?:{acronym}\.|[A-Za-z0-9_]+))+",
-      rf"{letter_or_digit}+(?:{hyphen}{letter_or_digit}+)+",
-      r"[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}(?:/[A-Za-z0-9]+(?:-[A-Za-z]+){0,2})"
-      r"{1,2}",
-      r"[A-Z]+(?:&[A-Z]+)+",
-      r"(?:\d+ )?\d+/\d+(?!\d)",
-      r"[+-]?\d*(?:[.,:]\d+)+|[+-]?\d+",
-      rf"[{_SUPERSCRIPTS}]+",
-      r"[CcFf]#|[Cc]\+\+|[A-Z]{1,4}\$",
-      # Runs of punctuation, then anything.
-      r"[!?]+|\.{3,}|-{2,}|_+|\*+|''|``|<<|>>",
-      r"\S",
-    )
-  ]
+# The rows of the lexer; the text is what `_prepare` leaves. A group marks the
+# token where a row looks further than it takes. Rows that look far ahead have
+# bounds ({0,80}), so that a long text without spaces takes no more time for
+# each of its tokens than a short one.
+_NOT_LETTER = r"\x00-\x40\x5b-\x60\x7b-\x7f\u2019\d" + _HYPHENS + _SUPERSCRIPTS
+_LETTER, _APOSTROPHE = f"[^{_NOT_LETTER}]", "['\u2019]"
+_LETTER_OR_DIGIT, _HYPHEN = rf"(?:{_LETTER}|\d)", f"[-{_HYPHENS}]"
+_END, _ALONE = f"(?!{_LETTER})", f"(?!{_APOSTROPHE}?{_LETTER})"
+_ACRONYM = rf"[A-Za-z](?:\.[A-Za-z])+(?!{_LETTER})"
 
 
-_RULES = _rules()
+def _any(words: str) -> str:
+  return "|".join(words.split())
+
+
+_WORDS = _any(_APOSTROPHE_WORDS.replace("'", _APOSTROPHE))
+
+# Mark-up, addresses, smileys, telephone numbers.
+_MARK_UP = (
+  r"</?[A-Za-z][\w.:-]*(?:\s+[A-Za-z][\w.:-]*"
+  r"(?:\s*=\s*(?:\"[^\"]*\"|'[^']*'))?)*\s*/?>|<[!?][A-Za-z-][^>]*>",
+  r"https?://[^\s\"<>|()]+\.[^\s\"<>|()]*[^\s\"<>|().,;:!?'-]",
+  r"<?[A-Za-z0-9][^\s\"<>|()]{0,80}@(?:[^\s\"<>|().]+\.)*[^\s\"<>|().]+>?",
+  r"[<>]?[:;=][-o*']?[()DPdpO|\\\[\]{@](?![A-Za-z])",
+  r"\([-^]_[-^]\)|[-^>=]_[-^<=]",
+  r"\(\d{3}\)\s?\d{3}[-\s.]?\d{4}|\d{3}[ .-]\d{3}[ .-]\d{4}",
+  rf"#{_LETTER}+|#+|@[A-Za-z_][A-Za-z0-9_]*|@+|&#\d+;",
+  r"(?i:[a-z0-9][\w.-]{0,80}\.(?:com|net|org|edu)/[^\s\"<>|(),;]*"
+  r"[^\s\"<>|().,;:!?'-])",
+)
+_WITH_FULL_STOPS = (
+  rf"(?:(?i:{_any(_ABBREVIATIONS)})|{_any(_CAPITAL_ABBREVIATIONS)})\.",
+  rf"((?i:{_any(_NUMBER_ABBREVIATIONS)})\.)\s?\d",
+  rf"({_LETTER_OR_DIGIT}+(?:[-./_]+{_LETTER_OR_DIGIT}+){{0,20}}\.)[,;:]",
+  rf"{_ACRONYM}\.?|[A-Za-z]\.",
+  rf"{_LETTER}{_LETTER_OR_DIGIT}*(?:\.{_LETTER}{_LETTER_OR_DIGIT}*)+",
+  rf"{_LETTER}+[!?]{_LETTER}+",
+)
+_WITH_APOSTROPHES = (
+  rf"(?i:{_WORDS}){_END}|"
+  rf"(?i:{_APOSTROPHE}(?:till?|cause|em))|{_APOSTROPHE}[nN]{_APOSTROPHE}",
+  rf"(?i:[dlno]{_APOSTROPHE}{_LETTER}{{2,}})(?:-{_LETTER}+)*",
+  rf"[A-HJ-XZ]{_APOSTROPHE}{_LETTER}{{2,}}",
+  rf"(?i:[dljy]{_APOSTROPHE}(?=[^\W_])(?!(?:s|ll){_END})|"
+  rf"ol{_APOSTROPHE}{_END})",
+  rf"({_LETTER}+)(?i:n{_APOSTROPHE}t{_END})",
+  rf"(?i:n{_APOSTROPHE}t{_END})",
+  rf"(?i:{_APOSTROPHE}(?:[sdmn]|ll|re|ve){_END})",
+  rf"(?i:('t)(?:is|was){_END})",
+  rf"{_APOSTROPHE}(?:\d\d(?!\S)|[2-9]0s(?!{_LETTER_OR_DIGIT}))",
+  rf"(?i:(can)not{_ALONE}|(gon|wan)na{_ALONE}|(got)ta{_ALONE})",
+  rf"(?i:(lem|gim)me{_ALONE})",
+)
+# Words, numbers, and words of several parts.
+_OF_PARTS = (
+  rf"{_LETTER_OR_DIGIT}+(?:_{_LETTER_OR_DIGIT}+)*",
+  rf"[A-Za-z0-9][A-Za-z0-9.,_]{{0,80}}"
+  rf"(?:{_HYPHEN}(?:{_ACRONYM}\.|[A-Za-z0-9_]+))+",
+  rf"{_LETTER_OR_DIGIT}+(?:{_HYPHEN}{_LETTER_OR_DIGIT}+)+",
+  r"[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}(?:/[A-Za-z0-9]+(?:-[A-Za-z]+){0,2})"
+  r"{1,2}",
+  r"[A-Z]+(?:&[A-Z]+)+",
+  r"(?:\d+ )?\d+/\d+(?!\d)",
+  r"[+-]?\d*(?:[.,:]\d+)+|[+-]?\d+",
+  rf"[{_SUPERSCRIPTS}]+",
+  r"[CcFf]#|[Cc]\+\+|[A-Z]{1,4}\$",
+)
+_ANYTHING = (r"[!?]+|\.{3,}|-{2,}|_+|\*+|''|``|<<|>>", r"\S")
+_RULES = [
+  re.compile(pattern)
+  for rows in (_MARK_UP, _WITH_FULL_STOPS, _WITH_APOSTROPHES, _OF_PARTS)
+  for pattern in rows
+]
+_RULES += [re.compile(pattern) for pattern in _ANYTHING]
 
 
 def tokenize(text: str) -> list[str]:

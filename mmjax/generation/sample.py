@@ -4,8 +4,12 @@ A system takes part through three verbs and a state:
 
   start(batch, size, media) -> state        room for tokens and media
   prefill(batch, state) -> logits, state    a prompt, padded on either side
-  decode(tokens, state) -> logits, state    the next tokens
+  decode(tokens, state, real) -> ...        the next tokens, or padding
   state.rows(indices) -> state              rows of the batch, for beams
+  state.overflowed                          more was written than there is room
+
+Logits are NaN from the moment that a state overflows. The functions here make
+states that are large enough, unless they are given one.
 
 The whole loop is one compiled function; shapes are static and the loop ends
 early when every row has ended.
@@ -62,7 +66,7 @@ class Generated:
     tokens: ids, `pad` behind the end.
     mask: True for tokens that belong to the row, its stop id included.
     log_probs: of each token under the model's own distribution.
-    state: of the decoding, to go on from.
+    state: that has read the prompts and these tokens.
   """
 
   tokens: Int[Array, "B L"]
@@ -78,8 +82,15 @@ def generate(
   sampling: Sampling,
   *,
   key: Array | None = None,
+  state: Any = None,
 ) -> Generated:
   """Continues every prompt of a batch.
+
+  A conversation hands the state on, with room for all its turns:
+
+    state = module.apply(variables, rows, 512, 8, method="start")
+    out = generate(module, params, first_turn, sampling, state=state)
+    out = generate(module, params, next_turn, sampling, state=out.state)
 
   Args:
     module: a system with the verbs above.
@@ -88,19 +99,38 @@ def generate(
       padding.
     sampling: see Sampling.
     key: needed when temperature is not 0.
+    state: what the prompts follow, with room for them and max_new_tokens;
+      None for a fresh one of the right size.
+
+  Raises:
+    ValueError: when a given state has not enough room.
   """
   if sampling.temperature and key is None:
     raise ValueError("Sampling with a temperature needs key=jax.random.key(…).")
   key = jax.random.key(0) if key is None else key
-  return _generate(module, params, batch, sampling, key)
+  out = _generate(module, params, batch, sampling, key, state)
+  if state is not None and not isinstance(out.tokens, jax.core.Tracer):
+    _refuse_overflow(out.state, batch, sampling)
+  return out
+
+
+def _refuse_overflow(state: Any, batch: Batch, sampling: Sampling) -> None:
+  if state.overflowed:
+    raise ValueError(
+      f"The state had no room for a prompt of {batch['tokens'].shape[1]} "
+      f"tokens and {sampling.max_new_tokens} new ones, or for the prompt's "
+      "media. Start it with a larger `size` or `media`."
+    )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
-def _generate(module, params, batch, sampling, key):
+def _generate(module, params, batch, sampling, key, state):
   rows, length = batch["tokens"].shape
-  logits, state = prefill(
-    module, params, batch, length + sampling.max_new_tokens
-  )
+  if state is None:
+    size = length + sampling.max_new_tokens
+    logits, state = prefill(module, params, batch, size)
+  else:
+    logits, state = apply(module, params, "prefill", batch, state)
   stop = jnp.asarray(sampling.stop or (-1,))
   shape = (rows, sampling.max_new_tokens)
 
@@ -116,8 +146,9 @@ def _generate(module, params, batch, sampling, key):
       out.mask.at[:, i].set(~done),
       out.log_probs.at[:, i].set(jnp.where(done, 0.0, log_prob)),
     )
+    read = (token[:, None], state, ~done[:, None])
+    logits, state = apply(module, params, "decode", *read)
     done |= jnp.isin(token, stop)
-    logits, state = apply(module, params, "decode", token[:, None], state)
     return i + 1, logits[:, 0], state, done, out
 
   def going(carry):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from mmjax.layers.linear import Dtype, Linear
+from mmjax.layers.linear import Dtype, into_heads, out_of_heads
 from mmjax.typing import Array, Bool, Float, Int
 
 # Finite, so that a query that may see nothing gives no NaN.
@@ -196,10 +196,10 @@ class SelfAttention(nn.Module):
       value = cache.value.astype(query.dtype)
     bias = None if self.bias is None else self.bias(context)
     out = attend(query, key, value, mask=context.mask, bias=bias)
-    out = Linear(
-      "...NH,NHD->...D",
-      (self.num_heads, self.head_dim, x.shape[-1]),
-      ("heads", "head_dim", "embed"),
+    out = out_of_heads(
+      self.num_heads,
+      self.head_dim,
+      x.shape[-1],
       use_bias=self.out_bias,
       rank=self.rank,
       dtype=self.dtype,
@@ -208,10 +208,11 @@ class SelfAttention(nn.Module):
     return out, cache
 
   def _project(self, name, x, heads, axis):
-    y = Linear(
-      "...D,DNH->...NH",
-      (x.shape[-1], heads, self.head_dim),
-      ("embed", axis, "head_dim"),
+    y = into_heads(
+      x.shape[-1],
+      heads,
+      self.head_dim,
+      axis,
       use_bias=self.qkv_bias,
       rank=self.rank,
       dtype=self.dtype,

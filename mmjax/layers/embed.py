@@ -15,10 +15,11 @@ class Embedding(nn.Module):
 
   New tokens of a frozen model live in a table of their own, so that only
   their rows train (the idea of IDEFICS' decoupled embedding): ids from `size`
-  on are rows of `extra`.
+  on are rows of `extra`. An id of no row, which on the device cannot raise,
+  gives NaN and not another row.
 
-    ids     0 .. size-1 | size .. size+extra-1
-    params  table       | extra
+    ids     0 .. size-1 | size .. size+extra-1 | other
+    params  table       | extra                | NaN
 
   Attributes:
     size: rows of the main table.
@@ -45,13 +46,14 @@ class Embedding(nn.Module):
   def __call__(self, ids: Int[Array, "B L"]) -> Float[Array, "B L D"]:
     dtype = self.dtype or self.table.dtype
     # take, because a table that was loaded may still be a NumPy array.
-    x = jnp.take(self.table, jnp.minimum(ids, self.size - 1), axis=0)
+    x = jnp.take(self.table, jnp.clip(ids, 0, self.size - 1), axis=0)
     x = x.astype(dtype)
-    if not self.extra:
-      return x
-    row = jnp.clip(ids - self.size, 0, self.extra - 1)
-    new = jnp.take(self.extra_table, row, axis=0)
-    return jnp.where((ids >= self.size)[..., None], new.astype(dtype), x)
+    if self.extra:
+      row = jnp.clip(ids - self.size, 0, self.extra - 1)
+      new = jnp.take(self.extra_table, row, axis=0)
+      x = jnp.where((ids >= self.size)[..., None], new.astype(dtype), x)
+    known = (ids >= 0) & (ids < self.size + self.extra)
+    return jnp.where(known[..., None], x, jnp.nan)
 
   def logits(self, x: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
     """Scores of all size + extra tokens, in float32."""

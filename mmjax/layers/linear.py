@@ -128,3 +128,17 @@ def dense(
 ) -> Linear:
   """A plain matrix, `...D,DF->...F`."""
   return Linear("...D,DF->...F", (features_in, features_out), axes, **kwargs)
+
+
+def into_heads(
+  width: int, heads: int, size: int, axis: str = "heads", **kwargs
+) -> Linear:
+  """From a hidden state to what each head reads; `axis` names the heads."""
+  axes = ("embed", axis, "head_dim")
+  return Linear("...D,DNH->...NH", (width, heads, size), axes, **kwargs)
+
+
+def out_of_heads(heads: int, size: int, width: int, **kwargs) -> Linear:
+  """From what all heads found to a hidden state."""
+  axes = ("heads", "head_dim", "embed")
+  return Linear("...NH,NHD->...D", (heads, size, width), axes, **kwargs)

@@ -74,6 +74,16 @@ def interpolate(table: Float[Array, "T D"], length: int) -> Array:
   return table[low] * (1 - part) + table[high] * part
 
 
+def add_frames(
+  features: Float[Array, "B M T P D"], table: Float[Array, "R D"]
+) -> Float[Array, "B M T P D"]:
+  """Adds to every frame its row; more frames than rows interpolate them."""
+  frames = features.shape[2]
+  if frames > table.shape[0]:
+    table = interpolate(table, frames)
+  return features + table[:frames, None].astype(features.dtype)
+
+
 def interpolate_grid(
   grid: Float[Array, "h w E"], height: int, width: int
 ) -> Float[Array, "i j E"]:

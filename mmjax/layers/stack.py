@@ -83,47 +83,50 @@ def scan_layers(
   Returns:
     x after the last layer, and the ys stacked over layers.
   """
-  policy = lookup(REMAT, remat, "remat policy")
-
-  def again(f):
-    if remat == "none":
-      return f
-    return jax.checkpoint(f, policy=policy, prevent_cse=False)
+  one = _remembering(lambda x, xs: run(xs, x), remat)
 
   def layers(x, xs):
-    return jax.lax.scan(again(lambda x, xs: run(xs, x)), x, xs)
+    return jax.lax.scan(one, x, xs)
 
-  num_layers = jax.tree.leaves(xs)[0].shape[0]
   if injection is None:
     return layers(x, xs)
-
-  def group(x, inputs, offset):
-    """`offset` layers, the injection, the rest of the group."""
-    own, injected = inputs
-    x, first = layers(x, _rows(own, 0, offset))
-    x = again(lambda x, xs: injection.run(xs, x))(x, injected)
-    x, last = layers(x, _rows(own, offset, None))
-    return x, _concatenate(first, last)
-
+  inject = _remembering(lambda x, xs: injection.run(xs, x), remat)
+  num_layers = jax.tree.leaves(xs)[0].shape[0]
   outputs, layer, block = [], 0, 0
   for segment in segments(num_layers, injection.before):
-    end = layer + segment.groups * segment.size
-    own = _rows(xs, layer, end)
+    own = _rows(xs, layer, layer + segment.groups * segment.size)
     if segment.offset is None:
       x, ys = layers(x, own)
     else:
-      shape = (segment.groups, segment.size)
-      own = jax.tree.map(lambda a: a.reshape(*shape, *a.shape[1:]), own)
       injected = _rows(injection.xs, block, block + segment.groups)
-      offset = segment.offset
-      x, ys = jax.lax.scan(
-        lambda x, inputs: group(x, inputs, offset), x, (own, injected)
-      )
-      ys = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), ys)
+      x, ys = _scan_groups(segment, layers, inject, x, own, injected)
       block += segment.groups
     outputs.append(ys)
-    layer = end
+    layer += segment.groups * segment.size
   return x, _concatenate(*outputs)
+
+
+def _remembering(f: Callable, remat: str) -> Callable:
+  """`f`, of which the backward pass finds what a policy of REMAT saves."""
+  policy = lookup(REMAT, remat, "remat policy")
+  if remat == "none":
+    return f
+  return jax.checkpoint(f, policy=policy, prevent_cse=False)
+
+
+def _scan_groups(segment, layers, inject, x, own, injected):
+  """One scan over equal groups of layers, each with an injection."""
+  groups, size, offset = segment.groups, segment.size, segment.offset
+  own = jax.tree.map(lambda a: a.reshape(groups, size, *a.shape[1:]), own)
+
+  def group(x, xs):
+    own, injected = xs
+    x, first = layers(x, _rows(own, 0, offset))
+    x, last = layers(inject(x, injected), _rows(own, offset, None))
+    return x, _concatenate(first, last)
+
+  x, ys = jax.lax.scan(group, x, (own, injected))
+  return x, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), ys)
 
 
 @dataclasses.dataclass(frozen=True)

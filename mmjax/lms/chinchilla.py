@@ -15,11 +15,11 @@ import jax.numpy as jnp
 from jax.nn import initializers
 
 from mmjax.layers.attention import Cache, Context, attend
-from mmjax.layers.linear import Dtype, Linear
+from mmjax.layers.linear import Dtype, into_heads, out_of_heads
 from mmjax.layers.mlp import MLP
 from mmjax.layers.norm import RMSNorm
 from mmjax.layers.position import relative_shift, sinusoids
-from mmjax.lms.decoder import Decoder, Shell
+from mmjax.lms.decoder import Decoder, Shell, decoder
 
 
 def _size(width, num_layers):
@@ -51,11 +51,8 @@ class RelativeAttention(nn.Module):
   @nn.compact
   def __call__(self, x, context: Context, cache: Cache | None):
     width = x.shape[-1]
-    shape = (width, self.num_heads, self.head_dim)
-    axes = ("embed", "heads", "head_dim")
-    project = functools.partial(
-      Linear, "...D,DNH->...NH", shape, axes, dtype=self.dtype
-    )
+    heads = (self.num_heads, self.head_dim)
+    project = functools.partial(into_heads, width, *heads, dtype=self.dtype)
     query, key = project(name="query")(x), project(name="key")(x)
     value = project(name="value")(x)
     if cache is not None:
@@ -82,14 +79,8 @@ class RelativeAttention(nn.Module):
       bias=relative_shift(position, distance) * scale,
       scale=scale,
     )
-    out = Linear(
-      "...NH,NHD->...D",
-      (self.num_heads, self.head_dim, width),
-      ("heads", "head_dim", "embed"),
-      dtype=self.dtype,
-      name="out",
-    )(out)
-    return out, cache
+    join = out_of_heads(*heads, width, dtype=self.dtype, name="out")
+    return join(out), cache
 
   def _bias(self, name, like):
     init = nn.with_logical_partitioning(
@@ -130,24 +121,17 @@ def chinchilla(
   num_heads: int,
   hidden: int | None = None,
   norm_eps: float = 1e-6,
-  dtype: Dtype | None = None,
   **shell: Unpack[Shell],
 ) -> Decoder:
-  """A Chinchilla decoder; `shell` goes to `Decoder`."""
-  head_dim = width // num_heads
-  layer = functools.partial(
-    ChinchillaLayer, num_heads, head_dim, hidden or 4 * width, norm_eps, dtype
-  )
-  return Decoder(
+  """A Chinchilla decoder with a tied head; `shell` goes to `Decoder`."""
+  options = dict(hidden=hidden or 4 * width, norm_eps=norm_eps)
+  return decoder(
+    functools.partial(ChinchillaLayer, **options),
     vocab_size=vocab_size,
     width=width,
     num_layers=num_layers,
-    layer=layer,
     num_heads=num_heads,
-    num_kv_heads=num_heads,
-    head_dim=head_dim,
     norm=functools.partial(RMSNorm, norm_eps, "embed"),
     tie_embeddings=True,
-    dtype=dtype,
     **shell,
   )

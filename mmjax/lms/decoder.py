@@ -5,6 +5,7 @@ this shell. A layer is `layer(x, context, cache, between) -> (x, cache)`;
 `between` runs between its self-attention and its feed-forward.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypedDict
 
@@ -17,7 +18,7 @@ from mmjax.layers.attention import Cache, Context, Visibility
 from mmjax.layers.embed import Embedding
 from mmjax.layers.linear import Dtype, dense
 from mmjax.layers.stack import Injection, scan_layers, stacked_init
-from mmjax.typing import Array, Float, Int, Params
+from mmjax.typing import Array, Bool, Float, Int, Params
 
 
 @struct.dataclass
@@ -28,13 +29,19 @@ class DecoderCache:
     layers: keys and values, [layers, B, S, K, H].
     positions: position of the token at each place.
     segments: its segment; 0 where nothing was written yet, or padding.
-    index: the next free place, one for the whole batch.
+    index: the next free place, one for the whole batch; more than S when
+      more was written than there was room for, and hidden states are NaN.
   """
 
   layers: Cache
   positions: Int[Array, "B S"]
   segments: Int[Array, "B S"]
   index: Int[Array, ""]
+
+  @property
+  def overflowed(self) -> Bool[Array, ""]:
+    """Whether earlier tokens were overwritten for want of room."""
+    return self.index > self.positions.shape[1]
 
   def rows(self, indices: Int[Array, "R"]) -> "DecoderCache":
     """The cache of other rows of the batch, for beams."""
@@ -50,9 +57,8 @@ class Shell(TypedDict, total=False):
   """Fields of a Decoder that every family hands on; see there."""
 
   extra_tokens: int
-  tie_embeddings: bool
-  embed_width: int | None
   remat: str
+  dtype: Dtype | None
 
 
 class LayerStack(nn.Module):
@@ -99,7 +105,11 @@ class LayerStack(nn.Module):
       between_xs: arrays with a leading dim of layers.
 
     Returns:
-      hidden states, and the cache with the new tokens.
+      hidden states, and the cache with the new tokens. When they did not fit
+      the cache, the states are NaN from then on.
+
+    Raises:
+      ValueError: for more tokens than a whole cache holds.
     """
     context, cache = self._context(positions, segments, cache)
     layer = self.layer(parent=None)
@@ -114,6 +124,9 @@ class LayerStack(nn.Module):
     x, layers = scan_layers(run, xs, x, injection=injection, remat=self.remat)
     if cache is not None:
       cache = cache.replace(layers=layers, index=cache.index + x.shape[1])
+      # The write clamps to the end and overwrites. How much is taken is known
+      # on the device only, so the answer says it, at no wait for the host.
+      x = jnp.where(cache.overflowed, jnp.nan, x)
     return x, cache
 
   def _weights(self, layer: nn.Module) -> dict[str, Any]:
@@ -134,6 +147,12 @@ class LayerStack(nn.Module):
   def _context(self, positions, segments, cache):
     key_positions, key_segments, index = positions, segments, None
     if cache is not None:
+      length, room = positions.shape[1], cache.positions.shape[1]
+      if length > room:
+        raise ValueError(
+          f"{length} tokens for a cache with room for {room}. Start the state "
+          "with the size of the prompt and all that is to follow."
+        )
       index = cache.index
       write = jax.lax.dynamic_update_slice_in_dim
       cache = cache.replace(
@@ -260,6 +279,41 @@ class Decoder(nn.Module):
   def empty_cache(self, batch: int, size: int) -> DecoderCache:
     """See LayerStack."""
     return self.layers.empty_cache(batch, size)
+
+
+def decoder(
+  layer: Callable[..., nn.Module],
+  *,
+  width: int,
+  num_heads: int,
+  head_dim: int | None = None,
+  num_kv_heads: int | None = None,
+  **fields,
+) -> Decoder:
+  """A Decoder of a family: heads share the width, all have keys of their own.
+
+  Args:
+    layer: constructor of a layer, which takes `num_heads`, `head_dim` and
+      `dtype`.
+    width, num_heads: D, N.
+    head_dim: H; None is D / N.
+    num_kv_heads: K; None is N.
+    **fields: further ones of Decoder.
+  """
+  if head_dim is None and width % num_heads:
+    raise ValueError(
+      f"A width of {width} does not part into {num_heads} heads. Change one, "
+      "or give head_dim where the family takes it."
+    )
+  head_dim = head_dim or width // num_heads
+  heads = dict(num_heads=num_heads, head_dim=head_dim)
+  return Decoder(
+    width=width,
+    layer=functools.partial(layer, dtype=fields.get("dtype"), **heads),
+    num_kv_heads=num_kv_heads or num_heads,
+    **heads,
+    **fields,
+  )
 
 
 def stack_like(lm: Decoder, num_layers: int) -> LayerStack:

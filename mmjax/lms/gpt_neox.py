@@ -15,7 +15,7 @@ from mmjax.layers.linear import Dtype
 from mmjax.layers.mlp import MLP
 from mmjax.layers.norm import LayerNorm
 from mmjax.layers.position import rotary
-from mmjax.lms.decoder import Decoder, Shell
+from mmjax.lms.decoder import Decoder, Shell, decoder
 
 SIZES = {
   "incite_3b": dict(
@@ -88,32 +88,26 @@ def gpt_neox(
   parallel: bool = True,
   norm_eps: float = 1e-5,
   activation: str = "gelu",
-  dtype: Dtype | None = None,
+  tie_embeddings: bool = False,
   **shell: Unpack[Shell],
 ) -> Decoder:
   """A GPT-NeoX decoder; `shell` goes to `Decoder`."""
-  head_dim = width // num_heads
   layer = functools.partial(
     GptNeoxLayer,
-    num_heads,
-    head_dim,
-    hidden,
-    rotary_fraction,
-    rope_base,
-    parallel,
-    norm_eps,
-    activation,
-    dtype,
+    hidden=hidden,
+    rotary_fraction=rotary_fraction,
+    rope_base=rope_base,
+    parallel=parallel,
+    norm_eps=norm_eps,
+    activation=activation,
   )
-  return Decoder(
+  return decoder(
+    layer,
     vocab_size=vocab_size,
     width=width,
     num_layers=num_layers,
-    layer=layer,
     num_heads=num_heads,
-    num_kv_heads=num_heads,
-    head_dim=head_dim,
     norm=functools.partial(LayerNorm, norm_eps, axis="embed"),
-    dtype=dtype,
+    tie_embeddings=tie_embeddings,
     **shell,
   )

@@ -14,7 +14,7 @@ from mmjax.layers.linear import Dtype
 from mmjax.layers.mlp import MLP
 from mmjax.layers.norm import RMSNorm
 from mmjax.layers.position import rotary
-from mmjax.lms.decoder import Decoder, Shell
+from mmjax.lms.decoder import Decoder, Shell, decoder
 
 SIZES = {
   "7b": dict(
@@ -90,32 +90,27 @@ def llama(
   rope_base: float = 10000.0,
   norm_eps: float = 1e-6,
   rank: int = 0,
-  dtype: Dtype | None = None,
+  tie_embeddings: bool = False,
   **shell: Unpack[Shell],
 ) -> Decoder:
   """A LLaMA-style decoder; `shell` goes to `Decoder`."""
-  num_kv_heads = num_kv_heads or num_heads
-  head_dim = head_dim or width // num_heads
   layer = functools.partial(
     LlamaLayer,
-    num_heads,
-    num_kv_heads,
-    head_dim,
-    hidden,
-    rope_base,
-    norm_eps,
-    rank,
-    dtype,
+    num_kv_heads=num_kv_heads or num_heads,
+    hidden=hidden,
+    rope_base=rope_base,
+    norm_eps=norm_eps,
+    rank=rank,
   )
-  return Decoder(
+  return decoder(
+    layer,
     vocab_size=vocab_size,
     width=width,
     num_layers=num_layers,
-    layer=layer,
     num_heads=num_heads,
     num_kv_heads=num_kv_heads,
     head_dim=head_dim,
     norm=functools.partial(RMSNorm, norm_eps, "embed"),
-    dtype=dtype,
+    tie_embeddings=tie_embeddings,
     **shell,
   )

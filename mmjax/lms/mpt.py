@@ -15,7 +15,7 @@ from mmjax.layers.linear import Dtype
 from mmjax.layers.mlp import MLP
 from mmjax.layers.norm import LayerNorm
 from mmjax.layers.position import alibi_slopes
-from mmjax.lms.decoder import Decoder, Shell
+from mmjax.lms.decoder import Decoder, Shell, decoder
 from mmjax.typing import Array, Float
 
 SIZES = {
@@ -88,24 +88,17 @@ def mpt(
   qk_norm: bool = False,
   clip: float | None = None,
   max_bias: float = 8.0,
-  dtype: Dtype | None = None,
   **shell: Unpack[Shell],
 ) -> Decoder:
   """An MPT decoder with a tied head; `shell` goes to `Decoder`."""
-  head_dim = width // num_heads
-  layer = functools.partial(
-    MptLayer, num_heads, head_dim, hidden, qk_norm, clip, max_bias, dtype
-  )
-  return Decoder(
+  options = dict(hidden=hidden, qk_norm=qk_norm, clip=clip, max_bias=max_bias)
+  return decoder(
+    functools.partial(MptLayer, **options),
     vocab_size=vocab_size,
     width=width,
     num_layers=num_layers,
-    layer=layer,
     num_heads=num_heads,
-    num_kv_heads=num_heads,
-    head_dim=head_dim,
     norm=functools.partial(LayerNorm, use_bias=False, axis="embed"),
     tie_embeddings=True,
-    dtype=dtype,
     **shell,
   )

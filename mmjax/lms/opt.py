@@ -13,7 +13,7 @@ from mmjax.layers.attention import SelfAttention
 from mmjax.layers.linear import Dtype
 from mmjax.layers.mlp import MLP
 from mmjax.layers.norm import LayerNorm
-from mmjax.lms.decoder import Decoder, Shell
+from mmjax.lms.decoder import Decoder, Shell, decoder
 
 
 def _size(width, num_layers, num_heads, **more):
@@ -82,28 +82,22 @@ def opt(
   hidden: int,
   pre_norm: bool = True,
   activation: str = "relu",
+  embed_width: int | None = None,
   max_positions: int = 2048,
-  dtype: Dtype | None = None,
   **shell: Unpack[Shell],
 ) -> Decoder:
   """An OPT decoder with a tied head; `shell` goes to `Decoder`."""
-  head_dim = width // num_heads
-  layer = functools.partial(
-    OptLayer, num_heads, head_dim, hidden, pre_norm, activation, dtype
-  )
-  norm = functools.partial(LayerNorm, axis="embed") if pre_norm else None
-  return Decoder(
+  options = dict(hidden=hidden, pre_norm=pre_norm, activation=activation)
+  return decoder(
+    functools.partial(OptLayer, **options),
     vocab_size=vocab_size,
     width=width,
     num_layers=num_layers,
-    layer=layer,
     num_heads=num_heads,
-    num_kv_heads=num_heads,
-    head_dim=head_dim,
-    norm=norm,
+    norm=functools.partial(LayerNorm, axis="embed") if pre_norm else None,
     tie_embeddings=True,
+    embed_width=embed_width,
     max_positions=max_positions,
     position_offset=2,
-    dtype=dtype,
     **shell,
   )

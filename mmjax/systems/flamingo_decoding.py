@@ -20,13 +20,19 @@ class Media:
 
   Attributes:
     keys_values: of every block, [blocks, B, M, Q, N, H] twice.
-    used: slots that are taken, one number for the batch.
+    used: slots that are taken, one number for the batch; more than M when
+      more media came than there was room for, and logits are NaN.
     last: the medium that new text sees, 0 for none.
   """
 
   keys_values: tuple[Array, Array]
   used: Int[Array, ""]
   last: Int[Array, "B"]
+
+  @property
+  def overflowed(self) -> Bool[Array, ""]:
+    """Whether earlier media were overwritten for want of room."""
+    return self.used > self.keys_values[0].shape[2]
 
 
 @struct.dataclass
@@ -44,6 +50,11 @@ class State:
   media: Media
   next_position: Int[Array, "B"]
 
+  @property
+  def overflowed(self) -> Bool[Array, ""]:
+    """Whether more was written than there is room for; all logits are NaN."""
+    return self.lm.overflowed | self.media.overflowed
+
   def rows(self, indices: Int[Array, "R"]) -> "State":
     """The state of other rows of the batch, for beams."""
     media = self.media
@@ -57,7 +68,12 @@ class State:
 
 
 def start(module: Any, batch: int, size: int, media: int) -> State:
-  """An empty state with room for `size` tokens and `media` media a row."""
+  """An empty state with room for `size` tokens and `media` media a row.
+
+  Padding takes room as well. What does not fit overwrites what is there;
+  from then on all logits are NaN, or, when it could never fit, `prefill` and
+  `decode` raise ValueError.
+  """
   block = module.block(parent=None)
   shape = (
     len(module.before),
@@ -105,14 +121,21 @@ def prefill(
 
 
 def decode(
-  module: Any, tokens: Int[Array, "B L"], state: State
+  module: Any,
+  tokens: Int[Array, "B L"],
+  state: State,
+  real: Bool[Array, "B L"] | None = None,
 ) -> tuple[Float[Array, "B L V"], State]:
-  """Logits of further tokens; they see the last medium of their row."""
+  """Logits of further tokens; they see the last medium of their row.
+
+  Tokens that are not `real` are padding behind the end of a row.
+  """
   length = tokens.shape[1]
+  segments = jnp.ones_like(tokens) if real is None else real.astype(jnp.int32)
   batch = {
     "tokens": tokens,
     "positions": state.next_position[:, None] + jnp.arange(length),
-    "segments": jnp.ones_like(tokens),
+    "segments": segments,
   }
   index = jnp.broadcast_to(state.media.last[:, None], tokens.shape)
   x, state = _step(module, batch, index, state)
@@ -128,6 +151,7 @@ def _step(module, batch, index, state):
 
   xs = (module.blocks, state.media.keys_values)
   x, lm, graft = module.hidden(batch, run, xs, state.lm, state.graft)
+  x = jnp.where(state.media.overflowed, jnp.nan, x)
   count = (batch["segments"] > 0).sum(axis=1)
   return x, state.replace(
     lm=lm, graft=graft, next_position=state.next_position + count
@@ -142,6 +166,12 @@ def _add_media(
   if own is None:
     index = jnp.broadcast_to(media.last[:, None], real.shape)
     return media, jnp.where(real, index, 0)
+  given, slots = own["mask"].shape[1], media.keys_values[0].shape[2]
+  if given > slots:
+    raise ValueError(
+      f"{given} media for a state with room for {slots}. Start the state with "
+      "the number of all media that are to come."
+    )
   latents, block = module.latents(own), module.block(parent=None)
   new = jax.vmap(
     lambda p: block.apply({"params": p}, latents, method="keys_values")
@@ -156,6 +186,6 @@ def _add_media(
   )
   index = jnp.where(own["index"] > 0, own["index"] + media.used, 0)
   index = jnp.where(real, jnp.maximum(index, media.last[:, None]), 0)
-  used = media.used + latents.shape[1]
+  used = media.used + given
   last = jnp.maximum(media.last, index.max(axis=1))
   return Media(keys_values, used, last), index

@@ -15,7 +15,7 @@ from mmjax.config import build as build_entry
 from mmjax.lms import LMS
 from mmjax.lms.decoder import Decoder, DecoderCache
 from mmjax.losses.token import accuracy, cross_entropy
-from mmjax.typing import Array, Batch, Float, Int, Output, Params
+from mmjax.typing import Array, Batch, Bool, Float, Int, Output, Params
 
 
 @struct.dataclass
@@ -24,6 +24,11 @@ class State:
 
   lm: DecoderCache
   next_position: Int[Array, "B"]
+
+  @property
+  def overflowed(self) -> Bool[Array, ""]:
+    """Whether more was written than there is room for; all logits are NaN."""
+    return self.lm.overflowed
 
   def rows(self, indices: Int[Array, "R"]) -> "State":
     """The state of other rows of the batch, for beams."""
@@ -68,11 +73,17 @@ class TextModel(nn.Module):
     return self.lm.logits(x)[:, 0], state
 
   def decode(
-    self, tokens: Int[Array, "B L"], state: State
+    self,
+    tokens: Int[Array, "B L"],
+    state: State,
+    real: Bool[Array, "B L"] | None = None,
   ) -> tuple[Float[Array, "B L V"], State]:
-    """Logits of further tokens."""
+    """Logits of further tokens; those not `real` are padding behind a row."""
+    segments = jnp.ones_like(tokens)
+    if real is not None:
+      segments = real.astype(jnp.int32)
     positions = state.next_position[:, None] + jnp.arange(tokens.shape[1])
-    x, state = self._step(tokens, positions, jnp.ones_like(tokens), state)
+    x, state = self._step(tokens, positions, segments, state)
     return self.lm.logits(x), state
 
   def _step(self, tokens, positions, segments, state):

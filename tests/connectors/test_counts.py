@@ -79,3 +79,18 @@ def test_blocks_of_flamingo_have_twelve_squares(width, blocks, billions):
   assert found == pytest.approx(12 * width**2, rel=1e-3)
   digits = 0 if billions == 10 else 1
   assert round(blocks * found / 1e9, digits) == billions
+
+
+@pytest.mark.parametrize(
+  "field, known", [("norm", "'layer'"), ("gate", "'scalar'")]
+)
+def test_an_unknown_kind_names_the_nearest(field, known):
+  wrong = {"norm": "layers", "gate": "scaler"}
+  block = GatedCrossAttention(8, 8, 2, 4, **{field: wrong[field]})
+  x = jnp.zeros((1, 1, 8))
+  with pytest.raises(ValueError, match=f"Did you mean {known}"):
+    jax.eval_shape(
+      lambda: block.init(
+        jax.random.key(0), x, x[None], None, method="from_media"
+      )
+    )

@@ -1,4 +1,5 @@
 import io
+import wave
 
 import numpy as np
 import pytest
@@ -62,3 +63,23 @@ def test_too_many_samples(monkeypatch):
   monkeypatch.setattr(audio, "MAX_SAMPLES", 100)
   with pytest.raises(BadSample, match="8000 samples"):
     audio.decode(encode(tone()))
+
+
+@pytest.mark.parametrize("rate", [1, 999, 768_001, 2**31 - 1])
+def test_rates_that_would_fill_the_memory(rate):
+  data = io.BytesIO()
+  with wave.open(data, "wb") as file:
+    file.setnchannels(1)
+    file.setsampwidth(2)
+    file.setframerate(rate)
+    file.writeframes(bytes(200_000))
+  with pytest.raises(BadSample, match=f"the_sound says {rate} samples"):
+    audio.decode(data.getvalue(), name="the_sound")
+
+
+def test_a_sound_that_grows_too_long(monkeypatch):
+  data = io.BytesIO()
+  soundfile.write(data, np.zeros(1000), 1000, format="WAV")
+  monkeypatch.setattr(audio, "MAX_SAMPLES", 15_000)
+  with pytest.raises(BadSample, match="more than 15000 samples at 16000"):
+    audio.decode(data.getvalue())

@@ -113,3 +113,9 @@ def test_keys_in_place_of_values():
   media = example["media"]["image"]
   assert set(media) == {"mask", "index", "keys"}
   assert media["mask"].tolist() == [[True]] and media["keys"].tolist() == [7]
+
+
+@pytest.mark.parametrize("field", ["count", "frames", "height", "width"])
+def test_slots_hold_something(field):
+  with pytest.raises(ValueError, match="at least one medium"):
+    Slots(**{"count": 1, field: 0})

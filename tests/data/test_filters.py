@@ -40,3 +40,10 @@ def test_damaged_pictures_and_clips():
     Pictures()(document(b"no picture"))
   clip = Document((Media("video", b"x"), Text("a")), "clip")
   assert Pictures()(clip) == clip
+
+
+@pytest.mark.parametrize("shape", [(5,), (1, 80, 80, 3), ()])
+def test_arrays_of_another_shape_are_bad_samples(shape):
+  array = np.zeros(shape, np.uint8)
+  with pytest.raises(BadSample, match="expected .height, width, 3."):
+    Pictures()(Document((Media("image", array),)))

@@ -264,3 +264,19 @@ def test_unknown_options():
     MMC4(assignment="best")
   with pytest.raises(ValueError, match="'ignore'"):
     Obelics(missing="ignore")
+
+
+def test_a_caption_may_be_an_array():
+  for text in (np.array("a cat"), np.array([["a cat", "two"]], object)):
+    document = Pairs()({"jpg": b"x", "txt": text})
+    assert document.text == "a cat"
+  with pytest.raises(BadSample, match="expected text"):
+    Pairs()({"jpg": b"x", "txt": np.zeros(0)})
+
+
+def test_a_broken_table_of_urls_is_named(tmp_path):
+  path = tmp_path / "files.jsonl"
+  for line in ('{"url": "u"}', "no json", '{"url": 3, "file": "a.jpg"}'):
+    path.write_text('{"url": "v", "file": "b.jpg"}\n' + line)
+    with pytest.raises(ValueError, match="files.jsonl"):
+      Obelics(files=str(path))

@@ -140,3 +140,54 @@ def test_flip_is_a_function_of_the_generator():
 def test_transforms_keep_uint8(name):
   out = image.TRANSFORMS[name]()(photo(), np.random.default_rng(0))
   assert out.dtype == np.uint8 and out.shape[-1] == 3
+
+
+def test_colour_is_a_function_of_the_generator():
+  colour, pixels = image.Colour(), photo()
+  first = [colour(pixels, np.random.default_rng(i)) for i in range(30)]
+  again = [colour(pixels, np.random.default_rng(i)) for i in range(30)]
+  np.testing.assert_array_equal(first, again)
+  same = [np.array_equal(f, pixels) for f in first]
+  assert 0 < sum(same) < 15
+  np.testing.assert_array_equal(colour(pixels, None), pixels)
+  other = [colour(photo(8, 8), np.random.default_rng(i)) for i in range(30)]
+  assert same == [np.array_equal(f, photo(8, 8)) for f in other]
+
+
+def strength(**options):
+  """Colour with one change only, always done."""
+  zero = dict(brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0, p=1.0)
+  return image.Colour(**zero | options)
+
+
+def test_each_change_of_colour_changes_its_own():
+  pixels = photo().astype(np.uint8) // 2 + 60
+  grey = pixels @ image.GREY
+  for seed in range(5):
+    rng = np.random.default_rng
+    same = strength()(pixels, rng(seed))
+    np.testing.assert_array_equal(same, pixels)
+    light = strength(brightness=0.3)(pixels, rng(seed)) / pixels
+    assert light.std() < 0.01 and 0.69 < light.mean() < 1.31
+    contrast = strength(contrast=0.3)(pixels, rng(seed)) @ image.GREY
+    assert abs(contrast.mean() - grey.mean()) < 1
+    assert 0.69 < contrast.std() / grey.std() < 1.31
+    vivid = strength(saturation=0.3)(pixels, rng(seed))
+    np.testing.assert_allclose(vivid @ image.GREY, grey, atol=1)
+    assert not np.array_equal(vivid, pixels)
+
+
+def test_hue_turns():
+  red = np.full((2, 2, 3), (200, 0, 0), np.uint8)
+  green = image.turn_hue(red, 1 / 3)
+  np.testing.assert_allclose(green[0, 0], [0, 200, 0], atol=6)
+  np.testing.assert_allclose(image.turn_hue(green, -1 / 3), red, atol=8)
+  grey = np.full((2, 2, 3), 77, np.uint8)
+  np.testing.assert_array_equal(image.turn_hue(grey, 0.4), grey)
+
+
+@pytest.mark.parametrize("field", ["brightness", "saturation", "hue", "p"])
+@pytest.mark.parametrize("value", [-0.1, 1.5, float("nan")])
+def test_senseless_colours_are_refused(field, value):
+  with pytest.raises(ValueError, match=field):
+    image.Colour(**{field: value})

@@ -39,7 +39,8 @@ def test_mix_keeps_proportions_and_misses_nothing():
 def test_errors():
   with pytest.raises(ValueError, match="'sum'"):
     mixtures.schedule(0, ["a"], "sum")
-  with pytest.raises(ValueError, match="positive"):
-    mixtures.mix([[1], [2]], [1, 0])
+  for weight in (0, -1.0, float("nan"), float("inf")):
+    with pytest.raises(ValueError, match="positive"):
+      mixtures.mix([[1], [2]], [1, weight])
   with pytest.raises(ValueError, match="2 streams have 1"):
     mixtures.mix([[1], [2]], [1])

@@ -146,3 +146,14 @@ def test_errors():
     next(Batches({"a": Dataset(stream(), 5)}, host=(0, 2)))
   with pytest.raises(ValueError, match="'sum'"):
     batches(update="sum")
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.1, float("nan")])
+def test_a_budget_that_would_never_stop(fraction):
+  with pytest.raises(ValueError, match="max_bad_fraction is"):
+    Batches({"a": Dataset(stream(20), 5)}, max_bad_fraction=fraction)
+
+
+def test_an_empty_batch():
+  with pytest.raises(ValueError, match="batch of 0 rows"):
+    take(Batches({"a": Dataset(stream(20), 0)}), 1)

@@ -3,6 +3,7 @@ import json
 import os
 import pickle
 import struct
+import tarfile
 from concurrent import futures
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from mmjax.data import sources, tf_example
 from mmjax.data.document import BadSample
-from mmjax.data.sources import ArrayRecord, Folder, Jsonl, Parquet, Tar
+from mmjax.data.sources import ArrayRecord, Folder, Jsonl, Parquet, Tar, below
 from tests.data.pictures import encode
 from tests.data.test_tar import HOSTILE, write
 
@@ -265,3 +266,22 @@ def test_tfds_from_disk(tmp_path):
   for record in everything(source):
     assert (record["image"] == record["n"]).all()
   assert sorted(int(r["n"]) for r in everything(source)) == [0, 1, 2]
+
+
+def test_a_pipe_in_a_folder_does_not_hang(tmp_path):
+  os.mkfifo(tmp_path / "a.jpg")
+  (tmp_path / "b.jpg").mkdir()
+  for name in ("a.jpg", "b.jpg"):
+    with pytest.raises(BadSample, match="no plain file"):
+      below(tmp_path, name).read(2**20)
+
+
+def test_members_that_are_left_out_are_named(tmp_path, caplog):
+  path = tmp_path / "shard.tar"
+  with tarfile.open(path, "w") as file:
+    for name in ("a.jpg", "a.txt", "b.v1.jpg", "c.npy"):
+      member = tarfile.TarInfo(name)
+      member.size = 1
+      file.addfile(member, io.BytesIO(b"x"))
+  assert len(Tar(str(path))) == 1
+  assert "2 members are left out, such as 'b.v1.jpg'" in caplog.text

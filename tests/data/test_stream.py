@@ -190,3 +190,9 @@ def test_packed_rows_hold_their_documents_and_notes():
   assert "number 1 is broken" in str(row["skipped"]["why"])
   values = Packed(stream, 3, 24, slots)[1]["media"]["image"]["values"]
   assert values[:, 0, 0, 0, 0].tolist() == [3, 4, 5]
+
+
+@pytest.mark.parametrize("fps", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_senseless_rate_is_no_bad_sample(fps):
+  with pytest.raises(ValueError, match="fps is"):
+    Encoder(None, Slots(1), fps=fps)

@@ -161,16 +161,11 @@ def test_a_new_image_may_come_in_a_conversation(model):
   module, params = model
   whole = make_batch([([1, 2, 3, 4, 2, 6], [1, 1, 1, 2, 2, 2])], 6)
   expected = module.apply({"params": params}, whole).logits
-  image = whole["media"]["image"]
 
-  def turn(start, stop, medium):
+  def turn(start, stop, number):
     part = {k: v[:, start:stop] for k, v in whole.items() if k != "media"}
-    own = dict(
-      features=image["features"][:, medium : medium + 1],
-      mask=image["mask"][:, medium : medium + 1],
-      index=jnp.ones((1, stop - start), jnp.int32),
-    )
-    return part | {"media": {"image": own}}
+    one = jnp.ones((1, stop - start), jnp.int32)
+    return medium(part | {"media": whole["media"]}, number, one)
 
   state = sample.apply(module, params, "start", 1, 8, 3)
   _, state = sample.apply(module, params, "prefill", turn(0, 3, 0), state)
@@ -179,6 +174,65 @@ def test_a_new_image_may_come_in_a_conversation(model):
   token = whole["tokens"][:, 5:]
   logits, _ = sample.apply(module, params, "decode", token, state)
   np.testing.assert_allclose(logits[:, 0], expected[:, 5], atol=1e-5)
+
+
+def medium(batch, number, index):
+  """A turn of a conversation, cut out of a batch: one medium, its text."""
+  image = batch["media"]["image"]
+  own = dict(
+    features=image["features"][:, number : number + 1],
+    mask=image["mask"][:, number : number + 1],
+    index=index,
+  )
+  return dict(batch, media=dict(image=own))
+
+
+def test_a_conversation_goes_on_from_the_state(model, log_probs):
+  module, params = model
+  first, sampling = make_batch(ROWS, 5), Sampling(2, stop=(STOP,), pad=PAD)
+  state = sample.apply(module, params, "start", 2, 5 + 2 + 2 + 2, 2)
+  out = generate(*model, first, sampling, state=state)
+  counts = out.mask.sum(axis=1)
+  alone = generate(*model, first, sampling)
+  assert (out.tokens == alone.tokens).all()
+  assert (out.state.next_position == np.array([5, 3]) + counts).all()
+
+  turn = {"tokens": jnp.array([[6, 1], [2, 0]])}
+  turn["segments"] = jnp.array([[1, 1], [1, 0]])
+  again = generate(*model, turn, sampling, state=out.state)
+  for row, said in enumerate([[6, 1], [2]]):
+    before = out.tokens[row, : counts[row]].tolist() + said
+    new = []
+    while len(new) < 2 and new[-1:] != [STOP]:
+      new.append(int(log_probs(row, before + new).argmax()))
+    assert again.tokens[row, : len(new)].tolist() == new
+
+
+def test_a_conversation_without_room_is_refused(model):
+  module, params = model
+  batch, sampling = make_batch(ROWS, 5), Sampling(3)
+  state = sample.apply(module, params, "start", 2, 8, 2)
+  out = generate(*model, batch, sampling, state=state)
+  turn = {k: batch[k] for k in ("tokens", "segments")}
+  with pytest.raises(ValueError, match="no room for a prompt of 5"):
+    generate(*model, turn, sampling, state=out.state)
+
+
+def test_more_media_than_slots_say_so(model):
+  module, params = model
+  batch = make_batch(ROWS, 5)
+  state = sample.apply(module, params, "start", 2, 30, 1)
+  with pytest.raises(ValueError, match="2 media for a state with room for 1"):
+    sample.apply(module, params, "prefill", batch, state)
+  one = medium(batch, 0, jnp.minimum(batch["media"]["image"]["index"], 1))
+  prefill = jax.jit(lambda *x: sample.apply(module, params, "prefill", *x))
+  logits, state = prefill(one, state)
+  assert np.isfinite(logits).all() and not state.overflowed
+  logits, state = prefill(one, state)
+  assert np.isnan(logits).all() and state.overflowed
+  token = batch["tokens"][:, :1]
+  logits, _ = sample.apply(module, params, "decode", token, state)
+  assert np.isnan(logits).all()
 
 
 def drawn(logits, count=4000, **options):

@@ -49,12 +49,12 @@ class OriginalRule(Flamingo):
       state.lm, state.graft, state.media, state.next_position
     )
 
-  def decode(self, tokens, state):
+  def decode(self, tokens, state, real=None):
     image = tokens[:, 0] == self.image_token
     last = jnp.where(image.any(), image.astype(jnp.int32), state.media.last)
     last = jnp.where(tokens.shape[1] == 1, last, state.media.last)
     media = state.media.replace(last=last)
-    return super().decode(tokens, state.replace(media=media))
+    return super().decode(tokens, state.replace(media=media), real)
 
 
 def lm_fields(family: str, c: dict) -> dict:

@@ -55,3 +55,8 @@ def test_chinchilla_has_thirteen_squares_a_layer(size, layers):
   assert count("chinchilla", fields) == pytest.approx(squares, rel=2e-4)
   # What is beyond: two norms and the biases u and v a layer, a last norm.
   assert count("chinchilla", fields) - squares <= (4 * layers + 1) * width
+
+
+def test_heads_that_do_not_part_the_width():
+  with pytest.raises(ValueError, match="width of 100 .* 12 heads"):
+    LMS["opt"](vocab_size=8, width=100, num_layers=1, num_heads=12, hidden=8)

@@ -154,3 +154,35 @@ def test_rows_of_a_cache_follow_their_beams():
   out, _ = step(new[::-1], at, one, swapped)
   expected, _ = step(new, at, one, cache)
   np.testing.assert_allclose(out[::-1], expected, atol=1e-5)
+
+
+def test_a_full_cache_says_so():
+  full, start, step = built("llama")
+  tokens = rows(5, 2 * L)
+  ones = np.ones_like(tokens)
+  _, cache = start(tokens[:, :L], places(ones)[:, :L], ones[:, :L])
+  last = (tokens[:, L:], places(ones)[:, L:], ones[:, L:])
+  out, cache = step(*last, cache)
+  np.testing.assert_allclose(out, plain(full, tokens)[:, L:], atol=1e-4)
+  assert not cache.overflowed
+  new = (tokens[:, :1], np.full((2, 1), 2 * L), ones[:, :1])
+  for _ in range(2):
+    out, cache = step(*new, cache)
+    assert np.isnan(out).all() and cache.overflowed
+
+
+def test_what_never_fits_a_cache_is_refused():
+  _, start, _ = built("llama")
+  tokens = rows(6, 2 * L + 1)
+  ones = np.ones_like(tokens)
+  with pytest.raises(ValueError, match="21 tokens.*room for 20"):
+    start(tokens, places(ones), ones)
+
+
+def test_a_position_beyond_the_table_says_so():
+  full, _, _ = built("opt")
+  tokens = rows(7)
+  ones = np.ones_like(tokens)
+  known = np.array([[30], [31]]) + np.arange(L)
+  out = np.asarray(full(tokens, known, ones))
+  assert np.isfinite(out[0]).all() and np.isnan(out[1]).all()

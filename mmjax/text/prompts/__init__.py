@@ -1,9 +1,14 @@
 """Each system's way to write a document as token ids, slots and weights."""
 
 from mmjax.text.prompts.base import Written
+from mmjax.text.prompts.caption import Caption
 from mmjax.text.prompts.flamingo import Flamingo
 from mmjax.text.prompts.open_flamingo import OpenFlamingo
 
-PROMPTS = {"flamingo": Flamingo, "open_flamingo": OpenFlamingo}
+PROMPTS = {
+  "caption": Caption,
+  "flamingo": Flamingo,
+  "open_flamingo": OpenFlamingo,
+}
 
-__all__ = ["PROMPTS", "Flamingo", "OpenFlamingo", "Written"]
+__all__ = ["PROMPTS", "Caption", "Flamingo", "OpenFlamingo", "Written"]

@@ -1,0 +1,54 @@
+"""What a text tower reads of a pair: its caption alone.
+
+  <image> "Output:" " a red kite"*   ->   <BOS> a red kite <EOS>
+
+Nothing marks the image, and nothing is to be predicted.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from mmjax.text.prompts.base import Segments, Sheet, Written, merged
+from mmjax.text.tokenizer import Tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class Caption:
+  """The target text of a document with one image.
+
+  Attributes:
+    tokenizer: of the text tower.
+    length: tokens at most; the rest is cut off on the right.
+    media: 1, the image of the pair.
+  """
+
+  tokenizer: Tokenizer
+  length: int = 64
+  media: int = 1
+
+  def __post_init__(self):
+    if self.media != 1:
+      raise ValueError(f"media is {self.media}; a pair has 1.")
+
+  def write(
+    self, document: Segments, rng: np.random.Generator | None = None
+  ) -> Written:
+    """The caption of a pair. Nothing here is random."""
+    del rng
+    sheet, tokenizer, images = Sheet(), self.tokenizer, 0
+    if tokenizer.bos is not None:
+      sheet.add([tokenizer.bos], False)
+    for segment in merged(document, ("image",)):
+      if isinstance(segment, tuple):
+        text, target, _ = segment
+        if target:
+          sheet.add(tokenizer.encode(text.strip()), False)
+      else:
+        images += 1
+    if images != 1:
+      raise ValueError(f"{document.id!r} has {images} images; a pair has 1.")
+    if tokenizer.eos is not None:
+      sheet.add([tokenizer.eos], False)
+    written = sheet.written(0, self.length, self.media)
+    return dataclasses.replace(written, media=(0,))
