@@ -105,6 +105,8 @@ class GatedCrossAttention(nn.Module):
       cross-attention of the paper's ablation).
     activation, gated_mlp: of the feed-forward.
     gate: `scalar`, `vector` (one a channel, IDEFICS) or `none` (ungated).
+    gate_init: alpha at the start. The paper's 0 leaves a pretrained language
+      model as it was; one that is trained from scratch needs no such care.
     norm, norm_media, qk_norm, previous: see MediaAttention.
     dtype: of the computation.
   """
@@ -117,6 +119,7 @@ class GatedCrossAttention(nn.Module):
   activation: str = "squared_relu"
   gated_mlp: bool = False
   gate: str = "scalar"
+  gate_init: float = 0.0
   norm: str = "layer"
   norm_media: bool = True
   qk_norm: bool = False
@@ -143,7 +146,8 @@ class GatedCrossAttention(nn.Module):
       self.mlp = MLP(
         hidden, self.activation, gated=self.gated_mlp, dtype=self.dtype
       )
-    init = nn.with_logical_partitioning(initializers.zeros, (None,))
+    start = initializers.constant(self.gate_init)
+    init = nn.with_logical_partitioning(start, (None,))
     if self.gate != "none":
       shape = (sizes[self.gate],)
       self.attention_gate = self.param("attention_gate", init, shape)

@@ -25,18 +25,20 @@ class Embedding(nn.Module):
     size: rows of the main table.
     width: D.
     extra: rows of the second table.
+    std: of the first draw. What is small beside the outputs of the first
+      layers drowns in them, and a model trained from scratch then learns late
+      to copy from its context.
     dtype: of the computation.
   """
 
   size: int
   width: int
   extra: int = 0
+  std: float = 0.02
   dtype: Dtype | None = None
 
   def setup(self):
-    # Rows of length 1: what is much smaller drowns in the outputs of the first
-    # layers, and a model then learns late to copy from its context.
-    init = initializers.normal(self.width**-0.5)
+    init = initializers.normal(self.std)
     named: Any = nn.with_logical_partitioning(init, ("vocab", "embed"))
     self.table = self.param("table", named, (self.size, self.width))
     if self.extra:

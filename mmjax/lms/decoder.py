@@ -57,6 +57,7 @@ class Shell(TypedDict, total=False):
   """Fields of a Decoder that every family hands on; see there."""
 
   extra_tokens: int
+  embed_std: float
   remat: str
   dtype: Dtype | None
 
@@ -186,6 +187,7 @@ class Decoder(nn.Module):
     extra_tokens: rows for new tokens, in tables of their own.
     tie_embeddings: the output matrix is the embedding table.
     embed_width: width of the table when it is not D (OPT-350M).
+    embed_std: of the tables' first draw.
     max_positions: rows of a learned position table; 0 for none.
     position_offset: first row of that table that is used (2 in OPT).
     remat: what a scan of layers keeps for the backward pass.
@@ -203,6 +205,7 @@ class Decoder(nn.Module):
   extra_tokens: int = 0
   tie_embeddings: bool = False
   embed_width: int | None = None
+  embed_std: float = 0.02
   max_positions: int = 0
   position_offset: int = 0
   remat: str = "none"
@@ -210,7 +213,7 @@ class Decoder(nn.Module):
 
   def setup(self):
     embed_width = self.embed_width or self.width
-    table = dict(extra=self.extra_tokens, dtype=self.dtype)
+    table = dict(extra=self.extra_tokens, std=self.embed_std, dtype=self.dtype)
     self.embedding = Embedding(self.vocab_size, embed_width, **table)
     if not self.tie_embeddings:
       self.head = Embedding(self.vocab_size, embed_width, **table)
