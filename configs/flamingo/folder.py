@@ -8,6 +8,7 @@
     --config.data.datasets.pairs.source.folder=pictures \\
     --config.data.datasets.pairs.source.table=captions.csv
   mmjax train --config configs/flamingo/folder.py ...the same two changes...
+  mmjax generate --workdir runs/folder --image pictures/a.jpg --prompt ""
 
 The pictures are read, resized and encoded in every step; EfficientNet-Lite0
 and SmolLM2-135M are frozen.
@@ -41,5 +42,5 @@ def get_config():
     )
   )
   config.train.frozen_dtype = "float32"
-  del config.evaluate
+  del config.evaluate, config.generate
   return config

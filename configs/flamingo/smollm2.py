@@ -35,6 +35,9 @@ def get_config():
     ("blocks/.*", 0.05),
     (".*", 0.0),
   ]
+  # Gates are single numbers that start at 0; ten times the rate opens them in
+  # tens of steps instead of hundreds.
+  config.train.optimizer.lr_scale = [(".*_gate", 10.0), (".*", 1.0)]
   config.train.plan.update(steps=800, log_every=10, checkpoint_every=50)
   config.evaluate.prompt.update(length=140)
   del config.text_only
