@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from jax.extend import core
 
 
@@ -56,14 +57,24 @@ def _product(equation) -> int:
 
 
 def _convolution(equation) -> int:
-  """Each output is a sum over the kernel's window and input channels.
+  """Terms whose value and weight are both there.
 
-  Gradients with respect to the input dilate it (`lhs_dilation`); the zeros
-  between its values are not counted.
+  What padding or dilation puts in between are zeros and no terms. So a
+  convolution and its two gradients, which have the same terms, count the
+  same, whatever the program that computes them.
   """
-  kernel = equation.invars[1].aval.shape
-  numbers = equation.params["dimension_numbers"]
-  out = math.prod(equation.outvars[0].aval.shape)
-  window = math.prod(kernel) // kernel[numbers.rhs_spec[0]]
-  dilation = math.prod(equation.params["lhs_dilation"])
-  return 2 * out * window // dilation
+  x, kernel = (v.aval.shape for v in equation.invars)
+  out, params = equation.outvars[0].aval.shape, equation.params
+  numbers = params["dimension_numbers"]
+  # Batch and channels come first in a spec; each output sums over channels.
+  terms = math.prod(out[d] for d in numbers.out_spec[:2])
+  terms *= kernel[numbers.rhs_spec[1]]
+  for i, (a, b, c) in enumerate(
+    zip(numbers.lhs_spec[2:], numbers.rhs_spec[2:], numbers.out_spec[2:])
+  ):
+    start = np.arange(out[c]) * params["window_strides"][i]
+    tap = np.arange(kernel[b]) * params["rhs_dilation"][i]
+    place = start[:, None] + tap - params["padding"][i][0]
+    value, hole = np.divmod(place, params["lhs_dilation"][i])
+    terms *= int(((hole == 0) & (value >= 0) & (value < x[a])).sum())
+  return 2 * terms
