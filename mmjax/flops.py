@@ -7,7 +7,8 @@ pass does not need, such as gradients of frozen weights, was never traced.
 """
 
 import math
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -17,26 +18,43 @@ from jax.extend import core
 
 def count(f: Callable, *args: Any) -> int:
   """Operations of `f(*args)`; the arguments may be shapes."""
-  return of_jaxpr(jax.make_jaxpr(f)(*args).jaxpr)
+  return sum(by_scope(f, *args).values())
 
 
-def of_jaxpr(jaxpr: core.Jaxpr) -> int:
-  """Operations of a program; the larger branch of a condition counts."""
-  return sum(_of_equation(equation) for equation in jaxpr.eqns)
+def by_scope(f: Callable, *args: Any) -> Counter[str]:
+  """Operations of `f(*args)` by the name of what they belong to.
+
+  A name is that of the modules around an operation, as Flax and
+  `jax.named_scope` give it: `/jvp(Flamingo)/.../resampler/.../mlp/up`, and
+  with `transpose(...)` for the backward pass.
+  """
+  return _of_jaxpr(jax.make_jaxpr(f)(*args).jaxpr, "")
 
 
-def _of_equation(equation) -> int:
+def _of_jaxpr(jaxpr: core.Jaxpr, scope: str) -> Counter[str]:
+  total: Counter[str] = Counter()
+  for equation in jaxpr.eqns:
+    name = f"{scope}/{equation.source_info.name_stack}"
+    total.update(_of_equation(equation, name))
+  return total
+
+
+def _of_equation(equation, scope: str) -> Mapping[str, int]:
   name, params = equation.primitive.name, equation.params
   if name == "dot_general":
-    return _product(equation)
+    return {scope: _product(equation)}
   if name == "conv_general_dilated":
-    return _convolution(equation)
-  inner = [of_jaxpr(j) for value in params.values() for j in _jaxprs(value)]
+    return {scope: _convolution(equation)}
   if name == "while":
     raise ValueError("A while loop has no fixed count; use a scan.")
-  if name == "cond":
-    return max(inner)
-  return sum(inner) * (params["length"] if name == "scan" else 1)
+  inner = [_of_jaxpr(j, scope) for v in params.values() for j in _jaxprs(v)]
+  if name == "cond":  # The larger branch counts.
+    return max(inner, key=lambda branch: sum(branch.values()))
+  times = params["length"] if name == "scan" else 1
+  total: Counter[str] = Counter()
+  for part in inner:
+    total.update({name: n * times for name, n in part.items()})
+  return total
 
 
 def _jaxprs(value: Any) -> list:

@@ -17,6 +17,30 @@ def test_a_scan_counts_every_turn():
   assert flops.count(jax.grad(run), x, layers) == 2 * forward
 
 
+def test_operations_by_the_modules_they_belong_to():
+  def run(x, w):
+    with jax.named_scope("first"):
+      x = x @ w
+    with jax.named_scope("second"):
+      return jnp.sum((x @ w) ** 2)
+
+  found = flops.by_scope(jax.grad(run, 1), jnp.ones((3, 4)), jnp.ones((4, 4)))
+  one = 2 * 3 * 4 * 4
+  sums = {
+    name: sum(n for scope, n in found.items() if name in scope)
+    for name in ("first", "second", "transpose")
+  }
+  # The first input is no result of the weights and gets no gradient.
+  assert sums == {"first": 2 * one, "second": 3 * one, "transpose": 3 * one}
+
+
+def test_the_larger_branch_counts():
+  def run(x):
+    return jax.lax.cond(x[0, 0] > 0, lambda x: x @ x, lambda x: x @ x @ x, x)
+
+  assert flops.count(run, jnp.ones((2, 2))) == 2 * 2 * 2**3
+
+
 @pytest.mark.parametrize("groups", [1, 2, 4])
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("padding", ["VALID", "SAME"])
