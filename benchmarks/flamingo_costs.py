@@ -25,8 +25,12 @@ COMPONENTS = {
   "resampler": "resampler",
   "media_project": "resampler",
   "GatedCrossAttention": "blocks",
+  "graft": "blocks",
   "": "lm",
 }
+
+# (component, "forward" or "backward") to operations.
+Counts = Counter[tuple[str, str]]
 
 
 def batch_shapes(dataset: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,8 +98,8 @@ def work(config: Mapping[str, Any]) -> dict[str, Any]:
   }
 
 
-def operations(config: Mapping[str, Any]) -> dict[str, Counter[str]]:
-  """Forward and backward over a batch, by data set and component."""
+def operations(config: Mapping[str, Any]) -> dict[str, Counts]:
+  """Of one batch of each data set, by component and pass."""
   config = plain(config)
   module = flamingo.build(config["model"])
   trainable, frozen = split(config)
@@ -113,22 +117,32 @@ def operations(config: Mapping[str, Any]) -> dict[str, Counter[str]]:
     )
     if key not in _counted:
       _counted[key] = flops.by_scope(jax.grad(loss), trainable, frozen, one)
-    found[name] = Counter(dict.fromkeys(COMPONENTS.values(), 0))
+    found[name] = Counter()
     for scope, count in _counted[key].items():
-      found[name][_component(scope)] += dataset["batch"] * count
+      found[name][_belongs(scope)] += dataset["batch"] * count
   return found
 
 
 _counted: dict[str, Counter[str]] = {}
 
 
-def _component(scope: str) -> str:
-  return next(name for part, name in COMPONENTS.items() if part in scope)
+def _belongs(scope: str) -> tuple[str, str]:
+  component = next(n for part, n in COMPONENTS.items() if part in scope)
+  return component, "backward" if "transpose(" in scope else "forward"
 
 
-def total(counts: Mapping[str, Counter[str]]) -> Counter[str]:
-  """By component, of all data sets together."""
-  return sum(counts.values(), Counter())
+def total(
+  counts: Mapping[str, Counts],
+  component: str | None = None,
+  direction: str | None = None,
+) -> int:
+  """Of all data sets together; of one component, of one pass."""
+  return sum(
+    count
+    for counter in counts.values()
+    for (of, where), count in counter.items()
+    if component in (None, of) and direction in (None, where)
+  )
 
 
 def zeros(shapes: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ A row with a "random" part takes it out of `init`; its "pretrained" twin keeps
 the baseline's. Weights of another part are looked for in $MMJAX_DATA, as are
 those of the baseline:
 
-  clip_vit_l14/  nfnet_f0/  lm_c4/    massivetext/*.tar
+  clip_vit_l14/  nfnet_f0/  lm_c4/    massivetext/*.parquet
 
 The paper does not say, and these are chosen: the resamplers' shapes of T10
 (i), where depth alone is changed until the totals are 3.1B and 3.4B, and the

@@ -4,7 +4,7 @@ Neither its data nor its frozen parts (a contrastive NFNet-F6, Chinchilla) were
 released: give your own in $MMJAX_DATA, the parts as `mmjax convert --to jax`
 writes them. M3W is read in the layout of OBELICS.
 
-  m3w/*.tar  align/*.tar  ltip/*.tar  vtp/*.tar  tokenizer.json
+  m3w/*.parquet  align/*.tar  ltip/*.tar  vtp/*.tar  tokenizer.json
   encoder/*.safetensors  lm/*.safetensors
 
 A part that `config.init` does not name is drawn at random; `del
@@ -30,8 +30,9 @@ def dataset(name, *, batch, weight, length, media=1, kind="pairs", **more):
   prompt = dict(
     name="flamingo", length=length, media=media, overflow="truncate"
   )
+  files = "parquet" if kind == "obelics" else "tar"
   return dict(
-    source=dict(name="tar", paths=[common.local(f"{name}/*.tar")]),
+    source=dict(name=files, paths=[common.local(f"{name}/*.{files}")]),
     format=dict(name=kind),
     prompt=prompt | more.pop("prompt", dict(p_space=0.5)),
     transforms=transforms,
