@@ -16,7 +16,7 @@ The paper saves 0.038 to 0.042 s a block whatever their number, and pays
 trainable parameters for each data set accounts for all of these rows.""",
   "(i) data rows": """\
 M3W costs less, pairs and video more than their operations. Part of it is that
-each set pays for the trainable parameters once. The last hypothesis below
+each set pays for the trainable parameters once. The last hypothesis above
 fits better still: M3W's media at about a fifth of the price of others, as if
 most of its five slots were padding that is skipped. We compute padding.""",
   "T10 (vii) LAION and CLIP only": """\
@@ -60,7 +60,7 @@ gradient of frozen weights and does not enter the frozen encoder. Empty media
 slots are computed. LTIP and video run at 64 tokens, ALIGN at 32, which the
 paper leaves open.
 
-**fit** is the hypothesis "{best}", see below.
+**fit** is the hypothesis "{best}", explained below.
 
 **small** columns, when present, are of a model of the same structure and small
 widths: its operations, and the processor time of its real training step, the
