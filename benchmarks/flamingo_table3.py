@@ -4,31 +4,23 @@
 
 Rows are those of Tables 3 and 10 (arXiv 2204.14198 v2). Without --measure
 nothing is allocated: parameters and operations come from traced shapes at
-full size. --measure also trains a small model of the same structure.
+full size (flamingo_costs.py), and flamingo_fit.py asks what the paper's times
+may be made of. --measure also trains a small model of each row's structure
+(flamingo_small.py); that takes about an hour on two cores.
 """
 
 import argparse
-import json
-import statistics
-import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
-import numpy as np
-
+from benchmarks import flamingo_costs as costs
+from benchmarks import flamingo_fit as fitting
+from benchmarks.flamingo_small import measure, pair
+from benchmarks.flamingo_table3_notes import EXPLAINED, NOTES
 from configs.flamingo import ablations
-from mmjax import flops, tree
-from mmjax.data.build import plain
-from mmjax.sharding import make_mesh
-from mmjax.systems import flamingo
-from mmjax.training.optimizer import make_optimizer
-from mmjax.training.state import abstract_params, init_state, trainable_mask
-from mmjax.training.step import make_step
+from mmjax import tree
 
+RESULTS = Path("benchmarks/results")
 # Of the paper: billions of parameters, seconds a step, of each row.
 PAPER = {
   "baseline": (3.2, 1.74),
@@ -36,6 +28,7 @@ PAPER = {
   "(i) w/o image-text": (3.2, 0.95),
   "(i) image-text: LAION": (3.2, 1.74),
   "(i) w/o M3W": (3.2, 1.02),
+  "(i) M3W only": (3.2, 0.68),  # Version 1 of the paper has this row.
   "(ii) round-robin": (3.2, 1.68),
   "(iii) no tanh gate": (3.2, 1.74),
   "(iv) vanilla xattn": (2.4, 1.16),
@@ -49,230 +42,87 @@ PAPER = {
   "(vii) NFNet-F0": (2.9, 1.45),
   "(viii) LM trained, random": (3.2, 2.42),
   "(viii) LM trained, pretrained": (3.2, 2.42),
+  "T10 (i) small resampler": (3.1, 1.58),
+  "T10 (i) large resampler": (3.4, 1.87),
   "T10 (ii) all previous images": (3.2, 1.74),
   "T10 (iii) p_next 0": (3.2, 1.74),
   "T10 (iii) p_next 1": (3.2, 1.74),
+  "T10 (iv) LM pretrained on C4": (3.2, 1.74),
   "T10 (v) vision trained, random": (3.2, 4.70),
   "T10 (v) vision trained, pretrained": (3.2, 4.70),
+  "T10 (vi) co-trained LM, random": (3.2, 5.34),
+  "T10 (vi) co-trained LM, pretrained": (3.2, 5.34),
   "T10 (vii) LAION and CLIP only": (3.1, 0.86),
   "T10 (vii) M3W, LAION, VTP, CLIP": (3.1, 1.58),
 }
-NOTES = """\
-Counts: "2.0B" and "2.9B" are 2.05B and 2.84B here; no base with blocks of
-12 D^2 weights meets both. Shapes of the graft (12 self- and 12
-cross-attention layers) and of the MLP and Transformer resamplers are not
-given in the paper and are chosen here.
-
-Blocks have 12 D^2 weights, two gates and three norms each; one matrix, 3.1M,
-brings the latents to D. The new token's row adds 2,048.
-
-Operations: of one round, forward and backward over one batch of each data
-set, traced from the real training loss; matrix products and convolutions
-only, without rematerialisation. The backward pass goes through the frozen
-language model to reach the blocks, but makes no gradient of frozen weights,
-and does not enter the frozen encoder. Frames that are padding are computed.
-
-Times differ from operations because the paper's are of a TPU system whose
-communication, input and optimizer count: they grow with the number of
-trainable parameters and of data sets, which operations do not show, and its
-use of rematerialisation is not known. Pairs are at 32 (ALIGN) and 64 (LTIP,
-VTP) tokens, which the paper leaves open.
-* The paper ran this row on four times the chips and multiplied by four."""
+# The paper ran these rows on four times the chips and multiplied by four.
+MORE_CHIPS = ("vision trained", "co-trained")
 
 
-def batch_shapes(dataset: Mapping[str, Any]) -> dict[str, Any]:
-  """Shapes of a batch of an entry of `config.data.datasets`."""
-  rows, prompt = dataset["batch"], dataset["prompt"]
-  frames = dataset.get("frames", 1)
-  side = dataset["transforms"][-1].get("size", 224)
-  media = (rows, prompt["media"], frames)
-  text = jax.ShapeDtypeStruct((rows, prompt["length"]), jnp.int32)
-  return {
-    **dict.fromkeys(("tokens", "targets", "positions", "segments"), text),
-    "weights": jax.ShapeDtypeStruct(text.shape, jnp.float32),
-    "media": {
-      "image": {
-        "values": jax.ShapeDtypeStruct((*media, side, side, 3), jnp.uint8),
-        "mask": jax.ShapeDtypeStruct(media, bool),
-        "index": text,
-      }
-    },
-  }
+def read_rows() -> dict[str, fitting.Row]:
+  """What each row costs at full size."""
+  rows = {}
+  for name, (_, seconds) in PAPER.items():
+    chips = 4 if any(part in name for part in MORE_CHIPS) else 1
+    features = fitting.features(config_of(name))
+    rows[name] = fitting.Row(seconds, features, chips)
+    print(f"traced {name}", flush=True)
+  return rows
 
 
-def random_batch(shapes: Mapping[str, Any], vocab: int, seed: int) -> dict:
-  """A batch of such shapes, each token with a medium that it may see."""
-  rng = np.random.default_rng(seed)
-  batch = jax.tree.map(lambda s: np.ones(s.shape, s.dtype), shapes)
-  text = batch["tokens"].shape
-  batch["tokens"] = rng.integers(0, vocab, text, np.int32)
-  batch["targets"] = rng.integers(0, vocab, text, np.int32)
-  batch["positions"] = np.broadcast_to(np.arange(text[1], dtype=np.int32), text)
-  image = batch["media"]["image"]
-  shape = image["values"].shape
-  image["values"] = rng.integers(0, 256, shape, np.uint8)
-  index = rng.integers(1, shape[1] + 1, text, np.int32)
-  image["index"] = np.sort(index, axis=1)
-  return batch
+def config_of(name: str):
+  """The config of a row of PAPER."""
+  return ablations.make(None if name == "baseline" else name)
 
 
-def first_shapes(config: Mapping[str, Any]) -> dict[str, Any]:
-  """One row of the first data set, enough to initialise a model."""
-  dataset = next(iter(config["data"]["datasets"].values()))
-  return batch_shapes({**dataset, "batch": 1})
+def main_table(
+  rows: Mapping[str, fitting.Row], times: Mapping[str, float]
+) -> str:
+  """Paper and ours, row by row, as Markdown; `times` may be empty."""
+  head = ["row", "paper B", "ours B", "paper time", "operations", "fit"]
+  if times:
+    head += ["small, operations", "small, measured"]
+  lines = [head, ["---"] * len(head)]
+  chosen = fitting.different(rows)
+  parts = fitting.HYPOTHESES[fitting.BEST]
+  prices, _ = fitting.fit(chosen, parts)
+  base = rows["baseline"]
+  for name, row in rows.items():
+    config = config_of(name)
+    count = tree.count(costs.parameters(config)) / 1e9
+    done = row.features["operations"] / base.features["operations"]
+    predicted = fitting.predict(row, parts, prices) / base.seconds
+    star = "*" if row.chips > 1 else ""
+    cells = [name, f"{PAPER[name][0]}", f"{count:.3f}"]
+    cells += [f"{row.seconds / base.seconds:.2f}{star}"]
+    cells += [f"{done:.2f}", f"{predicted:.2f}{star}"]
+    if times:
+      small, other = pair(config, config_of("baseline"))
+      own, usual = (costs.total(costs.operations(c)) for c in (small, other))
+      cells += [f"{own / usual:.2f}", f"{times[name]:.2f}"]
+    lines.append(cells)
+  return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def parameters(config: Mapping[str, Any]) -> dict[str, Any]:
-  """Shapes of all parameters of a config."""
-  config = plain(config)
-  key = json.dumps(config["model"], sort_keys=True)
-  # Rows share models, and tracing an NFNet-F6 takes seconds.
-  if key not in _traced:
-    module = flamingo.build(config["model"])
-    _traced[key] = nn.unbox(abstract_params(module, first_shapes(config)))
-  return _traced[key]
-
-
-_traced: dict[str, dict[str, Any]] = {}
-
-
-def operations(config: Mapping[str, Any]) -> int:
-  """Forward and backward over one batch of each data set."""
-  config = plain(config)
-  module, params = flamingo.build(config["model"]), parameters(config)
-  mask = trainable_mask(params, config["train"]["trainable"])
-  trainable, frozen = tree.split(params, mask)
-
-  def loss(trainable, frozen, batch):
-    merged = tree.merge(trainable, frozen)
-    return flamingo.loss(module, merged, batch)["loss"][0]
-
-  total = 0
-  for dataset in config["data"]["datasets"].values():
-    batch = batch_shapes({**dataset, "batch": 1})
-    gradient = jax.grad(loss)
-    total += dataset["batch"] * flops.count(gradient, trainable, frozen, batch)
-  return total
-
-
-def shrink(config: Any) -> dict[str, Any]:
-  """The same structure at small widths, with batches of a few rows."""
-  config = plain(config)
-  model, lm = config["model"], config["model"]["lm"]
-  heads = 4
-  lm.update(vocab_size=512, width=128, num_heads=heads, hidden=512)
-  lm["num_layers"] = min(lm["num_layers"], 24)
-  model["dtype"] = "float32"
-  model["xattn"]["media_width"] = 128
-  resampler = model["resampler"]
-  resampler.update(width=128, num_latents=8, project_input=True)
-  if "num_heads" in resampler:
-    resampler.update(num_heads=heads, head_dim=32)
-  encoder = model["encoder"]
-  if encoder["name"] == "nfnet":
-    depths = {"F0": (1, 1, 2, 1), "F6": (2, 4, 12, 6)}[encoder["variant"]]
-    model["encoder"] = dict(
-      name="custom_nfnet",
-      depths=depths,
-      widths=(16, 32, 64, 64),
-      stem=16,
-      group=8,
-      features=128,
-    )
-  else:
-    model["encoder"] = dict(
-      name="vit", width=64, num_layers=8, num_heads=4, patch=16, image_size=64
-    )
-  config["train"]["frozen_dtype"] = "float32"
-  for dataset in config["data"]["datasets"].values():
-    dataset["batch"] = max(dataset["batch"] // 128, 1)
-    dataset["prompt"]["length"] //= 4
-    dataset["transforms"] = ({"name": "square", "size": 64},)
-    if "frames" in dataset:
-      dataset["frames"] = 4
-  return config
-
-
-def prepare(config: Mapping[str, Any]):
-  """The compiled step of a small config, its state and its batches.
-
-  With round-robin there is one call a data set; so is its list of batches.
-  """
-  module = flamingo.build(config["model"])
-  datasets, train = config["data"]["datasets"], config["train"]
-  made = {}
-
-  def optimizer(trainable):
-    made["tx"], _ = make_optimizer(train["optimizer"], trainable, 1000)
-    return made["tx"]
-
-  state, _ = init_state(
-    module,
-    first_shapes_as_arrays(config),
-    rules=train["trainable"],
-    optimizer=optimizer,
-    mesh=make_mesh({"data": -1}),
-  )
-  weights = {name: d.get("weight", 1.0) for name, d in datasets.items()}
-  step = make_step(
-    lambda params, batch: flamingo.loss(module, params, batch),
-    made["tx"],
-    weights,
-  )
-  vocab = config["model"]["lm"]["vocab_size"]
-  batches = {
-    name: jax.device_put(random_batch(batch_shapes(d), vocab, i))
-    for i, (name, d) in enumerate(datasets.items())
-  }
-  if config["data"]["update"] == "round_robin":
-    rounds = [{name: batch} for name, batch in batches.items()]
-  else:
-    rounds = [batches]
-  return jax.jit(step, donate_argnums=0), state, rounds
-
-
-def first_shapes_as_arrays(config: Mapping[str, Any]) -> dict[str, Any]:
-  """As `first_shapes`, for code that traces a batch it closes over."""
-  return jax.tree.map(
-    lambda s: np.zeros(s.shape, s.dtype), first_shapes(config)
-  )
-
-
-def measure(config: Mapping[str, Any], repeats: int = 3) -> float:
-  """Median seconds of a round of a shrunk config, after one to compile."""
-  step, state, rounds = prepare(shrink(config))
-  times = []
-  for _ in range(repeats + 1):
-    start = time.perf_counter()
-    for batches in rounds:
-      state, _ = step(state, batches)
-    jax.block_until_ready(state)
-    times.append(time.perf_counter() - start)
-  return statistics.median(times[1:])
-
-
-def table(measured: bool) -> str:
-  """All rows as Markdown."""
-  head = ["row", "paper B", "ours B", "paper time", "operations"]
-  head += ["measured, small"] if measured else []
-  lines = [" | ".join(head), " | ".join(["---"] * len(head))]
-  base_operations, base_time = None, None
-  for row, (billions, seconds) in PAPER.items():
-    config = ablations.make(None if row == "baseline" else row)
-    count = tree.count(parameters(config)) / 1e9
-    done = operations(config)
-    base_operations = base_operations or done
-    star = "*" if "vision trained" in row else ""
-    cells = [row, f"{billions}", f"{count:.3f}"]
-    cells += [f"{seconds / 1.74:.2f}{star}", f"{done / base_operations:.2f}"]
-    if measured:
-      elapsed = measure(config)
-      base_time = base_time or elapsed
-      cells.append(f"{elapsed / base_time:.2f}")
-      jax.clear_caches()
-    lines.append(" | ".join(cells))
-    print(lines[-1], flush=True)
-  return "\n".join(f"| {line} |" for line in lines)
+def shares(names: tuple[str, ...]) -> str:
+  """Where the operations of some rows are, as Markdown."""
+  parts = ("vision", "resampler", "blocks", "lm")
+  base = costs.total(costs.operations(config_of("baseline")))
+  lines = [["row", *parts, "trainable B", "data sets"]]
+  lines.append(["---"] * len(lines[0]))
+  for name in names:
+    config = config_of(name)
+    counts = costs.operations(config)
+    cells = [f"{costs.total(counts, part) / base:.2f}" for part in parts]
+    trainable = tree.count(costs.split(config)[0]) / 1e9
+    cells += [f"{trainable:.2f}", f"{len(counts)}"]
+    lines.append([name, *cells])
+  by_set = costs.operations(config_of("baseline"))
+  for name, counts in by_set.items():
+    own = {name: counts}
+    cells = [f"{costs.total(own, part) / base:.2f}" for part in parts]
+    lines.append([f"baseline, {name} alone", *cells, "", ""])
+  return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def main() -> None:
@@ -280,19 +130,48 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--measure", action="store_true")
   parser.add_argument(
-    "--out", type=Path, default=Path("benchmarks/results/flamingo_table3.md")
+    "--out", type=Path, default=RESULTS / "flamingo_table3.md"
+  )
+  parser.add_argument(
+    "--times",
+    type=Path,
+    default=RESULTS / "flamingo_table3_times.json",
+    help="measured ratios; rows that it has are not measured again",
   )
   given = parser.parse_args()
-  command = "python -m benchmarks.flamingo_table3" + (
-    " --measure" if given.measure else ""
+  rows, times = read_rows(), {}
+  if given.measure:
+    configs = {name: config_of(name) for name in rows}
+    times = measure(configs, given.times)
+  command = (
+    "python -m benchmarks.flamingo_table3" + " --measure" * given.measure
   )
-  body = table(given.measure)
-  title = "# Flamingo's ablations: parameters and relative step times"
-  text = f"{title}\n\n    {command}\n\n{body}\n\n{NOTES}\n"
+  text = NOTES.format(
+    command=command,
+    table=main_table(rows, times),
+    shares=shares(SHOWN),
+    fits=fitting.table(rows),
+    best=fitting.BEST,
+    explained="\n".join(
+      f"- **{row}**: {why}" for row, why in EXPLAINED.items()
+    ),
+  )
   given.out.parent.mkdir(parents=True, exist_ok=True)
   given.out.write_text(text)
-  print(f"\n{NOTES}\n\nWritten to {given.out}.")
+  print(f"{text}\nWritten to {given.out}.")
 
+
+SHOWN = (
+  "baseline",
+  "(iv) vanilla xattn",
+  "(v) single in middle",
+  "(vi) Transformer",
+  "(vii) CLIP ViT-L/14",
+  "(vii) NFNet-F0",
+  "(viii) LM trained, random",
+  "T10 (v) vision trained, random",
+  "T10 (vi) co-trained LM, random",
+)
 
 if __name__ == "__main__":
   main()

@@ -7,35 +7,54 @@ pass does not need, such as gradients of frozen weights, was never traced.
 """
 
 import math
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 from jax.extend import core
 
 
 def count(f: Callable, *args: Any) -> int:
   """Operations of `f(*args)`; the arguments may be shapes."""
-  return of_jaxpr(jax.make_jaxpr(f)(*args).jaxpr)
+  return sum(by_scope(f, *args).values())
 
 
-def of_jaxpr(jaxpr: core.Jaxpr) -> int:
-  """Operations of a program; the larger branch of a condition counts."""
-  return sum(_of_equation(equation) for equation in jaxpr.eqns)
+def by_scope(f: Callable, *args: Any) -> Counter[str]:
+  """Operations of `f(*args)` by the name of what they belong to.
+
+  A name is that of the modules around an operation, as Flax and
+  `jax.named_scope` give it: `/jvp(Flamingo)/.../resampler/.../mlp/up`, and
+  with `transpose(...)` for the backward pass.
+  """
+  return _of_jaxpr(jax.make_jaxpr(f)(*args).jaxpr, "")
 
 
-def _of_equation(equation) -> int:
+def _of_jaxpr(jaxpr: core.Jaxpr, scope: str) -> Counter[str]:
+  total: Counter[str] = Counter()
+  for equation in jaxpr.eqns:
+    name = f"{scope}/{equation.source_info.name_stack}"
+    total.update(_of_equation(equation, name))
+  return total
+
+
+def _of_equation(equation, scope: str) -> Mapping[str, int]:
   name, params = equation.primitive.name, equation.params
   if name == "dot_general":
-    return _product(equation)
+    return {scope: _product(equation)}
   if name == "conv_general_dilated":
-    return _convolution(equation)
-  inner = [of_jaxpr(j) for value in params.values() for j in _jaxprs(value)]
+    return {scope: _convolution(equation)}
   if name == "while":
     raise ValueError("A while loop has no fixed count; use a scan.")
-  if name == "cond":
-    return max(inner)
-  return sum(inner) * (params["length"] if name == "scan" else 1)
+  inner = [_of_jaxpr(j, scope) for v in params.values() for j in _jaxprs(v)]
+  if name == "cond":  # The larger branch counts.
+    return max(inner, key=lambda branch: sum(branch.values()))
+  times = params["length"] if name == "scan" else 1
+  total: Counter[str] = Counter()
+  for part in inner:
+    total.update({name: n * times for name, n in part.items()})
+  return total
 
 
 def _jaxprs(value: Any) -> list:
@@ -56,14 +75,24 @@ def _product(equation) -> int:
 
 
 def _convolution(equation) -> int:
-  """Each output is a sum over the kernel's window and input channels.
+  """Terms whose value and weight are both there.
 
-  Gradients with respect to the input dilate it (`lhs_dilation`); the zeros
-  between its values are not counted.
+  What padding or dilation puts in between are zeros and no terms. So a
+  convolution and its two gradients, which have the same terms, count the
+  same, whatever the program that computes them.
   """
-  kernel = equation.invars[1].aval.shape
-  numbers = equation.params["dimension_numbers"]
-  out = math.prod(equation.outvars[0].aval.shape)
-  window = math.prod(kernel) // kernel[numbers.rhs_spec[0]]
-  dilation = math.prod(equation.params["lhs_dilation"])
-  return 2 * out * window // dilation
+  x, kernel = (v.aval.shape for v in equation.invars)
+  out, params = equation.outvars[0].aval.shape, equation.params
+  numbers = params["dimension_numbers"]
+  # Batch and channels come first in a spec; each output sums over channels.
+  terms = math.prod(out[d] for d in numbers.out_spec[:2])
+  terms *= kernel[numbers.rhs_spec[1]]
+  for i, (a, b, c) in enumerate(
+    zip(numbers.lhs_spec[2:], numbers.rhs_spec[2:], numbers.out_spec[2:])
+  ):
+    start = np.arange(out[c]) * params["window_strides"][i]
+    tap = np.arange(kernel[b]) * params["rhs_dilation"][i]
+    place = start[:, None] + tap - params["padding"][i][0]
+    value, hole = np.divmod(place, params["lhs_dilation"][i])
+    terms *= int(((hole == 0) & (value >= 0) & (value < x[a])).sum())
+  return 2 * terms

@@ -1,10 +1,14 @@
 """Flamingo-3B as the paper ablates it (arXiv 2204.14198 v2, Table 3).
 
 Neither its data nor its frozen parts (a contrastive NFNet-F6, Chinchilla) were
-released: give your own in $MMJAX_DATA, and `init` for the frozen parts, which
-are random without it. M3W is read in the layout of OBELICS.
+released: give your own in $MMJAX_DATA, the parts as `mmjax convert --to jax`
+writes them. M3W is read in the layout of OBELICS.
 
-  m3w/*.tar  align/*.tar  ltip/*.tar  vtp/*.tar  tokenizer.json
+  m3w/*.parquet  align/*.tar  ltip/*.tar  vtp/*.tar  tokenizer.json
+  encoder/*.safetensors  lm/*.safetensors
+
+A part that `config.init` does not name is drawn at random; `del
+config.init.lm` is how the paper's "random" rows differ from the others.
 
 Blocks count 12 D^2 in the paper, so their keys and values come from D
 channels; how 1536 wide latents become that is not said. Here one matrix does,
@@ -26,8 +30,9 @@ def dataset(name, *, batch, weight, length, media=1, kind="pairs", **more):
   prompt = dict(
     name="flamingo", length=length, media=media, overflow="truncate"
   )
+  files = "parquet" if kind == "obelics" else "tar"
   return dict(
-    source=dict(name="tar", paths=[common.local(f"{name}/*.tar")]),
+    source=dict(name=files, paths=[common.local(f"{name}/*.{files}")]),
     format=dict(name=kind),
     prompt=prompt | more.pop("prompt", dict(p_space=0.5)),
     transforms=transforms,
@@ -54,6 +59,7 @@ def get_config():
         previous=False,
       ),
     ),
+    init=dict(encoder=common.converted("encoder"), lm=common.converted("lm")),
     tokenizer=dict(
       name="file", path=common.local("tokenizer.json"), added=["<EOC>"]
     ),

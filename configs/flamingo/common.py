@@ -21,7 +21,12 @@ def local(path: str) -> str:
   return f"{os.environ.get('MMJAX_DATA', '$MMJAX_DATA')}/{path}"
 
 
-def paper(*, model, datasets, tokenizer, **train):
+def converted(folder: str) -> dict:
+  """Weights that `mmjax convert --to jax` wrote below $MMJAX_DATA."""
+  return dict(name="converted", path=local(folder))
+
+
+def paper(*, model, datasets, tokenizer, init=(), **train):
   """A config whose optimizer is Flamingo's (arXiv 2204.14198 v2, B.1.2)."""
   settings = dict(
     trainable=FREEZE,
@@ -38,7 +43,7 @@ def paper(*, model, datasets, tokenizer, **train):
     system="flamingo",
     seed=0,
     model=dict(dtype="bfloat16", **model),
-    init=dict(),
+    init=dict(init),
     tokenizer=tokenizer,
     data=dict(seed=0, update="accumulate", datasets=datasets),
     train=settings | train,

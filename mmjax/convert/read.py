@@ -89,6 +89,9 @@ class Safetensors(Mapping):
   def __getitem__(self, name: str) -> np.ndarray:
     return self._open(self._where[name]).get_tensor(name)
 
+  def __contains__(self, name: object) -> bool:
+    return name in self._where  # Mapping's own way reads the tensor.
+
   def __iter__(self):
     return iter(self._where)
 
@@ -157,6 +160,9 @@ class Renamed(Mapping):
 
   def __getitem__(self, name: str) -> np.ndarray:
     return self._weights[self._names[name]]
+
+  def __contains__(self, name: object) -> bool:
+    return name in self._names
 
   def __iter__(self) -> Iterator[str]:
     return iter(self._names)

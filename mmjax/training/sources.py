@@ -1,7 +1,8 @@
 """Where parameters come from that are not drawn at random.
 
 A source is a function of its config's arguments and of the shapes of the part
-that it fills; it returns {path: array} for that part.
+that it fills; it returns {path: array} for that part. An array may be one that
+is read from disk when NumPy asks for it, so that a host holds one at a time.
 """
 
 import hashlib
@@ -21,6 +22,7 @@ from mmjax.convert.families import efficientnet as efficientnet_family
 from mmjax.convert.families.lms import llama_gguf
 from mmjax.convert.gguf import Gguf
 from mmjax.convert.packages import package_file
+from mmjax.convert.read import Safetensors
 from mmjax.convert.rules import load
 from mmjax.data import drawn
 from mmjax.data.image import Square
@@ -35,7 +37,7 @@ log = logging.getLogger(__name__)
 
 def load_parts(
   config: Mapping[str, Mapping[str, Any]], shapes: Params
-) -> dict[str, np.ndarray]:
+) -> dict[str, Any]:
   """All loaded parameters of a model, by path.
 
   Args:
@@ -58,6 +60,55 @@ def load_parts(
     for path, value in build(SOURCES, source, shapes=own).items():
       loaded[head + path] = value
   return loaded
+
+
+class Stored:
+  """An array of a file; only its shape is known until NumPy reads it."""
+
+  def __init__(self, weights: Safetensors, name: str):
+    self._weights, self._name = weights, name
+    self.shape = weights.shape(name)
+
+  def __array__(self, dtype=None, copy=None) -> np.ndarray:
+    return np.asarray(self._weights[self._name], dtype)
+
+
+def converted(shapes: Mapping[str, Any], path: str) -> dict[str, Stored]:
+  """Weights that `mmjax convert SRC path --to jax` wrote.
+
+  Rows of new tokens (`embedding/extra`, `head/extra`) that the files do not
+  have stay as drawn.
+
+  Args:
+    shapes: of the part.
+    path: a safetensors file, or a folder of them.
+
+  Raises:
+    ValueError: when there is no such file, or for names and shapes that are
+      not the part's; every one is listed.
+  """
+  if not Path(path).exists():
+    raise ValueError(
+      f"There are no converted weights at {path}. Make them with "
+      "`mmjax convert SRC DST --to jax` and name DST in config.init, or take "
+      "the part out of config.init to draw it at random."
+    )
+  weights = Safetensors(path)
+  new = ("embedding/extra", "head/extra")
+  wrong = [f"{k}: missing" for k in shapes if k not in weights and k not in new]
+  wrong += [f"{k}: not in the model" for k in weights if k not in shapes]
+  wrong += [
+    f"{k}: {weights.shape(k)}, the model's is {tuple(shapes[k].shape)}"
+    for k in weights
+    if k in shapes and weights.shape(k) != tuple(shapes[k].shape)
+  ]
+  if wrong:
+    raise ValueError(
+      f"{path} does not hold the weights of this part; was it written by "
+      "`mmjax convert --to jax`, from a model of this size?\n  "
+      + "\n  ".join(wrong)
+    )
+  return {k: Stored(weights, k) for k in weights}
 
 
 def efficientnet_lite0(shapes: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -191,6 +242,7 @@ TOKENIZERS = {
   "smollm2": smollm2_tokenizer,
 }
 SOURCES = {
+  "converted": converted,
   "drawn_features": drawn_features,
   "efficientnet_lite0": efficientnet_lite0,
   "reduced_efficientnet_lite0": reduced_efficientnet_lite0,

@@ -1,8 +1,13 @@
 import jax
 import numpy as np
+import pyarrow
 import pytest
+from pyarrow import parquet
 
-from benchmarks.flamingo_table3 import PAPER, parameters, prepare, shrink
+from benchmarks import flamingo_fit
+from benchmarks.flamingo_costs import parameters
+from benchmarks.flamingo_small import prepare, shrink
+from benchmarks.flamingo_table3 import PAPER
 from configs.flamingo import (
   ablations,
   baseline_3b,
@@ -13,6 +18,7 @@ from configs.flamingo import (
 from mmjax import tree
 from mmjax.cli import configs
 from mmjax.data import build as data
+from mmjax.text.tokenizer import drawn as drawn_tokenizer
 from mmjax.training.state import trainable_mask
 
 ENCODER, RESAMPLER = 435_286_116, 193_628_160
@@ -75,6 +81,58 @@ def test_ablation_counts(row):
   assert total == pytest.approx(PAPER[row][0] * 1e9, abs=0.06e9)
 
 
+def test_rows_are_those_of_the_paper():
+  assert set(PAPER) == {"baseline", *ablations.ABLATIONS}
+
+
+@pytest.mark.parametrize(
+  "row, part",
+  [
+    ("(viii) LM trained", "lm"),
+    ("T10 (v) vision trained", "encoder"),
+    ("T10 (vi) co-trained LM", "lm"),
+  ],
+)
+def test_random_and_pretrained_differ_by_init_alone(row, part):
+  random = ablations.make(f"{row}, random").to_dict()
+  pretrained = ablations.make(f"{row}, pretrained").to_dict()
+  assert (
+    pretrained["init"].pop(part)
+    == baseline_3b.get_config().init[part].to_dict()
+  )
+  if "co-trained" in row:  # The paper lowers the pretrained one's rate.
+    scale = pretrained["train"]["optimizer"].pop("lr_scale")
+    rates = tree.match(parameters(baseline_3b.get_config()), scale)
+    assert {rates[k] for k in rates if k.startswith("lm/layers")} == {0.1}
+    assert rates["lm/embedding/extra"] == rates["blocks/mlp_gate"] == 1
+  assert random == pretrained
+
+
+@pytest.mark.parametrize("row", [None, *ablations.ABLATIONS])
+def test_parts_to_load_are_there(row):
+  config = ablations.make(row)
+  assert set(config.init) <= set(parameters(config))
+  assert all(source.name == "converted" for source in config.init.values())
+
+
+def test_text_alone_is_read_and_sees_no_medium(tmp_path):
+  rows = pyarrow.table({"images": [[None]], "texts": [["Plain text."]]})
+  parquet.write_table(rows, tmp_path / "a.parquet")
+  entry = ablations.make("T10 (vi) co-trained LM, random").data.datasets
+  entry = data.plain(entry.massivetext)
+  source = {**entry["source"], "paths": [str(tmp_path / "a.parquet")]}
+  example = data.dataset(
+    {**entry, "batch": 1, "source": source},
+    drawn_tokenizer(),
+    0,
+    "massivetext",
+  ).stream[0]
+  assert not example["skipped"]["bad"], example["skipped"]["why"]
+  image = example["media"]["image"]
+  assert image["mask"].shape == (0, 1) and not image["index"].any()
+  assert example["weights"].any()
+
+
 def test_a_row_changes_only_what_it_names():
   base = baseline_3b.get_config().to_json()
   assert ablations.make("(v) every 4th").to_json() != base
@@ -123,3 +181,17 @@ def test_one_small_layer_trains(kind):
   for gate in gates:
     assert np.abs(state.trainable["blocks"][gate]).max() > 0
     assert np.all(before["blocks"][gate] == 0)
+
+
+def test_prices_are_found_again():
+  costs = flamingo_fit.HYPOTHESES[flamingo_fit.BEST]
+  rows = [
+    flamingo_fit.Row(0.5 * a + 0.1 * b, dict(zip(costs, (a, b))))
+    for a, b in ((2.0, 5.0), (1.0, 5.0), (2.0, 1.0), (3.0, 8.0))
+  ]
+  prices, errors = flamingo_fit.fit(rows, costs)
+  np.testing.assert_allclose(prices, (0.5, 0.1), rtol=1e-6)
+  np.testing.assert_allclose(errors, 0, atol=1e-6)
+  # More chips share the operations and nothing else.
+  more = flamingo_fit.Row(0, rows[0].features, chips=4)
+  assert flamingo_fit.predict(more, costs, prices) == pytest.approx(1.0 + 2.0)
