@@ -9,7 +9,9 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
+from mmjax import tree
 from mmjax.config import call, lookup
 from mmjax.data import build as data
 from mmjax.sharding import make_mesh
@@ -25,7 +27,7 @@ from mmjax.training.state import (
   trainable_mask,
 )
 from mmjax.training.step import Guard, make_step
-from mmjax.typing import Params
+from mmjax.typing import Batch
 
 log = logging.getLogger(__name__)
 
@@ -51,40 +53,21 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> TrainState:
   batches = data.batches(config["data"], tokenizer, host)
   keep_config(config, workdir)
   settings = dict(config["train"])
-  example = peek(batches)
-  shapes = nn.unbox(abstract_params(module, example))
-  rules = settings.pop("trainable")
-  print(parameter_table(shapes, trainable_mask(shapes, rules)))
   plan = call(loop.Plan, settings.pop("plan"))
+  guard = call(Guard, settings.pop("guard", {}))
+  microbatches = settings.pop("microbatches", 1)
   mesh = make_mesh(config.get("mesh", {"data": -1}))
-  schedules: dict[str, Any] = {}
-
-  def optimizer(trainable: Params):
-    made, schedules["lr"] = make_optimizer(
-      settings.pop("optimizer"), trainable, plan.steps
-    )
-    schedules["tx"] = made
-    return made
-
-  state, where = init_state(
-    module,
-    example,
-    rules=rules,
-    optimizer=optimizer,
-    mesh=mesh,
-    seed=config.get("seed", 0),
-    loaded=load_parts(config.get("init", {}), shapes),
-    frozen_dtype=jnp.dtype(settings.pop("frozen_dtype", "float32")),
+  example = peek(batches)
+  (state, where), tx, schedule = begin(
+    config, settings, module, example, mesh, plan.steps
   )
   step = make_step(
     lambda params, batch: system.loss(module, params, batch),
-    schedules["tx"],
+    tx,
     batches.weights,
-    microbatches=settings.pop("microbatches", 1),
-    guard=call(Guard, settings.pop("guard", {})),
+    microbatches=microbatches,
+    guard=guard,
   )
-  if settings:
-    raise ValueError(f"config.train has unknown keys {sorted(settings)}.")
   return loop.train(
     state,
     where,
@@ -94,8 +77,50 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> TrainState:
     mesh,
     workdir,
     monitor=system.monitor,
-    extra={"lr": lambda now: float(schedules["lr"](now - 1))},
+    extra={"lr": lambda now: float(schedule(now - 1))},
   )
+
+
+def begin(
+  config: Mapping[str, Any],
+  settings: Mapping[str, Any],
+  module: nn.Module,
+  example: Batch,
+  mesh: Mesh,
+  steps: int,
+) -> tuple[tuple[TrainState, TrainState], Any, Any]:
+  """The first state of a run, its shardings, its optimizer and schedule.
+
+  Args:
+    config: of the run.
+    settings: `trainable`, `optimizer` and `frozen_dtype` of `config.train`.
+    module: the system.
+    example: a batch, for its shapes.
+    mesh: where the state lives.
+    steps: of the whole run.
+  """
+  settings = dict(settings)
+  rules = settings.pop("trainable")
+  recipe = settings.pop("optimizer")
+  frozen_dtype = jnp.dtype(settings.pop("frozen_dtype", "float32"))
+  if settings:
+    raise ValueError(f"config.train has unknown keys {sorted(settings)}.")
+  shapes = nn.unbox(abstract_params(module, example))
+  mask = trainable_mask(shapes, rules)
+  print(parameter_table(shapes, mask))
+  trainable, _ = tree.split(shapes, mask)
+  tx, schedule = make_optimizer(recipe, trainable, steps)
+  begun = init_state(
+    module,
+    example,
+    rules=rules,
+    optimizer=lambda _: tx,
+    mesh=mesh,
+    seed=config.get("seed", 0),
+    loaded=load_parts(config.get("init", {}), shapes),
+    frozen_dtype=frozen_dtype,
+  )
+  return begun, tx, schedule
 
 
 def peek(batches) -> dict:

@@ -42,9 +42,10 @@ class Slots:
   values: bool = True
 
   def __post_init__(self):
-    if min(self.count, self.frames, self.height, self.width) < 1:
+    if self.count < 0 or min(self.frames, self.height, self.width) < 1:
       raise ValueError(
-        f"{self}: an example has at least one medium of one frame of 1x1."
+        f"{self}: the count of media is not negative (0 for text alone), and "
+        "each has at least one frame of 1x1."
       )
 
   def empty(self, length: int) -> dict[str, np.ndarray]:

@@ -115,7 +115,16 @@ def test_keys_in_place_of_values():
   assert media["mask"].tolist() == [[True]] and media["keys"].tolist() == [7]
 
 
-@pytest.mark.parametrize("field", ["count", "frames", "height", "width"])
-def test_slots_hold_something(field):
-  with pytest.raises(ValueError, match="at least one medium"):
-    Slots(**{"count": 1, field: 0})
+@pytest.mark.parametrize(
+  ("field", "value"),
+  [("count", -1), ("frames", 0), ("height", 0), ("width", 0)],
+)
+def test_slots_hold_something(field, value):
+  with pytest.raises(ValueError, match="at least one frame"):
+    Slots(**{"count": 1, field: value})
+
+
+def test_text_alone_needs_no_slot():
+  example = pad(written([5, 6, 7]), [], 4, Slots(count=0))
+  assert example["media"]["image"]["values"].shape[0] == 0
+  assert example["segments"].tolist() == [1, 1, 1, 0]
