@@ -34,7 +34,8 @@ def generate(
   """
   document = prompt(parts)
   config = for_generation(config)
-  model = load_model(config, workdir, {"batch_size": 1} | fields)
+  own = {"batch_size": 1, "overflow": "error"}
+  model = load_model(config, workdir, own | fields)
   return model.generate([document])[0]
 
 

@@ -41,6 +41,8 @@ class Model:
     num_beams: 1 is greedy; the paper uses 3.
     length_penalty: of the beam search.
     batch_size: rows of a batch; the last one is filled up.
+    overflow: what becomes of a document that is too long: it loses its "left"
+      end, or is an "error".
   """
 
   module: nn.Module
@@ -56,6 +58,7 @@ class Model:
   num_beams: int = 1
   length_penalty: float = 0.0
   batch_size: int = 32
+  overflow: str = "left"
 
   def generate(self, documents: Sequence[Document]) -> list[str]:
     """What the system says after each document."""
@@ -122,6 +125,6 @@ class Model:
     """Batches of one shape, and how many rows of each are documents."""
     for start in range(0, len(documents), self.batch_size):
       part = documents[start : start + self.batch_size]
-      examples = [self.encoder.query(d, "left") for d in part]
+      examples = [self.encoder.query(d, self.overflow) for d in part]
       fill = [examples[-1]] * (self.batch_size - len(examples))
       yield stack(examples + fill), len(part)

@@ -166,7 +166,7 @@ def test_one_small_layer_trains(kind):
   small = shrink(config)
   encoder = small["model"]["encoder"]
   if kind == "baseline":
-    encoder["depths"] = (1, 1, 1, 1)
+    encoder["depths"] = (1,) * len(encoder["widths"])
   else:
     encoder["num_layers"] = 1
   for dataset in small["data"]["datasets"].values():

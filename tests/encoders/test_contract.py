@@ -15,6 +15,7 @@ TINY = {
   ),
   "efficientnet_lite": {},
   "nfnet": {},
+  "reduced": dict(encoder=dict(name="efficientnet_lite"), width=8),
   "vit": dict(width=16, num_layers=2, num_heads=2, patch=8),
 }
 IMAGES = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.uint8)
