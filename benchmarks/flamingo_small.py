@@ -169,7 +169,7 @@ def measure(
   Args:
     rows: configs at full size; the first is the baseline.
     file: gets each ratio when it is known, and what it has is not measured
-      again: compiling takes a minute or two a row.
+      again: compiling takes a minute or more a row.
     repeats: turns of each; the shortest counts.
   """
   found = json.loads(file.read_text()) if file.is_file() else {}
