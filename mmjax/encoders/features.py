@@ -20,7 +20,7 @@ from mmjax.typing import Array, Float, Int, UInt8
 
 
 class FeatureTable(nn.Module):
-  """Keys to features; a negative key gives zeros.
+  """Keys to features; a negative key gives zeros, one beyond the table NaN.
 
   Attributes:
     size, tokens, width: pictures, P and E.
@@ -37,8 +37,11 @@ class FeatureTable(nn.Module):
     init = nn.with_logical_partitioning(initializers.zeros, (None,) * 3)
     shape = (self.size, self.tokens, self.width)
     table = self.param("table", init, shape)
-    features = table[jnp.maximum(keys, 0)].astype(self.dtype or table.dtype)
-    return jnp.where(keys[:, None, None] >= 0, features, 0)
+    features = table[jnp.clip(keys, 0, self.size - 1)]
+    features = features.astype(self.dtype or table.dtype)
+    keys = keys[:, None, None]
+    features = jnp.where(keys < self.size, features, jnp.nan)
+    return jnp.where(keys >= 0, features, 0)
 
 
 class Reduced(nn.Module):
