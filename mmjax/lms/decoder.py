@@ -53,6 +53,25 @@ class DecoderCache:
     )
 
 
+def positions_after(
+  next_position: Int[Array, "B"], real: Bool[Array, "B L"]
+) -> Int[Array, "B L"]:
+  """Positions of further tokens; padding on either side takes none.
+
+  next_position 5, real 0 1 1 0   ->   5 5 6 6
+  """
+  after = jnp.cumsum(real, axis=1) - 1 + next_position[:, None]
+  return jnp.maximum(after, 0)
+
+
+def last_real(
+  x: Float[Array, "B L D"], real: Bool[Array, "B L"]
+) -> Float[Array, "B 1 D"]:
+  """What stands at the last token of each row that is no padding."""
+  last = jnp.max(jnp.where(real, jnp.arange(real.shape[1]), 0), axis=1)
+  return jnp.take_along_axis(x, last[:, None, None], axis=1)
+
+
 class Shell(TypedDict, total=False):
   """Fields of a Decoder that every family hands on; see there."""
 

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from mmjax.typing import Array, Float, Int
+from mmjax.typing import Array, Batch, Float, Int
 
 
 def cross_entropy(
@@ -35,3 +35,14 @@ def accuracy(
   """Share of weighted tokens that are the best guess, as (sum, count)."""
   right = jnp.argmax(logits, axis=-1) == targets
   return (right * weights).sum(), weights.sum()
+
+
+def next_token(
+  logits: Float[Array, "B L V"], batch: Batch
+) -> dict[str, tuple[Array, Array]]:
+  """Loss and accuracy of a batch's `targets`, each as (sum, count)."""
+  targets, weights = batch["targets"], batch["weights"]
+  return {
+    "loss": cross_entropy(logits, targets, weights),
+    "accuracy": accuracy(logits, targets, weights),
+  }

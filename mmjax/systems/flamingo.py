@@ -30,7 +30,7 @@ from mmjax.layers.linear import dense
 from mmjax.layers.stack import Injection, stacked_init
 from mmjax.lms import LMS
 from mmjax.lms.decoder import Decoder, stack_like
-from mmjax.losses.token import accuracy, cross_entropy
+from mmjax.losses.token import next_token
 from mmjax.systems import flamingo_decoding as decoding
 from mmjax.typing import Array, Batch, Float, Output, Params
 
@@ -188,11 +188,7 @@ def loss(
 ) -> dict[str, tuple[Array, Array]]:
   """Next-token loss and accuracy as (sum, count)."""
   logits = module.apply({"params": params}, batch).logits
-  targets, weights = batch["targets"], batch["weights"]
-  return {
-    "loss": cross_entropy(logits, targets, weights),
-    "accuracy": accuracy(logits, targets, weights),
-  }
+  return next_token(logits, batch)
 
 
 def monitor(trainable: Params) -> dict[str, Array]:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from mmjax.lms.decoder import DecoderCache
+from mmjax.lms.decoder import DecoderCache, last_real, positions_after
 from mmjax.typing import Array, Batch, Bool, Float, Int
 
 
@@ -111,13 +111,10 @@ def prefill(
   segments = batch["segments"]
   real = segments > 0
   media, index = _add_media(module, batch, state.media, real)
-  positions = jnp.cumsum(real, axis=1) - 1 + state.next_position[:, None]
-  batch = dict(batch, positions=jnp.maximum(positions, 0))
+  positions = positions_after(state.next_position, real)
+  batch = dict(batch, positions=positions)
   x, state = _step(module, batch, index, state.replace(media=media))
-  at = jnp.arange(x.shape[1])
-  last = jnp.max(jnp.where(real, at, 0), axis=1)
-  x = jnp.take_along_axis(x, last[:, None, None], axis=1)
-  return module.lm.logits(x)[:, 0], state
+  return module.lm.logits(last_real(x, real))[:, 0], state
 
 
 def decode(

@@ -13,8 +13,13 @@ from flax import struct
 
 from mmjax.config import build as build_entry
 from mmjax.lms import LMS
-from mmjax.lms.decoder import Decoder, DecoderCache
-from mmjax.losses.token import accuracy, cross_entropy
+from mmjax.lms.decoder import (
+  Decoder,
+  DecoderCache,
+  last_real,
+  positions_after,
+)
+from mmjax.losses.token import next_token
 from mmjax.typing import Array, Batch, Bool, Float, Int, Output, Params
 
 
@@ -65,12 +70,9 @@ class TextModel(nn.Module):
     """
     segments = batch["segments"]
     real = segments > 0
-    at = jnp.cumsum(real, axis=1) - 1 + state.next_position[:, None]
-    x, state = self._step(batch["tokens"], jnp.maximum(at, 0), segments, state)
-    place = jnp.arange(real.shape[1])
-    last = jnp.max(jnp.where(real, place, 0), axis=1)
-    x = jnp.take_along_axis(x, last[:, None, None], axis=1)
-    return self.lm.logits(x)[:, 0], state
+    positions = positions_after(state.next_position, real)
+    x, state = self._step(batch["tokens"], positions, segments, state)
+    return self.lm.logits(last_real(x, real))[:, 0], state
 
   def decode(
     self,
@@ -108,11 +110,7 @@ def loss(
 ) -> dict[str, tuple[Array, Array]]:
   """Next-token loss and accuracy as (sum, count)."""
   logits = module.apply({"params": params}, batch).logits
-  targets, weights = batch["targets"], batch["weights"]
-  return {
-    "loss": cross_entropy(logits, targets, weights),
-    "accuracy": accuracy(logits, targets, weights),
-  }
+  return next_token(logits, batch)
 
 
 def monitor(trainable: Params) -> dict[str, Array]:
