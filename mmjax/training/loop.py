@@ -105,30 +105,18 @@ def train(
     state, data = checkpoints.restore(state, where, frozen)
     batches.set_state(data)
   compiled = jax.jit(step, donate_argnums=0, out_shardings=(where, None))
-  sums = Sums()
-  monitor = jax.jit(monitor)
-
-  def report(writer, now, waited, started):
-    values = sums.take() | jax.tree.map(float, monitor(state.trainable))
-    values |= {name: f(now) for name, f in (extra or {}).items()}
-    total = max(time.monotonic() - started, 1e-9)
-    writer.write(now, values | {"input_wait": waited / total})
-
   with (
     jax.set_mesh(mesh),
     _stop_signals() as stop,
     open_writers(workdir, plan.steps, shown=("loss",)) as writer,
   ):
-    waited, started = 0.0, time.monotonic()
+    interval = _Interval(monitor, extra or {})
     for now in range(int(state.step) + 1, plan.steps + 1):
-      asked = time.monotonic()
-      batch = put_batch(next(batches), mesh)
-      waited += time.monotonic() - asked
+      batch = put_batch(interval.wait(batches), mesh)
       state, metrics = compiled(state, batch)
-      sums.add(_with_total(metrics))
+      interval.add(metrics)
       if now % plan.log_every == 0 or now == plan.steps:
-        report(writer, now, waited, started)
-        waited, started = 0.0, time.monotonic()
+        writer.write(now, interval.take(now, state))
       last = stop.is_set() or now == plan.steps
       if now % plan.checkpoint_every == 0 or last:
         checkpoints.save(state, batches.get_state(), frozen, force=last)
@@ -140,6 +128,40 @@ def train(
   checkpoints.close()
   batches.close()
   return state
+
+
+class _Interval:
+  """What is known of the steps between two lines of metrics."""
+
+  def __init__(
+    self,
+    monitor: Callable[[Params], Mapping[str, Any]],
+    extra: Mapping[str, Callable[[int], float]],
+  ):
+    self._monitor, self._extra = jax.jit(monitor), extra
+    self._sums = Sums()
+    self._waited, self._started = 0.0, time.monotonic()
+
+  def wait(self, batches: Batches) -> dict[str, Batch]:
+    """The next batch; the time it takes counts as waiting for data."""
+    asked = time.monotonic()
+    batch = next(batches)
+    self._waited += time.monotonic() - asked
+    return batch
+
+  def add(self, metrics: Mapping[str, Any]) -> None:
+    """A step's metrics, as (sum, count)."""
+    self._sums.add(_with_total(metrics))
+
+  def take(self, now: int, state: TrainState) -> dict[str, Any]:
+    """Means since the last call, with the state's own numbers."""
+    values = self._sums.take()
+    values |= jax.tree.map(float, self._monitor(state.trainable))
+    values |= {name: f(now) for name, f in self._extra.items()}
+    total = max(time.monotonic() - self._started, 1e-9)
+    values["input_wait"] = self._waited / total
+    self._waited, self._started = 0.0, time.monotonic()
+    return values
 
 
 def _with_total(metrics: Mapping[str, Any]) -> dict[str, Any]:
