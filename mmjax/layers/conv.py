@@ -211,10 +211,12 @@ def standardise(
   return (kernel - mean) * lax.rsqrt((var + eps) * fan)
 
 
-def round_channels(wanted: float, *, at_least: float = 0.9) -> int:
-  """The nearest multiple of 8 that is at least `at_least` of the wanted."""
-  result = max(8, int(wanted + 4) // 8 * 8)
-  return result + 8 if result < at_least * wanted else result
+def round_channels(
+  wanted: float, *, at_least: float = 0.9, divisor: int = 8
+) -> int:
+  """The nearest multiple of `divisor` that is `at_least` of the wanted."""
+  result = max(divisor, int(wanted + divisor / 2) // divisor * divisor)
+  return result + divisor if result < at_least * wanted else result
 
 
 def channel_vector(

@@ -21,7 +21,7 @@ def shapes_of(model):
   ]
 
 
-def reference(depths, widths, stem, group, features, classes):
+def reference(depths, widths, stem, group, features, classes, **options):
   import_timm()
   from timm.models.nfnet import NormFreeNet, _dm_nfnet_cfg
 
@@ -33,6 +33,7 @@ def reference(depths, widths, stem, group, features, classes):
     stem_chs=stem,
     group_size=group,
     num_features=features,
+    **options,
   ).eval()
   with torch.no_grad():
     for name, p in model.named_parameters():
@@ -43,17 +44,42 @@ def reference(depths, widths, stem, group, features, classes):
   return model
 
 
+# Our options and timm's, none of which DeepMind's networks set.
+OURS = dict(
+  alpha=0.9,
+  inner=0.25,
+  squeeze=0.3,
+  gate_gain=1.5,
+  divisor=4,
+  activation="silu",
+  eps=1e-2,
+)
+THEIRS = dict(
+  alpha=0.9,
+  bottle_ratio=0.25,
+  attn_kwargs=dict(rd_ratio=0.3),
+  attn_gain=1.5,
+  ch_div=4,
+  act_layer="silu",
+  std_conv_eps=1e-2,
+)
+
+
 @pytest.mark.parametrize(
-  "depths, widths, features, side",
+  "depths, widths, features, side, group, ours, theirs",
   [
-    ((1, 2, 4, 2), (16, 32, 48, 48), 64, (64, 96)),
-    ((3, 1), (24, 40), 0, (37, 50)),
+    ((1, 2, 4, 2), (16, 32, 48, 48), 64, (64, 96), 8, {}, {}),
+    ((3, 1), (24, 40), 0, (37, 50), 8, {}, {}),
+    ((1, 2), (48, 80), 32, (37, 50), 16, {}, {}),
+    ((2, 1), (44, 60), 0, (33, 7), None, OURS, THEIRS),
   ],
 )
-def test_same_maps_and_logits_as_timm(depths, widths, features, side):
+def test_same_maps_and_logits_as_timm(
+  depths, widths, features, side, group, ours, theirs
+):
   common = dict(depths=depths, widths=widths, features=features, classes=7)
-  theirs = reference(**common, stem=16, group=8)
-  ours = NFNet(**common, stem=16, group=8)
+  theirs = reference(**common, stem=16, group=group, **theirs)
+  ours = NFNet(**common, stem=16, group=group, **ours)
   state = {k: v.numpy() for k, v in theirs.state_dict().items()}
   table = family.nfnet(depths)
   params = load(state, table, shapes_of(ours))
