@@ -94,7 +94,8 @@ def _block_fields(weights, root: str, first: int) -> dict[str, Any]:
 
 def _tables(weights, lm: str) -> dict[str, list[int]]:
   """Of a language model that is not all there: what is, by path."""
-  plain = [r for r in LM_RULES[lm](False) if not r.stacked and r.dims is None]
+  rules = LM_RULES[lm](lms.tied(lm, {}))
+  plain = [r for r in rules if not r.stacked and r.dims is None]
   return {
     f"lm/{rule.path}": list(weights.shape(_ROOT + name))
     for rule in plain
@@ -197,7 +198,9 @@ def _below(part: str, shapes: Mapping[str, tuple]) -> dict[str, tuple]:
 
 def rules(settings: Mapping[str, Any]) -> Sequence[Rule]:
   """Of the whole model; those that the checkpoint lacks are left out."""
-  return open_flamingo(settings["lm"], tuple(settings["before"]))
+  lm = settings["lm"]
+  tied = lms.tied(lm, settings.get("language_model", {}))
+  return open_flamingo(lm, tuple(settings["before"]), tied=tied)
 
 
 def ignore(key: str, settings: Mapping[str, Any]) -> bool:

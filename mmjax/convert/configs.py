@@ -12,7 +12,16 @@ from typing import Any
 Config = Mapping[str, Any]
 _LOG = logging.getLogger(__name__)
 
-_GELU = {"gelu": "gelu", "gelu_new": "gelu_tanh", "relu": "relu"}
+# Of two names for one function the last is the one that we write.
+_ACTIVATIONS = {
+  "gelu": "gelu",
+  "gelu_fast": "gelu_tanh",
+  "gelu_pytorch_tanh": "gelu_tanh",
+  "gelu_new": "gelu_tanh",
+  "quick_gelu": "quick_gelu",
+  "relu": "relu",
+  "silu": "silu",
+}
 
 
 def _only(config: Config, **wanted: Any) -> None:
@@ -102,7 +111,6 @@ def _from_opt(c: Config) -> dict[str, Any]:
     c,
     enable_bias=True,
     layer_norm_elementwise_affine=True,
-    tie_word_embeddings=True,
     _remove_final_layer_norm=False,
   )
   fields = _common(c)
@@ -112,6 +120,7 @@ def _from_opt(c: Config) -> dict[str, Any]:
     pre_norm=_flag(c, "do_layer_norm_before", True),
     activation=_activation(c.get("activation_function", "relu")),
     max_positions=_size(c, "max_position_embeddings"),
+    tie_embeddings=_flag(c, "tie_word_embeddings", True),
     embed_width=None if narrow == fields["width"] else narrow,
   )
 
@@ -123,7 +132,7 @@ def _to_opt(f: Config) -> dict[str, Any]:
     activation_function=_their_activation(f.get("activation", "relu")),
     max_position_embeddings=f.get("max_positions", 2048),
     word_embed_proj_dim=f.get("embed_width") or f["width"],
-    tie_word_embeddings=True,
+    tie_word_embeddings=f.get("tie_embeddings", True),
   )
 
 
@@ -149,7 +158,6 @@ def _from_mpt(c: Config) -> dict[str, Any]:
     no_bias=True,
     logit_scale=None,
     embedding_fraction=1.0,
-    tie_word_embeddings=True,
   )
   _only(attention, alibi=True, prefix_lm=False, softmax_scale=None)
   if not attention.get("alibi"):
@@ -164,6 +172,8 @@ def _from_mpt(c: Config) -> dict[str, Any]:
     qk_norm=_flag(attention, "qk_ln", False),
     clip=attention.get("clip_qkv") and _number(attention, "clip_qkv", 0),
     max_bias=float(_number(attention, "alibi_bias_max", 8)),
+    norm_eps=_number(c, "layer_norm_epsilon", 1e-5),
+    tie_embeddings=_flag(c, "tie_word_embeddings", True),
   )
 
 
@@ -180,7 +190,8 @@ def _to_mpt(f: Config) -> dict[str, Any]:
     n_heads=f["num_heads"],
     expansion_ratio=f["hidden"] // f["width"],
     no_bias=True,
-    tie_word_embeddings=True,
+    layer_norm_epsilon=f.get("norm_eps", 1e-5),
+    tie_word_embeddings=f.get("tie_embeddings", True),
     attn_config=dict(
       alibi=True,
       alibi_bias_max=int(f.get("max_bias", 8)),
@@ -232,15 +243,16 @@ def _hidden(f: Config) -> dict[str, Any]:
 
 
 def _activation(theirs: str) -> str:
-  if theirs not in _GELU:
+  if theirs not in _ACTIVATIONS:
     raise ValueError(
-      f"config.json asks for the activation {theirs!r}; known: {list(_GELU)}."
+      f"config.json asks for the activation {theirs!r}; known: "
+      f"{list(_ACTIVATIONS)}."
     )
-  return _GELU[theirs]
+  return _ACTIVATIONS[theirs]
 
 
 def _their_activation(ours: str) -> str:
-  named = {name: theirs for theirs, name in _GELU.items()}
+  named = {name: theirs for theirs, name in _ACTIVATIONS.items()}
   if ours not in named:
     raise ValueError(f"The activation {ours!r} is none of {list(named)}.")
   return named[ours]

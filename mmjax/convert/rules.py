@@ -215,7 +215,7 @@ def plan(
 
 def _check_places(wanted, filled, unknown: list[str], shapes: Shapes) -> None:
   """Every place, a path and a row, must be filled, and no other."""
-  covered = {path for path, _ in wanted}
+  covered = {path for path, _ in wanted} | _empty(shapes)
   missing = [
     f"{place[0]} <- {key}"
     for place, key in wanted.items()
@@ -230,6 +230,11 @@ def _check_places(wanted, filled, unknown: list[str], shapes: Shapes) -> None:
       _listed("names beyond the model's number of layers", extra),
     )
     raise ConversionError(f"Weights and model do not fit.\n{''.join(lists)}")
+
+
+def _empty(shapes: Shapes) -> set[str]:
+  """Paths of no numbers, such as stacks of no blocks; nothing fills them."""
+  return {path for path, shape in shapes.items() if 0 in shape}
 
 
 def _find(weights, rules, ignore) -> tuple[list[Found], list[str]]:
@@ -343,7 +348,9 @@ def load(
   """
   like = flatten(like)
   shapes = {path: tuple(x.shape) for path, x in like.items()}
-  arrays: dict[str, np.ndarray] = {}
+  arrays: dict[str, np.ndarray] = {
+    path: np.empty(shapes[path], like[path].dtype) for path in _empty(shapes)
+  }
   for placed in to_jax(weights, rules, shapes, ignore=ignore):
     dtype = like[placed.path].dtype
     if placed.row is None:

@@ -53,11 +53,14 @@ class MptLayer(nn.Module):
   qk_norm: bool = False
   clip: float | None = None
   max_bias: float = 8.0
+  norm_eps: float = 1e-5
   dtype: Dtype | None = None
 
   @nn.compact
   def __call__(self, x, context, cache, between):
-    norm = functools.partial(LayerNorm, use_bias=False, axis="embed")
+    norm = functools.partial(
+      LayerNorm, self.norm_eps, use_bias=False, axis="embed"
+    )
     y, cache = SelfAttention(
       self.num_heads,
       self.head_dim,
@@ -88,17 +91,25 @@ def mpt(
   qk_norm: bool = False,
   clip: float | None = None,
   max_bias: float = 8.0,
+  norm_eps: float = 1e-5,
+  tie_embeddings: bool = True,
   **shell: Unpack[Shell],
 ) -> Decoder:
-  """An MPT decoder with a tied head; `shell` goes to `Decoder`."""
-  options = dict(hidden=hidden, qk_norm=qk_norm, clip=clip, max_bias=max_bias)
+  """An MPT decoder; `shell` goes to `Decoder`."""
+  options = dict(
+    hidden=hidden,
+    qk_norm=qk_norm,
+    clip=clip,
+    max_bias=max_bias,
+    norm_eps=norm_eps,
+  )
   return decoder(
     functools.partial(MptLayer, **options),
     vocab_size=vocab_size,
     width=width,
     num_layers=num_layers,
     num_heads=num_heads,
-    norm=functools.partial(LayerNorm, use_bias=False, axis="embed"),
-    tie_embeddings=True,
+    norm=functools.partial(LayerNorm, norm_eps, use_bias=False, axis="embed"),
+    tie_embeddings=tie_embeddings,
     **shell,
   )

@@ -84,9 +84,10 @@ def opt(
   activation: str = "relu",
   embed_width: int | None = None,
   max_positions: int = 2048,
+  tie_embeddings: bool = True,
   **shell: Unpack[Shell],
 ) -> Decoder:
-  """An OPT decoder with a tied head; `shell` goes to `Decoder`."""
+  """An OPT decoder; `shell` goes to `Decoder`."""
   options = dict(hidden=hidden, pre_norm=pre_norm, activation=activation)
   return decoder(
     functools.partial(OptLayer, **options),
@@ -95,7 +96,7 @@ def opt(
     num_layers=num_layers,
     num_heads=num_heads,
     norm=functools.partial(LayerNorm, axis="embed") if pre_norm else None,
-    tie_embeddings=True,
+    tie_embeddings=tie_embeddings,
     embed_width=embed_width,
     max_positions=max_positions,
     position_offset=2,

@@ -148,6 +148,13 @@ def test_a_wrong_shape_names_both_sides():
   assert "layers/query/kernel" in str(error.value)
 
 
+def test_a_stack_of_no_blocks_wants_no_names():
+  none = np.zeros((0, 4))
+  blocks = Rule("gates.{layer}", "gates", numbers=())
+  out = load(weights(), [*RULES, blocks], like() | {"gates": none})
+  assert out["gates"].shape == none.shape
+
+
 def test_a_path_without_a_rule_is_not_lost():
   with pytest.raises(ConversionError, match="new/kernel"):
     list(to_torch({"new/kernel": np.zeros(1)}, RULES))

@@ -49,13 +49,14 @@ def llama_case(**kwargs):
   return ours, theirs, rules.llama(tied)
 
 
-def opt_case(pre_norm=True, embed_width=None):
+def opt_case(pre_norm=True, embed_width=None, tied=True):
   ours = opt(
     **COMMON,
     hidden=64,
     pre_norm=pre_norm,
     embed_width=embed_width,
     max_positions=20,
+    tie_embeddings=tied,
   )
   theirs = hf(
     "OPT",
@@ -67,13 +68,15 @@ def opt_case(pre_norm=True, embed_width=None):
     max_position_embeddings=20,
     do_layer_norm_before=pre_norm,
     word_embed_proj_dim=embed_width or 32,
+    tie_word_embeddings=tied,
   )
-  return ours, theirs, rules.opt()
+  return ours, theirs, rules.opt(tied)
 
 
-def mpt_case(num_heads=4, clip=None):
+def mpt_case(num_heads=4, clip=None, eps=1e-5, tied=True):
   common = COMMON | dict(num_heads=num_heads, width=8 * num_heads)
-  ours = mpt(**common, hidden=32 * num_heads, clip=clip)
+  options = dict(clip=clip, norm_eps=eps, tie_embeddings=tied)
+  ours = mpt(**common, hidden=32 * num_heads, **options)
   theirs = hf(
     "Mpt",
     vocab_size=53,
@@ -82,8 +85,10 @@ def mpt_case(num_heads=4, clip=None):
     n_heads=num_heads,
     max_seq_len=20,
     attn_config=dict(alibi=True, clip_qkv=clip),
+    layer_norm_epsilon=eps,
+    tie_word_embeddings=tied,
   )
-  return ours, theirs, rules.mpt()
+  return ours, theirs, rules.mpt(tied)
 
 
 def neox_case(parallel=True, fraction=0.5):
@@ -108,7 +113,9 @@ CASES = {
   "llama_grouped_tied": lambda: llama_case(num_kv_heads=2, tied=True),
   "opt": opt_case,
   "opt_350m_style": lambda: opt_case(False, 16),
+  "opt_350m_style_untied": lambda: opt_case(False, 16, tied=False),
   "mpt": mpt_case,
+  "mpt_large_eps_untied": lambda: mpt_case(eps=0.1, tied=False),
   "mpt_six_heads_clipped": lambda: mpt_case(6, 0.4),
   "neox": neox_case,
   "neox_sequential_full_rotary": lambda: neox_case(False, 1.0),

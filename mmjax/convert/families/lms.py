@@ -82,8 +82,7 @@ def llama_gguf(tied: bool = False) -> list[Rule]:
 
 
 def opt(tied: bool = True) -> list[Rule]:
-  """`OPTForCausalLM`; its head is always tied."""
-  del tied
+  """`OPTForCausalLM`; all published ones are tied."""
   root, ours = "model.decoder", "layers"
   layer = f"{root}.layers.{{layer}}"
   rules = [
@@ -106,12 +105,11 @@ def opt(tied: bool = True) -> list[Rule]:
     mine = f"{ours}/attention/{path}"
     rules.append(Rule(f"{theirs}.weight", f"{mine}/kernel", _QUERY))
     rules.append(Rule(f"{theirs}.bias", f"{mine}/bias", _BIAS))
-  return rules
+  return rules + ([] if tied else [Rule("lm_head.weight", "head/table")])
 
 
 def mpt(tied: bool = True) -> list[Rule]:
   """`MptForCausalLM`, and the older `MosaicGPT` (mpt-1b) by its aliases."""
-  del tied
   layer, ours = "transformer.blocks.{layer}", "layers"
   fused = tuple(f"{ours}/attention/{name}/kernel" for name in _FUSED)
 
@@ -143,6 +141,7 @@ def mpt(tied: bool = True) -> list[Rule]:
       f"{ours}/mlp/down/kernel",
       _MATRIX,
     ),
+    *([] if tied else [Rule("lm_head.weight", "head/table")]),
   ]
 
 
@@ -198,5 +197,5 @@ BUFFERS = (
 
 
 def tied(family: str, fields: Mapping[str, Any]) -> bool:
-  """Whether a model's head is its embedding table; OPT's and MPT's always."""
+  """Whether a model's head is its embedding table; OPT's and MPT's are."""
   return fields.get("tie_embeddings", family in ("opt", "mpt"))
