@@ -6,6 +6,7 @@ K best are kept; the best K that do not end go on. A row is done when it has K
 finished hypotheses and no running beam can beat the worst of them.
 """
 
+import dataclasses
 import functools
 
 import flax.linen as nn
@@ -33,6 +34,28 @@ class Beams:
   scores: Float[Array, "B K"]
 
 
+@dataclasses.dataclass(frozen=True)
+class Lengths:
+  """What divides the scores of sequences.
+
+  Attributes:
+    penalty: exponent of the length.
+    prompt: length of the prompt where it counts and the stop id does not.
+  """
+
+  penalty: float
+  prompt: int | None
+
+  def running(self, scores: Array, new: Int[Array, ""]) -> Array:
+    """Scores of sequences with so many new tokens, none a stop id."""
+    length = new + (self.prompt or 0)
+    return scores / length.astype(jnp.float32) ** self.penalty
+
+  def ended(self, scores: Array, new: Int[Array, ""]) -> Array:
+    """The same for sequences of which the last new token is the stop id."""
+    return self.running(scores, new if self.prompt is None else new - 1)
+
+
 def beam_search(
   module: nn.Module,
   params: Params,
@@ -42,6 +65,7 @@ def beam_search(
   num_beams: int = 3,
   stop: int = -1,
   length_penalty: float = 1.0,
+  count_prompt: bool = False,
   pad: int = 0,
 ) -> Beams:
   """The K best continuations of each row, best first.
@@ -53,6 +77,8 @@ def beam_search(
     stop: id that ends a sequence; it is kept.
     length_penalty: exponent of the length that divides a score; 0 ranks by
       the sum of log-probabilities, which favours short answers.
+    count_prompt: lengths are those of transformers 4.35 and OpenFlamingo's
+      time: the prompt and its padding count, the stop id does not.
   """
   return _search(
     module,
@@ -60,14 +86,17 @@ def beam_search(
     num_beams,
     stop,
     length_penalty,
+    count_prompt,
     pad,
     params,
     batch,
   )
 
 
-@functools.partial(jax.jit, static_argnums=range(6))
-def _search(module, length, beams, stop, penalty, pad, params, batch):
+@functools.partial(jax.jit, static_argnums=range(7))
+def _search(
+  module, length, beams, stop, penalty, count_prompt, pad, params, batch
+):
   rows, prompt = batch["tokens"].shape
   logits, state = prefill(module, params, batch, prompt + length)
   state = state.rows(jnp.repeat(jnp.arange(rows), beams))
@@ -76,7 +105,8 @@ def _search(module, length, beams, stop, penalty, pad, params, batch):
   first = jnp.where(jnp.arange(beams) == 0, 0.0, LOW)
   running = Beams(empty, jnp.broadcast_to(first, (rows, beams)))
   finished = Beams(empty, jnp.full((rows, beams), LOW))
-  step = functools.partial(_step, stop=stop, penalty=penalty)
+  lengths = Lengths(penalty, prompt if count_prompt else None)
+  step = functools.partial(_step, stop=stop, lengths=lengths)
 
   def body(carry):
     i, logits, state, running, finished, done = carry
@@ -91,9 +121,7 @@ def _search(module, length, beams, stop, penalty, pad, params, batch):
 
   carry = (0, logits, state, running, finished, jnp.zeros(rows, bool))
   i, *_, running, finished, done = jax.lax.while_loop(going, body, carry)
-  open_ended = jnp.where(
-    done[:, None], LOW, running.scores / i.astype(jnp.float32) ** penalty
-  )
+  open_ended = jnp.where(done[:, None], LOW, lengths.running(running.scores, i))
   return _best(finished, Beams(running.tokens, open_ended))
 
 
@@ -105,7 +133,7 @@ def _step(
   done: Bool[Array, "B"],
   *,
   stop: int,
-  penalty: float,
+  lengths: Lengths,
 ):
   """One token more; returns the beams and the cache rows they came from."""
   rows, beams = running.scores.shape
@@ -118,13 +146,12 @@ def _step(
   tokens = tokens.at[:, :, i].set(token)
   ends = token == stop
 
-  count = (i + 1).astype(jnp.float32)
   counted = ends & (jnp.arange(2 * beams) < beams) & ~done[:, None]
-  new = Beams(tokens, jnp.where(counted, scores / count**penalty, LOW))
+  new = Beams(tokens, jnp.where(counted, lengths.ended(scores, i + 1), LOW))
   finished = _best(finished, new)
   full = finished.scores.min(axis=1) > LOW / 2
   worst = finished.scores.min(axis=1)
-  done |= full & (worst >= scores.max(axis=1) / count**penalty)
+  done |= full & (worst >= lengths.running(scores.max(axis=1), i + 1))
 
   scores, keep = jax.lax.top_k(jnp.where(ends, LOW, scores), beams)
   tokens = jnp.take_along_axis(tokens, keep[..., None], axis=1)
