@@ -2,8 +2,20 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+
+def files(paths: list[str]) -> Iterator[str]:
+  """The paths; a folder stands for the files of the format below it."""
+  for path in paths:
+    if os.path.isdir(path):
+      found = sorted(map(str, Path(path).rglob("*.safetensors")))
+      yield from found or [path]
+    else:
+      yield path
 
 
 def main(paths: list[str]) -> int:
@@ -13,7 +25,7 @@ def main(paths: list[str]) -> int:
     print("usage: python -m tests.golden FILE ...", file=sys.stderr)
     return 2
   failed = False
-  for path in paths:
+  for path in files(paths):
     print(path, flush=True)
     try:
       for line in compare(path):

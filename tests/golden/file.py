@@ -7,9 +7,11 @@ tolerance. A file may hold no weights but the draws that make them.
 
 import dataclasses
 import json
+import math
 import re
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 from safetensors import safe_open
 
@@ -21,7 +23,7 @@ class Golden:
   Attributes:
     path: of the file.
     component, config: of the metadata.
-    weights: by state-dict key.
+    weights: by state-dict key, float32.
     inputs, outputs: {call: {name: array}}; the only call of a file is "".
   """
 
@@ -32,13 +34,15 @@ class Golden:
   inputs: dict[str, dict[str, np.ndarray]]
   outputs: dict[str, dict[str, np.ndarray]]
 
-  @property
-  def module(self) -> str:
-    return self.config["module"]
-
-  @property
-  def constructor(self) -> dict:
-    return self.config.get("constructor", {})
+  def settings(self, call: str) -> dict:
+    """How a call was made, where the metadata says it."""
+    calls = self.config.get("calls")
+    if not isinstance(calls, dict):
+      return {}
+    if len(calls) == 1 and not call:
+      call = next(iter(calls))
+    found = calls.get(call)
+    return found if isinstance(found, dict) else {}
 
   def tolerance(self, name: str) -> tuple[float, float]:
     """(atol, rtol) of an output.
@@ -46,7 +50,12 @@ class Golden:
     The metadata says `atol 2e-5, rtol 1e-4`, perhaps in parts parted by `;`
     that name what they are for.
     """
-    text = self.config["tolerance"]
+    text = self.config.get("tolerance")
+    if not isinstance(text, str):
+      raise ValueError(
+        f"The metadata's tolerance is {text!r}; expected words such as "
+        "'atol 2e-5, rtol 1e-4'."
+      )
     parts = [p.strip() for p in text.split(";")]
     words = re.split(r"[._]", name)
     for part in parts:
@@ -60,10 +69,14 @@ class Golden:
 def _numbers(part: str) -> tuple[float, float]:
   if "exact" in part:
     return 0.0, 0.0
-  found = dict(re.findall(r"(atol|rtol) ([\d.e-]+)", part))
-  if not found:
+  found = dict(re.findall(r"\b(atol|rtol)\b[\s=:]*([^\s,;()]+)", part))
+  try:
+    atol, rtol = (float(found.get(name, 0.0)) for name in ("atol", "rtol"))
+  except ValueError:
+    found = {}
+  if not found or not (0 <= atol < math.inf and 0 <= rtol < math.inf):
     raise ValueError(f"No atol, rtol or exact in the tolerance {part!r}.")
-  return float(found.get("atol", 0.0)), float(found.get("rtol", 0.0))
+  return atol, rtol
 
 
 def read(path: str | Path) -> Golden:
@@ -72,18 +85,21 @@ def read(path: str | Path) -> Golden:
     metadata = f.metadata() or {}
     tensors = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118
   if missing := {"component", "config"} - metadata.keys():
-    raise ValueError(f"{path}: no {sorted(missing)} in its metadata.")
-  config = json.loads(metadata["config"])
+    raise ValueError(f"No {sorted(missing)} in the metadata.")
+  config = _parsed(metadata["config"])
   tensors |= drawn(config)
   grouped: dict[str, dict] = {"in": {}, "out": {}}
   weights = {}
   for name, value in tensors.items():
-    kind, rest = name.split(".", 1)
-    if kind == "w":
-      weights[rest] = value
-      continue
-    call, _, name = rest.rpartition(".")
-    grouped[kind].setdefault(call, {})[name] = value
+    kind, _, rest = name.partition(".")
+    call, _, rest_name = rest.rpartition(".")
+    if kind == "w" and rest:
+      weights[rest] = _float32(value)
+    elif kind in grouped and rest_name:
+      value = _float32(value) if kind == "in" else value
+      grouped[kind].setdefault(call, {})[rest_name] = value
+    else:
+      raise ValueError(f"A tensor is {name!r}, neither w.*, in.* nor out.*.")
   return Golden(
     Path(path),
     metadata["component"],
@@ -94,10 +110,29 @@ def read(path: str | Path) -> Golden:
   )
 
 
+def _parsed(text: str) -> dict:
+  try:
+    config = json.loads(text)
+  except json.JSONDecodeError as error:
+    raise ValueError(f"The metadata's config is no JSON: {error}") from error
+  if not isinstance(config, dict):
+    raise ValueError(f"The metadata's config is {config!r}, not an object.")
+  return config
+
+
+def _float32(value: np.ndarray) -> np.ndarray:
+  """Numbers stored at half or double precision, at the one we compute in."""
+  if jnp.issubdtype(value.dtype, jnp.floating):
+    return value.astype(np.float32)
+  return value
+
+
 def drawn(config: dict) -> dict[str, np.ndarray]:
   """Weights (and inputs) that a file gives by their random draws."""
   if "draw" not in config:
     return {}
+  if type(config.get("seed")) is not int:
+    raise ValueError(f"A draw needs a seed, not {config.get('seed')!r}.")
   random = np.random.RandomState(config["seed"])
   tensors = {}
   for name, shape, mean, std in config["draw"]:

@@ -1,134 +1,90 @@
 """Whole OpenFlamingo models: logits, loss, gradients, caches, generation."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from flax import struct
 
-from mmjax.connectors import gated_attention, perceiver
-from mmjax.connectors.gated_attention import GatedCrossAttention, layers_before
+from mmjax.config import lookup
+from mmjax.connectors import perceiver
+from mmjax.connectors.gated_attention import layers_before
+from mmjax.convert.configs import LM_CONFIGS
 from mmjax.convert.families import flamingo as rules
 from mmjax.convert.rules import load, save
 from mmjax.generation.beam import beam_search
 from mmjax.generation.sample import Sampling, apply, generate, prefill
 from mmjax.lms import LMS
-from mmjax.systems.flamingo import Flamingo
-from mmjax.systems.flamingo_decoding import State
 from tests.golden.file import Golden
+from tests.golden.options import described
+from tests.golden.original import OriginalBlock, OriginalRule
 
-FAMILIES = {"llama": "llama", "opt": "opt", "mpt": "mpt", "neox": "gpt_neox"}
-
-
-@struct.dataclass
-class OriginalState(State):
-  """Which image a row sees belongs to its place, not to the beam in it."""
-
-  def rows(self, indices):
-    state = super().rows(indices)
-    if len(indices) != len(self.next_position):
-      return state
-    return state.replace(media=state.media.replace(last=self.media.last))
-
-
-class OriginalRule(Flamingo):
-  """Decodes as the original does when the model itself writes `<image>`.
-
-  A step in which any row of the batch writes it forgets, in every row, which
-  images were seen: tokens that are `<image>` now see the first image, all
-  others none. Ours keep seeing the last image of their own row.
-  """
-
-  image_token: int = -1
-
-  def start(self, batch, size, media):
-    state = super().start(batch, size, media)
-    return OriginalState(
-      state.lm, state.graft, state.media, state.next_position
-    )
-
-  def decode(self, tokens, state, real=None):
-    image = tokens[:, 0] == self.image_token
-    last = jnp.where(image.any(), image.astype(jnp.int32), state.media.last)
-    last = jnp.where(tokens.shape[1] == 1, last, state.media.last)
-    media = state.media.replace(last=last)
-    return super().decode(tokens, state.replace(media=media), real)
+FAMILIES = {name: name for name in LM_CONFIGS} | {"neox": "gpt_neox"}
+# What Flamingo gives its parts; each may be made smaller, as the file says.
+PERCEIVER = dict(
+  depth=6,
+  heads=8,
+  dim_head=64,
+  num_latents=64,
+  ff_mult=4,
+  max_num_frames=None,
+  max_num_media=None,
+)
+BLOCK = dict(heads=8, dim_head=64, ff_mult=4, only_attend_immediate_media=True)
 
 
-def lm_fields(family: str, c: dict) -> dict:
-  """Our fields for a Hugging Face config."""
+def language_model(golden: Golden):
+  """Our family and module for the Hugging Face config of a golden file."""
+  family = lookup(FAMILIES, golden.config["language_model"], "language model")
+  config = golden.config["language_model_config"]
   if family == "mpt":
-    return dict(
-      vocab_size=c["vocab_size"],
-      width=c["d_model"],
-      num_layers=c["n_layers"],
-      num_heads=c["n_heads"],
-      hidden=c["d_model"] * c["expansion_ratio"],
-      clip=c["attn_config"].get("clip_qkv"),
-      max_bias=c["attn_config"].get("alibi_bias_max", 8),
-    )
-  fields = dict(
-    vocab_size=c["vocab_size"],
-    width=c["hidden_size"],
-    num_layers=c["num_hidden_layers"],
-    num_heads=c["num_attention_heads"],
-    hidden=c.get("intermediate_size") or c.get("ffn_dim"),
-  )
-  if family == "llama":
-    return fields | dict(
-      num_kv_heads=c["num_key_value_heads"],
-      norm_eps=c["rms_norm_eps"],
-      rope_base=c["rope_theta"],
-      tie_embeddings=c["tie_word_embeddings"],
-    )
-  if family == "opt":
-    narrow = c["word_embed_proj_dim"]
-    return fields | dict(
-      pre_norm=c["do_layer_norm_before"],
-      activation=c["activation_function"],
-      max_positions=c["max_position_embeddings"],
-      embed_width=None if narrow == c["hidden_size"] else narrow,
-    )
-  return fields | dict(
-    rotary_fraction=c["rotary_pct"],
-    rope_base=c["rotary_emb_base"],
-    parallel=c["use_parallel_residual"],
-    norm_eps=c["layer_norm_eps"],
-    tie_embeddings=c["tie_word_embeddings"],
+    # The class of transformers 4.35 reads few of its settings.
+    attention = config.get("attn_config") or {}
+    attention = attention | dict(alibi=True, alibi_bias_max=8, clip_qkv=None)
+    config = config | dict(attn_config=attention, expansion_ratio=4)
+  _, fields, _ = LM_CONFIGS[family]
+  return family, LMS[family](**fields(config))
+
+
+def resampler(golden: Golden) -> perceiver.PerceiverResampler:
+  """Of the defaults where the file says no more."""
+  c = described(golden.config.get("perceiver"), PERCEIVER)
+  width = golden.config["vis_dim"]
+  return perceiver.PerceiverResampler(
+    width=width,
+    depth=c["depth"],
+    num_heads=c["heads"],
+    head_dim=c["dim_head"],
+    num_latents=c["num_latents"],
+    hidden=int(width * c["ff_mult"]),
+    activation="gelu",
+    max_frames=c["max_num_frames"] or 0,
+    max_media=c["max_num_media"] or 0,
   )
 
 
 def build(golden: Golden):
   """Our model and its rules for a golden file's config."""
-  c = golden.config
-  family = FAMILIES[c["language_model"]]
-  lm = LMS[family](**lm_fields(family, c["language_model_config"]))
-  shape = c["perceiver"] if isinstance(c["perceiver"], dict) else {}
-  resampler = perceiver.OPEN_FLAMINGO | {
-    ours: shape[theirs]
-    for theirs, ours in (
-      ("depth", "depth"),
-      ("heads", "num_heads"),
-      ("dim_head", "head_dim"),
-      ("num_latents", "num_latents"),
-      ("max_num_frames", "max_frames"),
-      ("max_num_media", "max_media"),
-    )
-    if shape.get(theirs)
-  }
-  every = c["cross_attn_every_n_layers"]
+  family, lm = language_model(golden)
+  c = described(golden.config.get("gated_block"), BLOCK)
+  every = golden.config["cross_attn_every_n_layers"]
   before = layers_before(lm.num_layers, every, every - 1)
   model = OriginalRule(
-    image_token=c["media_token_id"],
+    image_token=golden.config["media_token_id"],
     lm=lm,
-    resampler=perceiver.PerceiverResampler(width=c["vis_dim"], **resampler),
+    resampler=resampler(golden),
     block=functools.partial(
-      GatedCrossAttention,
+      OriginalBlock,
       width=lm.width,
-      media_width=c["vis_dim"],
-      **gated_attention.OPEN_FLAMINGO,
+      media_width=golden.config["vis_dim"],
+      num_heads=c["heads"],
+      head_dim=c["dim_head"],
+      hidden=int(lm.width * c["ff_mult"]),
+      activation="gelu",
+      norm_media=False,
+      previous=not c["only_attend_immediate_media"],
     ),
     before=before,
   )
@@ -160,8 +116,8 @@ def make_batch(golden: Golden, ids, mask, patches, derived: bool):
   )
 
 
-def forward(golden, model, table, params, inputs):
-  """Logits, visual tokens, loss and gradient norms."""
+def forward(golden, model, table, params, inputs, expected):
+  """Logits, visual tokens, loss and gradient norms, of those expected."""
   mask = inputs["attention_mask"]
   batch = make_batch(
     golden,
@@ -170,31 +126,37 @@ def forward(golden, model, table, params, inputs):
     inputs["patch_tokens"],
     golden.config["language_model"] == "opt",
   )
-  labels = jnp.asarray(inputs["labels"])[:, 1:]
+  latents = apply(model, params, "latents", batch["media"]["image"])
+  outputs = dict(visual_tokens=latents)
 
   def loss(params):
     logits = model.apply({"params": params}, batch).logits
+    if "labels" not in inputs:
+      return 0.0, logits
+    labels = jnp.asarray(inputs["labels"])[:, 1:]
     log_probs = jax.nn.log_softmax(logits[:, :-1])
     chosen = jnp.take_along_axis(
       log_probs, jnp.maximum(labels, 0)[..., None], axis=-1
     )[..., 0]
     counted = labels >= 0
-    latents = apply(model, params, "latents", batch["media"]["image"])
-    return -(chosen * counted).sum() / counted.sum(), (logits, latents)
+    return -(chosen * counted).sum() / counted.sum(), logits
 
-  (value, (logits, latents)), grads = jax.jit(
-    jax.value_and_grad(loss, has_aux=True)
-  )(params)
-  grads = save(grads, table)
-  norms = [np.linalg.norm(grads[k]) for k in golden.config["grad_norm_keys"]]
-  expected = golden.outputs[""]["logits"]
-  logits = np.where(mask[..., None] > 0, logits, expected)
-  return dict(
-    logits=logits, loss=value, visual_tokens=latents, grad_norms=norms
-  )
+  if "grad_norms" in expected:
+    run = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    (value, logits), grads = run(params)
+    grads = save(grads, table)
+    norms = [np.linalg.norm(grads[k]) for k in golden.config["grad_norm_keys"]]
+    outputs["grad_norms"] = norms
+  else:
+    value, logits = jax.jit(loss)(params)
+  if "logits" in expected:
+    # What stands on padding means nothing.
+    kept = mask[..., None] > 0
+    outputs["logits"] = np.where(kept, logits, expected["logits"])
+  return outputs | (dict(loss=value) if "labels" in inputs else {})
 
 
-def cached(golden, model, params, inputs):
+def cached(golden, model, params, inputs, expected):
   """A prompt, then continuations of several tokens from its cache."""
   prompt, more = inputs["prompt_ids"], inputs["continuation_ids"]
   batch = make_batch(
@@ -206,78 +168,89 @@ def cached(golden, model, params, inputs):
   def run(params, batch, more):
     logits = model.apply({"params": params}, batch).logits
     _, state = prefill(model, params, batch, size)
-    first, state = apply(model, params, "decode", more[:, :3], state)
-    rest, _ = apply(model, params, "decode", more[:, 3:], state)
-    return logits, jnp.concatenate([first, rest], axis=1)
+    parts = []
+    for part in (more[:, :3], more[:, 3:]):
+      if part.shape[1]:
+        part, state = apply(model, params, "decode", part, state)
+        parts.append(part)
+    return logits, jnp.concatenate(parts, axis=1)
 
   logits, continued = run(params, batch, jnp.asarray(more))
   return dict(prompt_logits=logits, continuation_logits=continued)
 
 
-def generated(golden, model, params, inputs):
+def generated(golden, model, params, inputs, expected):
   """Greedy and beam continuations of left-padded prompts."""
   c = golden.config
   ids, stop, pad = inputs["input_ids"], c["eoc_token_id"], c["pad_token_id"]
-  length = c["generate"]["max_new_tokens"]
   mask = inputs["attention_mask"]
   batch = make_batch(golden, ids, mask, inputs["patch_tokens"], True)
+  length = c["generate"]["max_new_tokens"]
   greedy = generate(
     model, params, batch, Sampling(length, stop=(stop,), pad=pad)
   )
-  beams = beam_search(
-    model,
-    params,
-    batch,
-    max_new_tokens=length,
-    num_beams=c["generate"]["num_beams"],
-    stop=stop,
-    length_penalty=0.0,
-    pad=pad,
-  )
-
-  @jax.jit
-  def read(params, batch, tokens):
-    first, state = prefill(model, params, batch, ids.shape[1] + length)
-    rest, _ = apply(model, params, "decode", tokens, state)
-    return jnp.concatenate([first[:, None], rest[:, :-1]], axis=1)
-
-  steps = read(params, batch, greedy.tokens)
-  expected = golden.outputs["gen"]
-  valid = expected["step_valid"]
-  width = expected["step_logits"].shape[1]
-  steps = np.where(valid[..., None], steps[:, :width], expected["step_logits"])
-  return dict(
-    greedy_ids=_padded(ids, greedy.tokens, expected["greedy_ids"], pad),
-    beam_ids=_padded(ids, beams.tokens[:, 0], expected["beam_ids"], pad),
-    beam_scores=beams.scores[:, 0],
-    step_logits=steps,
-    step_valid=greedy.mask[:, :width],
-  )
+  outputs = {}
+  if "greedy_ids" in expected:
+    outputs["greedy_ids"] = _joined(ids, greedy.tokens, expected["greedy_ids"])
+  if "step_logits" in expected:
+    width = expected["step_logits"].shape[1]
+    steps = _steps(model, params, batch, greedy.tokens)[:, :width]
+    valid = expected["step_valid"][..., None]
+    outputs["step_logits"] = np.where(valid, steps, expected["step_logits"])
+    outputs["step_valid"] = greedy.mask[:, :width]
+  if "beam_ids" in expected:
+    beams = beam_search(
+      model,
+      params,
+      batch,
+      max_new_tokens=length,
+      num_beams=c["generate"]["num_beams"],
+      stop=stop,
+      length_penalty=length_penalty(c["generate"]),
+      count_prompt=True,
+      pad=pad,
+    )
+    found = _joined(ids, beams.tokens[:, 0], expected["beam_ids"])
+    outputs |= dict(beam_ids=found, beam_scores=beams.scores[:, 0])
+  return outputs
 
 
-def _padded(prompt, new, like, pad):
-  """Prompt and new ids, cut to the length at which the original stopped."""
-  full = np.concatenate([prompt, np.asarray(new)], axis=1)
-  assert (full[:, like.shape[1] :] == pad).all()
-  return full[:, : like.shape[1]]
+def length_penalty(settings: dict) -> float:
+  """A number of its own, or in the words on beam search."""
+  said = re.search(r"length_penalty=(-?[\d.]+\d)", str(settings.get("beam")))
+  return float(settings.get("length_penalty", said[1] if said else 1.0))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _steps(model, params, batch, tokens):
+  """The logits from which each of the new tokens was chosen."""
+  size = batch["tokens"].shape[1] + tokens.shape[1]
+  first, state = prefill(model, params, batch, size)
+  rest, _ = apply(model, params, "decode", tokens, state)
+  return jnp.concatenate([first[:, None], rest[:, :-1]], axis=1)
+
+
+def _joined(prompt, new, like):
+  """Prompt and new ids, up to where the original stopped."""
+  return np.concatenate([prompt, np.asarray(new)], axis=1)[:, : like.shape[1]]
+
+
+CALLS = {"cached": cached, "gen": generated}
 
 
 def whole_model(golden: Golden):
   """`Flamingo` of open_flamingo over a small language model."""
   model, table = build(golden)
-  inputs = golden.inputs[""]
-  batch = make_batch(
-    golden,
-    inputs["input_ids"],
-    inputs["attention_mask"],
-    inputs["patch_tokens"],
-    True,
-  )
+  patches = next(iter(golden.inputs.values()))["patch_tokens"]
+  one = np.ones((1, 1), int)
+  batch = make_batch(golden, one, one, patches[:1], True)
   like = jax.eval_shape(model.init, jax.random.key(0), batch)
   params = load(golden.weights, table, nn.unbox(like)["params"])
   params = jax.tree.map(jnp.asarray, params)
-  yield "", forward(golden, model, table, params, inputs)
-  if "cached" in golden.inputs:
-    yield "cached", cached(golden, model, params, golden.inputs["cached"])
-  if "gen" in golden.inputs:
-    yield "gen", generated(golden, model, params, golden.inputs["gen"])
+  for call, inputs in golden.inputs.items():
+    expected = golden.outputs.get(call, {})
+    if not call:
+      yield call, forward(golden, model, table, params, inputs, expected)
+    else:
+      run = lookup(CALLS, call, "call of a whole model")
+      yield call, run(golden, model, params, inputs, expected)

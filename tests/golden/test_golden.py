@@ -4,6 +4,7 @@
 runs the same check over any other file.
 """
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from safetensors.numpy import save_file
 
 from tests.golden.__main__ import main
 from tests.golden.compare import COMPONENTS, compare
+from tests.golden.file import read
 
 ARRAYS = Path(__file__).parent / "arrays"
 FILES = sorted(ARRAYS.glob("*/*.safetensors"))
@@ -90,6 +92,42 @@ def no_tolerance(tensors, config):
   config["tolerance"] = "close"
 
 
+def tolerance_left_out(tensors, config):
+  del config["tolerance"]
+
+
+def tolerance_in_numbers(tensors, config):
+  config["tolerance"] = 1e-3
+
+
+def boundless_tolerance(tensors, config):
+  config["tolerance"] = "atol inf, rtol 0"
+
+
+def unknown_option(tensors, config):
+  config["constructor"]["dim_heads"] = 8
+
+
+def option_left_out(tensors, config):
+  del config["constructor"]["dim"]
+
+
+def unknown_activation(tensors, config):
+  config["constructor"]["act"] = "mish"
+
+
+def unknown_module(tensors, config):
+  config["module"] = "GatedCrossAttention"
+
+
+def unknown_tensor(tensors, config):
+  tensors["weight"] = np.zeros(1, np.float32)
+
+
+def draw_without_seed(tensors, config):
+  config["draw"] = []
+
+
 def test_an_untouched_copy_passes(tmp_path, capsys):
   assert main([str(copy(tmp_path / "a.safetensors"))]) == 0
   said = capsys.readouterr().out
@@ -97,37 +135,84 @@ def test_an_untouched_copy_passes(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-  "change",
+  "change, reason",
   [
-    change_output,
-    shift_output,
-    not_a_number,
-    change_weight,
-    drop_outputs,
-    add_output,
-    cut_output,
-    drop_weight,
-    no_tolerance,
+    (change_output, "max|d| 1.00e-02"),
+    (shift_output, "max|d|"),
+    (not_a_number, "theirs has 1 values that are not finite"),
+    (change_weight, "max|d|"),
+    (drop_outputs, "no output to compare"),
+    (add_output, "nothing was computed for it"),
+    (cut_output, "ours is (4, 12, 16), theirs (4, 12, 15)"),
+    (drop_weight, "parameters that nothing fills"),
+    (no_tolerance, "No atol, rtol or exact in the tolerance 'close'"),
+    (tolerance_left_out, "tolerance is None"),
+    (tolerance_in_numbers, "tolerance is 0.001"),
+    (boundless_tolerance, "in the tolerance 'atol inf, rtol 0'"),
+    (unknown_option, "Unknown option 'dim_heads'. Did you mean 'dim_head'?"),
+    (option_left_out, "lacks the options ['dim']"),
+    (unknown_activation, "Unknown activation 'mish'"),
+    (unknown_module, "Did you mean 'GatedCrossAttentionBlock'?"),
+    (unknown_tensor, "A tensor is 'weight'"),
+    (draw_without_seed, "A draw needs a seed"),
   ],
 )
-def test_a_changed_file_fails(change, tmp_path, capsys):
+def test_a_changed_file_fails(change, reason, tmp_path, capsys):
   good = copy(tmp_path / "good.safetensors")
   bad = copy(tmp_path / "bad.safetensors", change)
   assert main([str(bad), str(good)]) == 1
   said = capsys.readouterr().out
   first, second = said.split(str(good))
-  assert "OUT" in first and "ok" in second and "OUT" not in second
+  assert "OUT" in first and reason in first
+  assert "ok" in second and "OUT" not in second
 
 
-def test_other_files_fail(tmp_path):
-  (tmp_path / "a.safetensors").write_bytes(b"\x00" * 9)
-  save_file({"w.x": np.zeros(1)}, tmp_path / "b.safetensors")
-  save_file(
-    {"out.y": np.zeros(1)},
-    tmp_path / "c.safetensors",
-    {"component": "none", "config": "{}"},
-  )
-  for name in "abc":
-    assert main([str(tmp_path / f"{name}.safetensors")]) == 1
-  assert main([str(tmp_path / "absent.safetensors")]) == 1
+def test_every_output_has_its_line(tmp_path, capsys):
+  path = copy(tmp_path / "bad.safetensors", add_output)
+  main([str(path)])
+  assert capsys.readouterr().out.count("\n  ") == 2
+
+
+def test_a_folder_is_all_of_its_files(tmp_path, capsys):
+  (tmp_path / "below").mkdir()
+  paths = [copy(tmp_path / f"{n}.safetensors") for n in ("a", "below/b")]
+  assert main([str(tmp_path)]) == 0
+  said = capsys.readouterr().out
+  assert [said.count(str(path)) for path in paths] == [1, 1]
+
+
+@pytest.mark.parametrize(
+  "text, name, expected",
+  [
+    ("atol 2e-5, rtol 1e-4", "y", (2e-5, 1e-4)),
+    ("atol=1e-5 rtol=0.001", "a.y", (1e-5, 1e-3)),
+    ("rtol 1e-3", "y", (0.0, 1e-3)),
+    ("logits/loss atol 1e-4, rtol 1e-3; ids exact", "loss", (1e-4, 1e-3)),
+    ("atol 1e-4; grad norms rtol 1e-3", "grad_norms", (0.0, 1e-3)),
+    ("logits atol 1e-4; scores exact", "beam_scores", (0.0, 0.0)),
+  ],
+)
+def test_tolerances_in_words(text, name, expected):
+  golden = dataclasses.replace(read(SMALL), config={"tolerance": text})
+  assert golden.tolerance(name) == expected
+
+
+def test_other_files_fail(tmp_path, capsys):
+  whole = SMALL.read_bytes()
+  (tmp_path / "zeros.safetensors").write_bytes(b"\x00" * 9)
+  (tmp_path / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
+  metadata = {
+    "none": None,
+    "other": {"component": "none", "config": "{}"},
+    "text": {"component": "nfnet", "config": "{"},
+    "list": {"component": "nfnet", "config": "[]"},
+  }
+  for name, given in metadata.items():
+    path = tmp_path / f"{name}.safetensors"
+    save_file({"out.y": np.zeros(1)}, path, given)
+  for name in ("zeros", "cut", *metadata, "absent"):
+    assert main([str(tmp_path / f"{name}.safetensors")]) == 1, name
+    assert capsys.readouterr().out.count("  OUT") == 1, name
+  (tmp_path / "empty").mkdir()
+  assert main([str(tmp_path / "empty")]) == 1
   assert main([]) == 2
