@@ -109,10 +109,12 @@ def _search(
   step = functools.partial(_step, stop=stop, lengths=lengths)
 
   def body(carry):
-    i, logits, state, running, finished, done = carry
-    running, finished, done, parents = step(i, logits, running, finished, done)
+    i, logits, state, running, finished, ended = carry
+    running, finished, done, parents = step(i, logits, running, finished, ended)
     state = state.rows(parents)
-    token = running.tokens[:, :, i].reshape(-1, 1)
+    # Rows that have ended read padding, whatever else they would have written.
+    token = jnp.where(ended[:, None], pad, running.tokens[:, :, i])
+    token = token.reshape(-1, 1)
     logits, state = apply(module, params, "decode", token, state)
     return i + 1, logits[:, 0], state, running, finished, done
 

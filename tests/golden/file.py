@@ -16,6 +16,13 @@ import numpy as np
 from safetensors import safe_open
 
 
+class Named(dict):
+  """What a file holds under names; a name that it lacks is its fault."""
+
+  def __missing__(self, name):
+    raise ValueError(f"The file has no {name!r}, only {sorted(self)}.")
+
+
 @dataclasses.dataclass(frozen=True)
 class Golden:
   """One file, read.
@@ -97,7 +104,7 @@ def read(path: str | Path) -> Golden:
       weights[rest] = _float32(value)
     elif kind in grouped and rest_name:
       value = _float32(value) if kind == "in" else value
-      grouped[kind].setdefault(call, {})[rest_name] = value
+      grouped[kind].setdefault(call, Named())[rest_name] = value
     else:
       raise ValueError(f"A tensor is {name!r}, neither w.*, in.* nor out.*.")
   return Golden(
@@ -117,7 +124,7 @@ def _parsed(text: str) -> dict:
     raise ValueError(f"The metadata's config is no JSON: {error}") from error
   if not isinstance(config, dict):
     raise ValueError(f"The metadata's config is {config!r}, not an object.")
-  return config
+  return Named(config)
 
 
 def _float32(value: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from mmjax.convert.families import flamingo as rules
 from mmjax.convert.rules import load
 from mmjax.layers.mlp import ACTIVATIONS, MLP
 from mmjax.layers.norm import LayerNorm
-from tests.golden.file import Golden
+from tests.golden.file import Golden, Named
 from tests.golden.open_flamingo import whole_model
 from tests.golden.options import NEEDED, Options, filled
 from tests.golden.original import OriginalBlock, attend
@@ -202,5 +202,5 @@ def check(golden: Golden):
   signs = (name for key, name in SIGNS.items() if key in golden.weights)
   name = golden.config.get("module") or next(signs, None)
   run = lookup(MODULES, name, "module")
-  config = golden.config | {"module": name}
+  config = Named(golden.config, module=name)
   yield from run(dataclasses.replace(golden, config=config))

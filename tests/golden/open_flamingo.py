@@ -73,6 +73,7 @@ def build(golden: Golden):
   before = layers_before(lm.num_layers, every, every - 1)
   model = OriginalRule(
     image_token=golden.config["media_token_id"],
+    uses_cache=golden.config["language_model_config"].get("use_cache", True),
     lm=lm,
     resampler=resampler(golden),
     block=functools.partial(
@@ -226,8 +227,13 @@ def _steps(model, params, batch, tokens):
   """The logits from which each of the new tokens was chosen."""
   size = batch["tokens"].shape[1] + tokens.shape[1]
   first, state = prefill(model, params, batch, size)
-  rest, _ = apply(model, params, "decode", tokens, state)
-  return jnp.concatenate([first[:, None], rest[:, :-1]], axis=1)
+
+  def step(state, token):
+    logits, state = apply(model, params, "decode", token[:, None], state)
+    return state, logits[:, 0]
+
+  _, rest = jax.lax.scan(step, state, tokens[:, :-1].T)
+  return jnp.moveaxis(jnp.concatenate([first[None], rest]), 0, 1)
 
 
 def _joined(prompt, new, like):

@@ -9,6 +9,7 @@ from tests.golden.file import Golden
 
 NEEDED = object()
 Options = dict[str, Any]
+SIZES = ("dim", "dim_visual", "dim_head", "heads", "depth", "num_latents")
 
 
 def filled(golden: Golden, defaults: Options) -> Options:
@@ -31,6 +32,10 @@ def merged(given: Mapping[str, Any], defaults: Options) -> Options:
   options = defaults | dict(given)
   if missing := [k for k, v in options.items() if v is NEEDED]:
     raise ValueError(f"The metadata lacks the options {missing}.")
+  for key in SIZES:
+    size = options.get(key, 1)
+    if type(size) is not int or size < 1:
+      raise ValueError(f"The option {key} is {size!r}, not a size.")
   return options
 
 

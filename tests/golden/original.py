@@ -47,22 +47,35 @@ class OriginalState(State):
 class OriginalRule(Flamingo):
   """Decodes as the original does when the model itself writes `<image>`.
 
-  A step in which any row of the batch writes it forgets, in every row, which
-  images were seen: tokens that are `<image>` now see the first image, all
-  others none. Ours keep seeing the last image of their own row.
+  With a cache, a step in which any row of the batch writes it forgets, in
+  every row, which images were seen: tokens that are `<image>` now see the
+  first image, all others none. Without one the whole text is read again, and
+  the row goes on to its next image. Ours keep seeing the last image of their
+  own row.
+
+  Attributes:
+    image_token: id of `<image>`.
+    uses_cache: the language model's setting.
   """
 
   image_token: int = -1
+  uses_cache: bool = True
 
   def start(self, batch, size, media):
     state = super().start(batch, size, media)
+    if not self.uses_cache:
+      return state
     return OriginalState(
       state.lm, state.graft, state.media, state.next_position
     )
 
   def decode(self, tokens, state, real=None):
-    image = tokens[:, 0] == self.image_token
-    last = jnp.where(image.any(), image.astype(jnp.int32), state.media.last)
-    last = jnp.where(tokens.shape[1] == 1, last, state.media.last)
-    media = state.media.replace(last=last)
-    return super().decode(tokens, state.replace(media=media), real)
+    if tokens.shape[1] == 1:
+      image = tokens[:, 0] == self.image_token
+      new, last = image.astype(jnp.int32), state.media.last
+      if self.uses_cache:
+        last = jnp.where(image.any(), new, last)
+      else:
+        last += new
+      state = state.replace(media=state.media.replace(last=last))
+    return super().decode(tokens, state, real)

@@ -112,6 +112,14 @@ def option_left_out(tensors, config):
   del config["constructor"]["dim"]
 
 
+def no_heads(tensors, config):
+  config["constructor"]["heads"] = 0
+
+
+def input_left_out(tensors, config):
+  del tensors["in.media"]
+
+
 def unknown_activation(tensors, config):
   config["constructor"]["act"] = "mish"
 
@@ -151,6 +159,8 @@ def test_an_untouched_copy_passes(tmp_path, capsys):
     (boundless_tolerance, "in the tolerance 'atol inf, rtol 0'"),
     (unknown_option, "Unknown option 'dim_heads'. Did you mean 'dim_head'?"),
     (option_left_out, "lacks the options ['dim']"),
+    (no_heads, "The option heads is 0, not a size"),
+    (input_left_out, "The file has no 'media', only ['media_locations', 'x']"),
     (unknown_activation, "Unknown activation 'mish'"),
     (unknown_module, "Did you mean 'GatedCrossAttentionBlock'?"),
     (unknown_tensor, "A tensor is 'weight'"),
