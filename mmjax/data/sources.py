@@ -24,6 +24,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from grain import sources as grain_sources
 
+from mmjax.config import nearest
 from mmjax.data import tar, tf_example
 from mmjax.data.document import BadSample, File
 from mmjax.data.reader import Reader
@@ -238,7 +239,14 @@ class Parquet(_Files):
     self._columns = list(columns) if columns else None
     counts, self._where = [], []
     for path in self._paths:
-      meta = _parquet(path).metadata
+      file = _parquet(path)
+      names = file.schema_arrow.names
+      for column in self._columns or ():
+        if column not in names:
+          raise ValueError(
+            f"{path} has no column {column!r}. {nearest(column, names)}"
+          )
+      meta = file.metadata
       for group in range(meta.num_row_groups):
         counts.append(meta.row_group(group).num_rows)
         self._where.append((path, group))
@@ -255,8 +263,13 @@ class Parquet(_Files):
       except Exception as error:
         raise BadSample(f"{path}, row group {group}: {error}") from error
       self._local.place, self._local.table = place, table
-    record = self._local.table.slice(row, 1).to_pylist()[0]
-    record.setdefault("__key__", f"{path}#{index}")
+    name = f"{path}#{index}"
+    try:
+      record = self._local.table.slice(row, 1).to_pylist()[0]
+    # Text that is no UTF-8, dates that Python does not have.
+    except (ValueError, OverflowError) as error:
+      raise BadSample(f"{name}: {error}") from error
+    record.setdefault("__key__", name)
     return record
 
   def __getstate__(self) -> dict:

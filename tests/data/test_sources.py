@@ -211,6 +211,26 @@ def test_parquet(tmp_path):
     Parquet(str(bad))
 
 
+def test_parquet_cells_that_python_cannot_hold(tmp_path):
+  pyarrow = pytest.importorskip("pyarrow")
+  from pyarrow import parquet
+
+  ends = pyarrow.py_buffer(np.array([0, 1, 3], np.int32))
+  data = pyarrow.py_buffer(b"a\xff\xfe")
+  columns = {
+    "t": pyarrow.Array.from_buffers(pyarrow.string(), 2, [None, ends, data]),
+    "d": pyarrow.array([2**62, 0], pyarrow.timestamp("us")),
+  }
+  path = str(tmp_path / "a.parquet")
+  parquet.write_table(pyarrow.table(columns), path)
+  for name, row in (("t", 1), ("d", 0)):
+    with pytest.raises(BadSample, match=rf"a\.parquet#{row}: "):
+      Parquet(path, columns=(name,))[row]
+    Parquet(path, columns=(name,))[1 - row]
+  with pytest.raises(ValueError, match="no column 'e'"):
+    Parquet(path, columns=("d", "e"))
+
+
 def test_folder_tables(tmp_path):
   (tmp_path / "a.jpg").write_bytes(b"J")
   table = tmp_path / "t.csv"
