@@ -207,26 +207,31 @@ def _groups(members: Sequence[tar.Member], path: str) -> list[tuple[str, list]]:
 CODECS = {"json": _json, "tf_example": tf_example.parse}
 
 
-class ArrayRecord:
+class ArrayRecord(_Files):
   """ArrayRecord files; `codec` is "json" or "tf_example"."""
 
   def __init__(self, paths: str | Sequence[str], codec: str = "json"):
     if codec not in CODECS:
       raise ValueError(f"codec is {codec!r}, expected one of {list(CODECS)}.")
-    self._codec = codec
-    self._source = grain_sources.ArrayRecordDataSource(expand(paths))
-
-  def __len__(self) -> int:
-    return len(self._source)
+    self._codec, self._paths = codec, expand(paths)
+    self._sources = [_array_record(path) for path in self._paths]
+    super().__init__([len(source) for source in self._sources])
 
   def __getitem__(self, index: int) -> Record:
+    file, row = self._locate(index)
+    name = f"{self._paths[file]}, record {row}"
     try:
-      data = self._source[index]
+      data = self._sources[file][row]
     except (ValueError, RuntimeError) as error:
-      raise BadSample(f"ArrayRecord {index}: {error}") from error
-    record = CODECS[self._codec](data, f"record {index}")
-    record["__key__"] = f"record {index}"
-    return record
+      raise BadSample(f"{name}: {error}") from error
+    return {**CODECS[self._codec](data, name), "__key__": name}
+
+
+def _array_record(path: str) -> grain_sources.ArrayRecordDataSource:
+  try:
+    return grain_sources.ArrayRecordDataSource([path])
+  except (ValueError, RuntimeError) as error:
+    raise ValueError(f"{path} is no whole ArrayRecord file: {error}") from error
 
 
 class Parquet(_Files):

@@ -194,6 +194,22 @@ def test_array_record(tmp_path):
     ArrayRecord(path, codec="pickle")
 
 
+def test_a_cut_array_record_is_named(tmp_path):
+  module = pytest.importorskip("array_record.python.array_record_module")
+  files = [tmp_path / f"{i}.array_record" for i in range(2)]
+  paths = list(map(str, files))
+  for path in paths:
+    writer = module.ArrayRecordWriter(path, "group_size:1")
+    writer.write(b'{"i": 1}')
+    writer.close()
+  assert len(ArrayRecord(paths)) == 2
+  data = files[1].read_bytes()
+  for cut in (b"", data[: len(data) // 2], b"PK" * 50_000):
+    files[1].write_bytes(cut)
+    with pytest.raises(ValueError, match="1.array_record is no whole"):
+      ArrayRecord(paths)
+
+
 def test_parquet(tmp_path):
   pyarrow = pytest.importorskip("pyarrow")
   from pyarrow import parquet
