@@ -303,12 +303,7 @@ class Tfds:
   """
 
   def __init__(self, folder: str, split: str = "train"):
-    """Opens it.
-
-    Args:
-      folder: where `dataset_info.json` is.
-      split: of the dataset.
-    """
+    """Opens it: the folder of `dataset_info.json`, and one of its splits."""
     try:
       import tensorflow_datasets as tfds
     except ImportError as error:
@@ -316,14 +311,25 @@ class Tfds:
         "TFDS sources need: pip install tensorflow-datasets"
       ) from error
     self._name = f"{folder}/{split}"
-    builder = tfds.builder_from_directory(folder)
-    self._source = builder.as_data_source(split=split)
+    try:
+      builder = tfds.builder_from_directory(folder)
+      self._source = builder.as_data_source(split=split)
+    # Its errors have no root of their own.
+    except Exception as error:
+      raise ValueError(
+        f"{folder} has no split {split!r} in random access: {error}"
+      ) from error
 
   def __len__(self) -> int:
     return len(self._source)
 
   def __getitem__(self, index: int) -> Record:
-    return {**self._source[index], "__key__": f"{self._name}/{index}"}
+    name = f"{self._name}/{index}"
+    try:
+      return {**self._source[index], "__key__": name}
+    # It decodes pictures by itself, with a decoder of the user's choice.
+    except Exception as error:
+      raise BadSample(f"{name}: {error}") from error
 
 
 class Folder:

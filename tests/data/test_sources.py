@@ -302,6 +302,9 @@ def test_tfds_from_disk(tmp_path):
   for record in everything(source):
     assert (record["image"] == record["n"]).all()
   assert sorted(int(r["n"]) for r in everything(source)) == [0, 1, 2]
+  for folder, split in ((builder.data_dir, "trian"), (tmp_path, "train")):
+    with pytest.raises(ValueError, match=f"no split '{split}'"):
+      sources.Tfds(str(folder), split)
 
 
 def test_a_pipe_in_a_folder_does_not_hang(tmp_path):
