@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from configs.contrastive.tiny import get_config
+from mmjax.checkpoints import load_trainable
 from mmjax.cli import main
 from tests.data.pictures import encode, photo
 
@@ -72,6 +73,31 @@ def test_a_config_that_does_not_fit_the_run_leaves_it_alone(run, capsys):
   assert "another model or optimizer" in last_line(capsys)
   assert (workdir / "config.json").read_text() == before
   assert kept(workdir) == [1, 2]
+
+
+def spoil(path):
+  data = bytearray(path.read_bytes())
+  for i in range(len(data) // 3, len(data), 97):
+    data[i] ^= 16
+  path.write_bytes(data)
+
+
+@pytest.mark.parametrize("how", ["flipped", "cut", "missing"])
+def test_a_damaged_checkpoint_is_named_with_the_one_before(run, how, capsys):
+  path, workdir = run
+  state = workdir / "checkpoints" / "2" / "state"
+  if how == "missing":
+    shutil.rmtree(state)
+  for file in state.glob("ocdbt.process_0/d/*"):
+    data = file.read_bytes()
+    file.write_bytes(data[: len(data) // 2]) if how == "cut" else spoil(file)
+  with pytest.raises(ValueError, match="Step 2 in .* go on from step 1"):
+    load_trainable(workdir / "checkpoints")
+  if how == "flipped":
+    assert train(path, workdir) == 1
+    assert "move" in last_line(capsys)
+    shutil.rmtree(workdir / "checkpoints" / "2")
+    assert load_trainable(workdir / "checkpoints")
 
 
 def test_a_config_that_fits_keeps_the_one_before(run, caplog):
