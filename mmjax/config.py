@@ -35,6 +35,13 @@ def lookup(table: Mapping[str, Any], name: str, what: str = "entry") -> Any:
   return table[name]
 
 
+def require(config: Mapping[str, Any], names: Iterable[str]) -> None:
+  """A ValueError for the parts that a config has not, with near names."""
+  for name in names:
+    if name not in config:
+      raise ValueError(f"The config has no {name!r}. {nearest(name, config)}")
+
+
 def build(
   table: Mapping[str, Callable], config: Mapping[str, Any], **given
 ) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 
 from mmjax import tree
 from mmjax.checkpoints import load_trainable
-from mmjax.config import call, lookup
+from mmjax.config import call, lookup, require
 from mmjax.data import build as data
 from mmjax.data.batching import empty, stack
 from mmjax.evaluation import drawn
@@ -40,9 +40,15 @@ def evaluate(
     progress: is told how many of how many documents are done.
   """
   config = data.plain(config)
+  if "evaluate" not in config:
+    raise ValueError(
+      f"The config of {workdir} names no evaluation: it has no 'evaluate'. Add "
+      f"one with a name of {list(EVALUATIONS)}, or ask the run with `mmjax "
+      "generate`."
+    )
   workdir = Path(workdir)
   settings = dict(config["evaluate"])
-  run = lookup(EVALUATIONS, settings.pop("name"), "evaluation")
+  run = lookup(EVALUATIONS, settings.pop("name", None), "evaluation")
   model = load_model(
     config, workdir, settings.pop("model", {}), settings.pop("prompt", {})
   )
@@ -71,6 +77,7 @@ def load_model(
       with room for more media.
   """
   config = data.plain(config)
+  require(config, ("system", "model", "tokenizer", "data", "train"))
   module = lookup(SYSTEMS, config["system"], "system").build(config["model"])
   tokenizer = make_tokenizer(config["tokenizer"])
   first = next(iter(config["data"]["datasets"].values()))

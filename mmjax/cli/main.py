@@ -1,14 +1,17 @@
 """`mmjax`: the commands. Each imports what it needs when it runs.
 
-Exit codes: 0 done; 1 could not be done, the last line says why; 2 called with
-wrong arguments; 75 told to stop, everything is saved, start it again to go on;
-130 interrupted.
+Exit codes: 0 done; 1 could not be done, the last line says why (and where the
+traceback is, when no message of ours explains it); 2 called with wrong
+arguments; 75 told to stop, everything is saved, start it again to go on; 130
+interrupted.
 """
 
 import argparse
 import logging
 import re
 import sys
+import tempfile
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   _log(args.debug)
   try:
     return args.run(args) or 0
-  except _EXPLAINED as error:
+  except Exception as error:
     if args.debug:
       raise
     print(f"mmjax {args.verb}: {_message(error)}", file=sys.stderr)
@@ -268,9 +271,24 @@ def _log(debug: bool) -> None:
 
 
 def _message(error: BaseException) -> str:
+  if not isinstance(error, _EXPLAINED):
+    return _unexplained(error)
   if isinstance(error, OSError) and error.filename and error.strerror:
     return f"{error.filename}: {error.strerror}"
   return str(error).strip() or type(error).__name__
+
+
+def _unexplained(error: BaseException) -> str:
+  """A fault of ours, or a value that nothing checks; its place is kept."""
+  with tempfile.NamedTemporaryFile(
+    "w", prefix="mmjax-", suffix=".txt", delete=False
+  ) as file:
+    traceback.print_exception(error, file=file)
+  first = str(error).strip().partition("\n")[0]
+  return (
+    f"{type(error).__name__}: {first:.300} (unexpected; the traceback is in "
+    f"{file.name}, and --debug shows it)"
+  )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from mmjax import tree
-from mmjax.config import call, lookup
+from mmjax.config import call, lookup, require
 from mmjax.data import build as data
 from mmjax.sharding import make_mesh
 from mmjax.systems import SYSTEMS
@@ -46,6 +46,7 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> TrainState:
     the last state.
   """
   config = data.plain(config)
+  require(config, ("system", "model", "tokenizer", "data", "train"))
   workdir = Path(workdir)
   system = lookup(SYSTEMS, config["system"], "system")
   module = system.build(config["model"])
@@ -54,6 +55,7 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> TrainState:
   batches = data.batches(config["data"], tokenizer, host)
   changed = find_changes(config, workdir)
   settings = dict(config["train"])
+  require(settings, ("plan", "trainable", "optimizer"))
   plan = call(loop.Plan, settings.pop("plan"))
   guard = call(Guard, settings.pop("guard", {}))
   microbatches = settings.pop("microbatches", 1)

@@ -138,6 +138,21 @@ def test_data_that_spoil_lose_nothing(run, capsys, tmp_path):
   assert kept(workdir)[-1] == 3
 
 
+def test_a_run_without_an_evaluation_says_so(trained, capsys):
+  assert main.main(["evaluate", "--workdir", str(trained[1])]) == 1
+  assert "no 'evaluate'" in last_line(capsys)
+
+
+@pytest.mark.parametrize("name", ["system", "model", "tokenizer", "train"])
+def test_a_config_without_a_part_says_so(trained, name, tmp_path, capsys):
+  config = json.loads(trained[0].read_text())
+  del config[name]
+  path = tmp_path / "part.json"
+  path.write_text(json.dumps(config))
+  assert train(path, tmp_path / "run") == 1
+  assert f"no '{name}'" in last_line(capsys)
+
+
 @pytest.mark.parametrize("field", ["steps", "log_every", "checkpoint_every"])
 def test_a_plan_of_nothing(trained, tmp_path, field, capsys):
   change = f"--config.train.plan.{field}=0"
