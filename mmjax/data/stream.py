@@ -43,6 +43,11 @@ class Encoder:
   def __post_init__(self):
     if not 0 < self.fps < math.inf:
       raise ValueError(f"fps is {self.fps}; expected a positive number.")
+    if self.prompt.length < 2:
+      raise ValueError(
+        f"The prompt's length is {self.prompt.length}; expected 2 or more, as "
+        "the first token is never learned."
+      )
 
   def __call__(self, document: Document, seed: Sequence[int] = ()) -> Example:
     """A document for training, or for scoring; random only with a seed."""
@@ -153,6 +158,8 @@ class Stream:
     """
     if not len(documents):
       raise ValueError(f"Dataset {name!r} has no records.")
+    if seed < 0:
+      raise ValueError(f"config.data.seed is {seed}; expected 0 or more.")
     self._documents, self._encoder = documents, encoder
     self._seed = (seed, zlib.crc32(name.encode()))
     self._name, self._attempts = name, attempts
