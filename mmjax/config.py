@@ -35,11 +35,13 @@ def lookup(table: Mapping[str, Any], name: str, what: str = "entry") -> Any:
   return table[name]
 
 
-def require(config: Mapping[str, Any], names: Iterable[str]) -> None:
+def require(
+  config: Mapping[str, Any], names: Iterable[str], label: str = "The config"
+) -> None:
   """A ValueError for the parts that a config has not, with near names."""
   for name in names:
     if name not in config:
-      raise ValueError(f"The config has no {name!r}. {nearest(name, config)}")
+      raise ValueError(f"{label} has no {name!r}. {nearest(name, config)}")
 
 
 def build(

@@ -7,7 +7,7 @@ from typing import Any, TypedDict, Unpack
 import pytest
 from ml_collections import ConfigDict
 
-from mmjax.config import build, call, lookup, nearest
+from mmjax.config import build, call, lookup, nearest, require
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +105,12 @@ def test_modules_do_not_take_their_parent_from_a_config():
 
   with pytest.raises(ValueError, match="takes no 'parent'"):
     call(Module, dict(parent=1))
+
+
+def test_a_part_that_is_missing_is_named():
+  require({"model": 1}, ["model"])
+  with pytest.raises(ValueError, match="a.b has no 'model'. .*'modle'"):
+    require({"modle": 1}, ["model"], "a.b")
 
 
 def test_lookup_says_what_is_looked_up():

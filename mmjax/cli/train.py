@@ -55,7 +55,7 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> TrainState:
   batches = data.batches(config["data"], tokenizer, host)
   changed = find_changes(config, workdir)
   settings = dict(config["train"])
-  require(settings, ("plan", "trainable", "optimizer"))
+  require(settings, ("plan", "trainable", "optimizer"), "config.train")
   plan = call(loop.Plan, settings.pop("plan"))
   guard = call(Guard, settings.pop("guard", {}))
   microbatches = settings.pop("microbatches", 1)

@@ -93,7 +93,7 @@ def make_optimizer(
     the transformation, and the schedule for the log.
   """
   config = dict(config)
-  require(config, ("name", "schedule"))
+  require(config, ("name", "schedule"), "config.train.optimizer")
   schedule = build(SCHEDULES, config["schedule"], total=total)
   _check(config.pop("schedule"))
   clip = config.pop("clip_norm", 0.0)

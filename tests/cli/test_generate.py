@@ -91,6 +91,11 @@ def test_command_line_answers(run, picture, capsys):
     (["--prompt", "a " * 60], "tokens"),
     (["--prompt", "a", "--top-p", "0"], "top_p"),
     (["--prompt", "a", "--temperature", "-1"], "temperature"),
+    (["--prompt", "a", "--temperature", "nan"], "temperature"),
+    (["--prompt", "a", "--num-beams", "0"], "num_beams is 0"),
+    (["--prompt", "a", "--max-new-tokens", "0"], "max_new_tokens 0"),
+    (["--prompt", "a", "--num-beams", "2", "--top-k", "3"], "does not sample"),
+    (["--image", "benchmarks/results/flamingo_demo.png"] * 4, "4 media"),
   ],
 )
 def test_bad_requests_fail_in_one_line(run, parts, message, capsys):
