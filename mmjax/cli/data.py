@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mmjax.data import build, image, sources, tar, video
-from mmjax.data.document import BadSample, Document, Filtered
+from mmjax.data.document import BadSample, Document, Filtered, printable
 from mmjax.data.formats import FORMATS, Documents
 from mmjax.data.sources import SOURCES
 
@@ -115,10 +115,10 @@ def _show(
       item = source[i]
       write(f"[{i}] {_render(item)}")
     except Filtered as error:
-      write(f"[{i}] filtered: {error}")
+      write(f"[{i}] filtered: {printable(str(error))}")
     except BadSample as error:
       bad += 1
-      write(f"[{i}] BAD: {error}")
+      write(f"[{i}] BAD: {printable(str(error))}")
   return bad
 
 

@@ -34,6 +34,11 @@ class BadSample(ValueError):
   """
 
 
+def printable(text: str) -> str:
+  """On one line, without what a terminal or a log would obey."""
+  return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 class Filtered(Exception):
   """A sound record that an option of its format leaves out."""
 

@@ -16,7 +16,13 @@ from grain import experimental
 
 from mmjax.data import image, video
 from mmjax.data.batching import Example, Slots, empty, pack, pad
-from mmjax.data.document import BadSample, Document, Filtered, Media
+from mmjax.data.document import (
+  BadSample,
+  Document,
+  Filtered,
+  Media,
+  printable,
+)
 from mmjax.data.sources import Source
 
 # A stream that repeats has no end; this many samples are enough.
@@ -122,7 +128,7 @@ def _skipped(samples: int, bad: int, filtered: int, why: str) -> dict:
     "samples": np.array(samples, np.int32),
     "bad": np.array(bad, np.int32),
     "filtered": np.array(filtered, np.int32),
-    "why": np.array(why[:REASON], f"U{REASON}"),
+    "why": np.array(printable(why)[:REASON], f"U{REASON}"),
   }
 
 

@@ -208,3 +208,12 @@ def test_a_length_at_which_nothing_is_learned(length):
 def test_a_seed_that_is_none():
   with pytest.raises(ValueError, match="seed is -1"):
     Stream(Numbers(3), encoder(), seed=-1)
+
+
+def test_a_name_cannot_write_into_the_log():
+  class Forged(Numbers):
+    def __getitem__(self, index):
+      raise BadSample("a\nmmjax: all is well\x1b[2J 猫")
+
+  why = str(Stream(Forged(1), encoder())[0]["skipped"]["why"])
+  assert why.endswith(r"a\nmmjax: all is well\x1b[2J 猫")
