@@ -201,8 +201,19 @@ def _train(args) -> None:
   train(config, args.workdir or Path("runs") / Path(args.config).stem)
 
 
+def _of_run(args):
+  """The config of a run, its own unless another is named."""
+  own = args.workdir / "config.json"
+  if args.config is None and not own.is_file():
+    raise ValueError(
+      f"There is no run in {args.workdir}: it has no config.json. Train one: "
+      f"mmjax train --config FILE --workdir {args.workdir}"
+    )
+  return _load(args.config or own, args.changes)
+
+
 def _evaluate(args) -> None:
-  config = _load(args.config or args.workdir / "config.json", args.changes)
+  config = _of_run(args)
   from mmjax.cli.evaluate import evaluate
   from mmjax.evaluation.drawn import table
 
@@ -217,7 +228,7 @@ def _demo(args) -> None:
 
 
 def _generate(args) -> None:
-  config = _load(args.config or args.workdir / "config.json", args.changes)
+  config = _of_run(args)
   from mmjax.cli.generate import generate
 
   names = ("max_new_tokens", "num_beams", "temperature", "top_k", "top_p")

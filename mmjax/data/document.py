@@ -79,7 +79,8 @@ class File:
         )
       return Path(self.path).read_bytes()
     except OSError as error:
-      raise BadSample(f"Cannot read {self.path}: {error}.") from error
+      what = error.strerror or error
+      raise BadSample(f"Cannot read {self.path}: {what}.") from error
 
 
 @dataclasses.dataclass(frozen=True)
