@@ -1,19 +1,22 @@
 """The demo over several seeds, beside a model that reads only text.
 
   python -m benchmarks.flamingo_demo --seeds 0 1 2
+  python -m benchmarks.flamingo_demo --seeds 0 --name flamingo_smollm2 \
+    --config configs/flamingo/smollm2.py
 
 Every seed is another draw of the parameters and of the training episodes; the
-evaluation asks the same held-out episodes. The text-only model is the demo's
-language model alone, trained on the same text. Writes runs/flamingo_demo/ and
-benchmarks/results/flamingo_demo.md.
+evaluation asks the same held-out episodes. The text-only model is the config's
+language model alone, trained on the same text, where the config has one.
+Writes runs/NAME/, benchmarks/results/NAME.md, and beside it the log of every
+run, NAME_seedN.jsonl. A run that was interrupted goes on.
 """
 
 import argparse
 import json
 import os
 import platform
+import shutil
 import statistics
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -23,28 +26,34 @@ from mmjax.cli.evaluate import evaluate
 from mmjax.cli.train import train
 from mmjax.data.build import plain
 from mmjax.evaluation.answers import Result
+from mmjax.training.metrics import read_jsonl
 
-RESULTS = Path("benchmarks/results/flamingo_demo.md")
+RESULTS = Path("benchmarks/results")
 Cells = Mapping[tuple[str, int, str], float]
 
 
 def run(path: str, seed: int, workdir: Path) -> tuple[Cells, dict]:
   """Scores of one seed, and its times in seconds."""
   config = plain(load(path, [f"seed={seed}", f"data.seed={seed}"]))
-  alone = config.pop("text_only")
-  times = {}
-  started = time.monotonic()
-
-  def done(name):
-    times[name] = time.monotonic() - started - sum(times.values())
-
+  alone = config.pop("text_only", None)
   train(config, workdir)
-  done("training")
   results = evaluate(config, workdir, show_progress())
-  done("evaluation")
-  results += text_only(config, alone, workdir / "text_only")
-  done("text-only model")
-  return cells(results), times
+  if alone:
+    results += text_only(config, alone, workdir / "text_only")
+  return cells(results), dict(zip(("a step", "training"), step_times(workdir)))
+
+
+def step_times(workdir: Path) -> tuple[float, float]:
+  """Seconds of a step, the median over the log, and of all steps at that.
+
+  Right for runs that were interrupted, too; the compiler's time is in none.
+  """
+  log = read_jsonl(workdir / "metrics.jsonl")
+  each = statistics.median(
+    (b["time"] - a["time"]) / (b["step"] - a["step"])
+    for a, b in zip(log, log[1:])
+  )
+  return each, each * log[-1]["step"]
 
 
 def cells(results: Sequence[Result]) -> Cells:
@@ -60,8 +69,10 @@ def markdown(seeds: Sequence[Cells], facts: Mapping[str, str]) -> str:
     "blank_support": "support blank",
     "text_only": "text-only model",
   }
+  known = {control for scores in seeds for _, _, control in scores}
+  titles = {k: v for k, v in titles.items() if k in known}
   lines = [
-    "# The demo on things never seen in training",
+    "# Drawn things never seen in training",
     "",
     *(f"- {key}: {value}" for key, value in facts.items()),
     "",
@@ -89,25 +100,29 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
   parser.add_argument("--config", default="configs/flamingo/demo.py")
-  parser.add_argument("--workdir", type=Path, default="runs/flamingo_demo")
+  parser.add_argument("--name", default="flamingo_demo")
   args = parser.parse_args()
+  runs = Path("runs") / args.name
   found, times = [], []
   for seed in args.seeds:
-    scores, took = run(args.config, seed, args.workdir / f"seed{seed}")
+    workdir = runs / f"seed{seed}"
+    scores, took = run(args.config, seed, workdir)
+    log = RESULTS / f"{args.name}_seed{seed}.jsonl"
+    shutil.copyfile(workdir / "metrics.jsonl", log)
     found.append(scores)
     times.append(took)
+  options = f"--seeds {' '.join(map(str, args.seeds))} --name {args.name}"
   facts = {
-    "command": "`python -m benchmarks.flamingo_demo --seeds "
-    + " ".join(map(str, args.seeds))
-    + f" --config {args.config}`",
+    "command": "`python -m benchmarks.flamingo_demo "
+    f"{options} --config {args.config}`",
     "machine": f"{platform.machine()}, {os.cpu_count()} cores, no accelerator",
   } | {
-    f"{name}, seconds": ", ".join(f"{t[name]:.0f}" for t in times)
+    f"{name}, seconds": ", ".join(f"{t[name]:.3g}" for t in times)
     for name in times[0]
   }
   text = markdown(found, facts)
-  RESULTS.write_text(text)
-  (args.workdir / "facts.json").write_text(json.dumps(facts, indent=1))
+  (RESULTS / f"{args.name}.md").write_text(text)
+  (runs / "facts.json").write_text(json.dumps(facts, indent=1))
   print(text)
 
 

@@ -12,13 +12,12 @@ import functools
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jax.nn import initializers
 
+from mmjax.connectors.resampler import Resampler
 from mmjax.layers.attention import attend
-from mmjax.layers.linear import Dtype, dense, into_heads, out_of_heads
+from mmjax.layers.linear import Dtype, into_heads, out_of_heads
 from mmjax.layers.mlp import MLP
 from mmjax.layers.norm import LayerNorm
-from mmjax.layers.position import add_frames
 from mmjax.layers.stack import scan_layers, stacked_init
 from mmjax.typing import Array, Bool, Float
 
@@ -95,39 +94,22 @@ def visible_keys(
   return jnp.concatenate([mask, own], axis=1)[:, None, None]
 
 
-class PerceiverResampler(nn.Module):
+class PerceiverResampler(Resampler):
   """Features of media to `num_latents` tokens a medium.
 
-  Attributes:
-    width: D, of latents and output; that of the features as well unless
-      `project_input`.
-    depth, num_heads, head_dim: layers, N, H.
-    num_latents: Q.
-    hidden: F; None is 4 D.
-    activation: of the feed-forward.
-    project_input: a linear layer brings features of any width to D.
-    max_frames: rows of the time table; 0 for none. Fewer frames use the first
-      rows, more frames interpolate the table.
+  Attributes, beyond those of every Resampler:
+    num_heads, head_dim: N, H.
     max_media: rows of a table added by a medium's place among the media; 0
       for none. A misreading of the paper in open code, there to load it.
     qk_norm: norms each head of queries and keys (IDEFICS).
     final_norm: norms the output.
-    dtype: of the computation.
   """
 
-  width: int
-  depth: int = 6
   num_heads: int = 16
   head_dim: int = 128
-  num_latents: int = 64
-  hidden: int | None = None
-  activation: str = "squared_relu"
-  project_input: bool = False
-  max_frames: int = 0
   max_media: int = 0
   qk_norm: bool = False
   final_norm: bool = True
-  dtype: Dtype | None = None
 
   @nn.compact
   def __call__(
@@ -141,16 +123,15 @@ class PerceiverResampler(nn.Module):
       features: P tokens of T frames of M media.
       mask: False for frames that are padding; nothing reads them.
     """
-    features = self._placed(features)
+    features = self._numbered(self.inputs(features))
     batch, media, frames, tokens, width = features.shape
     flat = features.reshape(batch * media, frames * tokens, width)
-    x = self._table("latents", self.num_latents, stddev=1.0)
-    x = jnp.broadcast_to(x, (batch * media, *x.shape)).astype(flat.dtype)
+    x = self.latents(flat)
     visible = visible_keys(mask, tokens, self.num_latents)
     layer = PerceiverLayer(
       self.num_heads,
       self.head_dim,
-      self.hidden or 4 * self.width,
+      self.mlp_width,
       self.activation,
       self.qk_norm,
       self.dtype,
@@ -167,38 +148,15 @@ class PerceiverResampler(nn.Module):
       x = LayerNorm(name="norm")(x)
     return x.reshape(batch, media, self.num_latents, self.width)
 
-  def _placed(self, features):
-    """Projects, and adds what tells frames and media apart."""
+  def _numbered(self, features):
+    """Adds what tells media apart, for code that does."""
+    if not self.max_media:
+      return features
     media = features.shape[1]
-    if self.project_input:
-      project = dense(
-        features.shape[-1],
-        self.width,
-        (None, "embed"),
-        dtype=self.dtype,
-        name="project",
-      )
-      features = project(features)
-    if features.shape[-1] != self.width:
+    if media > self.max_media:
       raise ValueError(
-        f"Features are {features.shape[-1]} wide, latents {self.width}. Set "
-        "project_input=True, or width to that of the encoder."
+        f"{media} media for a table of {self.max_media}. Set max_media=0 or "
+        "give fewer."
       )
-    if self.max_frames:
-      table = self._table("frames", self.max_frames)
-      features = add_frames(features, table)
-    if self.max_media:
-      if media > self.max_media:
-        raise ValueError(
-          f"{media} media for a table of {self.max_media}. Set max_media=0 or "
-          "give fewer."
-        )
-      table = self._table("media", self.max_media)
-      features += table[:media, None, None].astype(features.dtype)
-    return features
-
-  def _table(self, name, rows, stddev=0.02):
-    init = nn.with_logical_partitioning(
-      initializers.normal(stddev), (None, "embed")
-    )
-    return self.param(name, init, (rows, self.width))
+    table = self.table("media", self.max_media)
+    return features + table[:media, None, None].astype(features.dtype)

@@ -17,50 +17,17 @@ import jax.numpy as jnp
 from jax.nn import initializers
 
 from mmjax.connectors.perceiver import visible_keys
+from mmjax.connectors.resampler import Resampler
 from mmjax.layers.attention import Context, SelfAttention
-from mmjax.layers.linear import Dtype, dense
+from mmjax.layers.linear import Dtype
 from mmjax.layers.mlp import MLP
 from mmjax.layers.norm import LayerNorm
-from mmjax.layers.position import add_frames
 from mmjax.layers.stack import scan_layers, stacked_init
 from mmjax.typing import Array, Bool, Float
 
 COMMON = dict(width=1536, num_latents=64, max_frames=8, project_input=True)
 FLAMINGO_MLP = dict(depth=10, **COMMON)
 FLAMINGO_TRANSFORMER = dict(depth=6, num_heads=16, head_dim=128, **COMMON)
-
-
-class Inputs(nn.Module):
-  """Features at the resampler's width, with what tells frames apart."""
-
-  width: int
-  project_input: bool
-  max_frames: int
-  dtype: Dtype | None = None
-
-  @nn.compact
-  def __call__(
-    self, features: Float[Array, "B M T P E"]
-  ) -> Float[Array, "B M T P D"]:
-    if self.project_input:
-      features = dense(
-        features.shape[-1],
-        self.width,
-        (None, "embed"),
-        dtype=self.dtype,
-        name="project",
-      )(features)
-    if features.shape[-1] != self.width:
-      raise ValueError(
-        f"Features are {features.shape[-1]} wide, the resampler {self.width}. "
-        "Set project_input=True, or width to that of the encoder."
-      )
-    if not self.max_frames:
-      return features
-    axes = (None, "embed")
-    init = nn.with_logical_partitioning(initializers.normal(0.02), axes)
-    table = self.param("frames", init, (self.max_frames, self.width))
-    return add_frames(features, table)
 
 
 class MLPLayer(nn.Module):
@@ -76,31 +43,14 @@ class MLPLayer(nn.Module):
     return x + mlp(LayerNorm(name="mlp_norm")(x))
 
 
-class MLPResampler(nn.Module):
-  """Features of media to `num_latents` tokens a medium, without attention.
+class MLPResampler(Resampler):
+  """A weighted sum of features after layers of their own, without attention.
 
   The number of places in a frame is fixed by the first batch: its weighted
   sums have one weight for each. Media without a visible frame become zeros.
-
-  Attributes:
-    width: D; that of the features as well unless `project_input`.
-    depth: layers.
-    num_latents: Q.
-    hidden: F; None is 4 D.
-    activation: of the layers.
-    project_input: a linear layer brings features of any width to D.
-    max_frames: rows of the time table; 0 for none.
-    dtype: of the computation.
   """
 
-  width: int
   depth: int = 10
-  num_latents: int = 64
-  hidden: int | None = None
-  activation: str = "squared_relu"
-  project_input: bool = False
-  max_frames: int = 0
-  dtype: Dtype | None = None
 
   @nn.compact
   def __call__(
@@ -109,12 +59,8 @@ class MLPResampler(nn.Module):
     mask: Bool[Array, "B M T"] | None = None,
   ) -> Float[Array, "B M Q D"]:
     """Resamples each medium on its own; `mask` is False for padding."""
-    x = Inputs(
-      self.width, self.project_input, self.max_frames, self.dtype, name="inputs"
-    )(features)
-    layer = MLPLayer(
-      self.hidden or 4 * self.width, self.activation, self.dtype, parent=None
-    )
+    x = self.inputs(features)
+    layer = MLPLayer(self.mlp_width, self.activation, self.dtype, parent=None)
     params = self.param(
       "layers", stacked_init(layer, self.depth, x[:1, :1, :1])
     )
@@ -160,30 +106,15 @@ class TransformerLayer(nn.Module):
     return x + mlp(LayerNorm(name="mlp_norm")(x))
 
 
-class TransformerResampler(nn.Module):
+class TransformerResampler(Resampler):
   """A plain Transformer over features and latents; the latents come out.
 
-  Attributes:
-    width: D; that of the features as well unless `project_input`.
-    depth, num_heads, head_dim: layers, N, H.
-    num_latents: Q.
-    hidden: F; None is 4 D.
-    activation: of the feed-forward.
-    project_input: a linear layer brings features of any width to D.
-    max_frames: rows of the time table; 0 for none.
-    dtype: of the computation.
+  Attributes, beyond those of every Resampler:
+    num_heads, head_dim: N, H.
   """
 
-  width: int
-  depth: int = 6
   num_heads: int = 16
   head_dim: int = 128
-  num_latents: int = 64
-  hidden: int | None = None
-  activation: str = "squared_relu"
-  project_input: bool = False
-  max_frames: int = 0
-  dtype: Dtype | None = None
 
   @nn.compact
   def __call__(
@@ -192,22 +123,15 @@ class TransformerResampler(nn.Module):
     mask: Bool[Array, "B M T"] | None = None,
   ) -> Float[Array, "B M Q D"]:
     """Resamples each medium on its own; `mask` is False for padding."""
-    features = Inputs(
-      self.width, self.project_input, self.max_frames, self.dtype, name="inputs"
-    )(features)
+    features = self.inputs(features)
     batch, media, frames, tokens, width = features.shape
     flat = features.reshape(batch * media, frames * tokens, width)
-    axes = (None, "embed")
-    init = nn.with_logical_partitioning(initializers.normal(1.0), axes)
-    latents = self.param("latents", init, (self.num_latents, width))
-    own = (batch * media, self.num_latents)
-    x = jnp.broadcast_to(latents.astype(flat.dtype), (*own, width))
-    x = jnp.concatenate([flat, x], axis=1)
+    x = jnp.concatenate([flat, self.latents(flat)], axis=1)
     visible = visible_keys(mask, tokens, self.num_latents)
     layer = TransformerLayer(
       self.num_heads,
       self.head_dim,
-      self.hidden or 4 * self.width,
+      self.mlp_width,
       self.activation,
       self.dtype,
       parent=None,

@@ -200,6 +200,36 @@ def stack(examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
   }
 
 
+def trim(batch: Mapping[str, Any], least: int = 16) -> dict[str, Any]:
+  """Cuts off the ends that no row of a batch uses, tokens and media alike.
+
+  What is left is a power of two, or all of it, so that the batches of an
+  evaluation have few shapes, and short prompts do not pay for long ones.
+
+  Args:
+    batch: of `stack`; padded on the right.
+    least: tokens that stay.
+  """
+  length = _room(batch["segments"] > 0, least)
+  trimmed = {k: v[:, :length] for k, v in batch.items() if k != "media"}
+  trimmed["media"] = {}
+  for name, media in batch["media"].items():
+    count = _room(media["mask"].any(axis=2), 1)
+    trimmed["media"][name] = {
+      key: value[:, : length if key == "index" else count]
+      for key, value in media.items()
+    }
+  return trimmed
+
+
+def _room(used: np.ndarray, least: int) -> int:
+  """Places to keep of [rows places], of which the used ones are True."""
+  places = np.flatnonzero(used.any(axis=0))
+  needed = places[-1] + 1 if len(places) else 0
+  power = 1 << int(max(needed, least, 1) - 1).bit_length()
+  return min(power, used.shape[1])
+
+
 def occupancy(batch: Mapping[str, Any]) -> float:
   """Share of the places that hold a token."""
   return float((np.asarray(batch["segments"]) > 0).mean())

@@ -4,7 +4,8 @@
   model.generate(documents)          -> ["a cat", ...]
   model.score(documents, answers)    -> Likelihoods
 
-Documents become batches of one shape, so each function compiles once.
+Documents become batches of few shapes, so functions compile seldom; those of
+alike lengths belong together.
 """
 
 import dataclasses
@@ -15,7 +16,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from mmjax.data.batching import stack
+from mmjax.data.batching import stack, trim
 from mmjax.data.document import Document
 from mmjax.data.stream import Encoder
 from mmjax.evaluation.answers import Likelihoods
@@ -134,9 +135,9 @@ class Model:
   def _batches(
     self, documents: Sequence[Document]
   ) -> Iterator[tuple[dict[str, Any], int]]:
-    """Batches of one shape, and how many rows of each are documents."""
+    """Batches, and how many rows of each are documents."""
     for start in range(0, len(documents), self.batch_size):
       part = documents[start : start + self.batch_size]
       examples = [self.encoder.query(d, self.overflow) for d in part]
       fill = [examples[-1]] * (self.batch_size - len(examples))
-      yield stack(examples + fill), len(part)
+      yield trim(stack(examples + fill)), len(part)

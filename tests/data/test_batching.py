@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mmjax.data.batching import Slots, empty, occupancy, pack, pad, stack
+from mmjax.data.batching import Slots, empty, occupancy, pack, pad, stack, trim
 from mmjax.text.prompts import Written
 
 SLOTS = Slots(count=2, frames=2, height=2, width=3, keys=True)
@@ -105,6 +105,40 @@ def test_stack_and_occupancy():
   assert batch["tokens"].shape == (2, 5)
   assert batch["media"]["image"]["values"].shape == (2, 2, 2, 2, 3, 3)
   assert occupancy(batch) == 0.5
+
+
+def test_trim_cuts_what_no_row_uses():
+  slots = Slots(count=6, frames=2, height=2, width=3, keys=True)
+  one = pad(
+    written([1] * 5, index=[1] * 5, media=(0,)), [frames(2, 9)], 40, slots, [7]
+  )
+  many = pad(
+    written([2] * 17, index=[3] * 17, media=(0, 1, 2)),
+    [frames(1, 1)] * 3,
+    40,
+    slots,
+    [7, 8, 9],
+  )
+  whole = stack([one, many])
+  batch = trim(whole)
+  image = batch["media"]["image"]
+  assert batch["tokens"].shape == batch["segments"].shape == (2, 32)
+  assert image["values"].shape == (2, 4, 2, 2, 3, 3)
+  assert image["mask"].shape == (2, 4, 2)
+  assert image["keys"].tolist() == [[7, -1, -1, -1], [7, 8, 9, -1]]
+  assert image["index"].shape == (2, 32)
+  for key in ("tokens", "weights", "segments"):
+    assert batch[key].sum() == whole[key].sum()
+  short = trim(stack([one]))
+  assert short["tokens"].shape == (1, 16)
+  assert short["media"]["image"]["mask"].shape == (1, 1, 2)
+  # As long as the row itself, where the next power of two is longer.
+  full = stack([pad(written([3] * 33), [], 40, slots)])
+  assert trim(full)["tokens"].shape == (1, 40)
+  # Rows of nothing, and rows without room for media.
+  assert trim(stack([empty(40, slots)]))["tokens"].shape == (1, 16)
+  bare = stack([empty(8, Slots(count=0, height=2, width=3))])
+  assert trim(bare)["media"]["image"]["mask"].shape == (1, 0, 1)
 
 
 def test_keys_in_place_of_values():
