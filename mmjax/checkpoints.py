@@ -72,7 +72,13 @@ class Checkpoints:
       return False
     items = ocp.args.Composite(
       state=ocp.args.StandardSave(state.saved()),
-      data=ocp.args.JsonSave({"data": dict(data), "frozen": frozen}),
+      data=ocp.args.JsonSave(
+        {
+          "data": dict(data),
+          "frozen": frozen,
+          "trainable": fingerprint(state.trainable),
+        }
+      ),
     )
     return self._manager.save(step, args=items, force=force)
 
@@ -87,7 +93,8 @@ class Checkpoints:
       frozen: `fingerprint` of the frozen part now.
 
     Raises:
-      ValueError: when there is no checkpoint, or the frozen part has changed.
+      ValueError: when there is no checkpoint, when it is damaged or of another
+        model, or the frozen part has changed.
     """
     step = self.latest
     if step is None:
@@ -97,7 +104,7 @@ class Checkpoints:
       state.saved(),
       where.saved(),
     )
-    items = self._restore(step, abstract)
+    items = _read(self._manager, self.directory, step, abstract)
     if items.data["frozen"] != frozen:
       raise ValueError(
         f"The frozen parameters differ from those of {self.directory} (now "
@@ -106,18 +113,6 @@ class Checkpoints:
       )
     log.info("Restored step %d of %s", step, self.directory)
     return state.replace(**items.state), items.data["data"]
-
-  def _restore(self, step: int, abstract: PyTree):
-    items = ocp.args.Composite(
-      state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore()
-    )
-    try:
-      return self._manager.restore(step, args=items)
-    except ValueError as error:
-      raise ValueError(
-        f"The checkpoint in {self.directory} is of another model or optimizer. "
-        f"Go on with its config, or choose a new workdir. {error}"
-      ) from error
 
   def wait(self) -> None:
     """Until everything that was started is on disk."""
@@ -138,10 +133,37 @@ def load_trainable(directory: str | Path, step: int | None = None) -> Params:
     step = manager.latest_step() if step is None else step
     if step is None:
       raise ValueError(f"No checkpoint in {directory}.")
-    items = manager.restore(
-      step, args=ocp.args.Composite(state=ocp.args.StandardRestore())
-    )
+    items = _read(manager, directory, step)
   return jax.tree.map(np.asarray, items.state["trainable"])
+
+
+def _read(
+  manager: ocp.CheckpointManager,
+  directory: Path,
+  step: int,
+  abstract: PyTree | None = None,
+):
+  """The items of a checkpoint, whose parameters have the bits they had."""
+  args = ocp.args.Composite(
+    state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore()
+  )
+  try:
+    items = manager.restore(step, args=args)
+    then = items.data.get("trainable")
+    if then not in (None, fingerprint(items.state["trainable"])):
+      raise ValueError("its parameters are not those that were saved.")
+  # Damaged files end in errors of many kinds, some of them bare Exceptions.
+  except Exception as error:
+    older = [s for s in manager.all_steps() if s < step]
+    rest = f"go on from step {max(older)}" if older else "begin again"
+    first = str(error).strip().partition("\n")[0]
+    raise ValueError(
+      f"Step {step} in {directory} cannot be restored. When it is of another "
+      "model or optimizer, go on with its config, or choose a new workdir; "
+      f"when it is damaged, move {directory / str(step)} away to {rest}. "
+      f"{first:.300}"
+    ) from error
+  return items
 
 
 def fingerprint(params: Params) -> str:

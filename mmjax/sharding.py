@@ -123,7 +123,7 @@ def put_batch(batch: PyTree, mesh: Mesh) -> PyTree:
     if rows % parts:
       raise ValueError(
         f"A batch of {rows} rows cannot be cut over {parts} devices "
-        f"({'×'.join(BATCH)}). Change batch_size or config.mesh."
+        f"({'×'.join(BATCH)}). Change the dataset's `batch` or config.mesh."
       )
     return jax.make_array_from_process_local_data(sharding, x)
 

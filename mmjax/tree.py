@@ -36,9 +36,18 @@ def match(params: Params, rules: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     path to value, one for every leaf.
 
   Raises:
-    ValueError: when a leaf is matched by no rule, or a rule matches no leaf.
+    ValueError: when a leaf is matched by no rule, or a rule matches no leaf,
+      or is none.
   """
-  compiled = [(re.compile(pattern), value) for pattern, value in rules]
+  compiled = []
+  for rule in rules:
+    try:
+      pattern, value = rule
+      compiled.append((re.compile(pattern), value))
+    except (TypeError, ValueError, re.error) as error:
+      raise ValueError(
+        f"{rule!r} is no pair of a pattern and a value: {error}."
+      ) from None
   used, result, uncovered = set(), {}, []
   for path in paths(params):
     for i, (pattern, value) in enumerate(compiled):

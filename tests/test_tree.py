@@ -68,3 +68,9 @@ def test_count_of_arrays_and_of_shapes():
   params = {"a": jnp.zeros((2, 3)), "b": {"c": jnp.zeros(())}}
   assert tree.count(params) == 7
   assert tree.count(jax.eval_shape(lambda: params)) == 7
+
+
+@pytest.mark.parametrize("rule", [("(", True), "x", (1, True), 3, ("a", 1, 2)])
+def test_a_rule_that_is_none_is_named(rule):
+  with pytest.raises(ValueError, match="is no pair of a pattern"):
+    tree.match({"a": 1}, [rule])

@@ -9,6 +9,7 @@ A `.py` file is run and its `get_config()` called; a `.json` file, such as the
 import ast
 import importlib.util
 import json
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def _find(path: Path) -> Path:
 def _data(path: Path) -> ConfigDict:
   try:
     content = json.loads(path.read_text())
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise ValueError(f"{path} is no JSON: {error}") from error
   if not isinstance(content, dict):
     raise ValueError(f"{path} holds a {type(content).__name__}, not a config.")
@@ -68,10 +69,32 @@ def _data(path: Path) -> ConfigDict:
 def _run(path: Path) -> ConfigDict:
   spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
   module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  if not hasattr(module, "get_config"):
-    raise ValueError(f"{path} has no get_config(); see configs/flamingo/.")
-  return module.get_config()
+  try:
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+      raise ValueError("it has no get_config(); see configs/flamingo/")
+    config = module.get_config()
+  # Anything may go wrong in a program of the user's.
+  except Exception as error:
+    line = _line_of(error, path)
+    raise ValueError(
+      f"{path}{line} gives no config: {type(error).__name__}: {error}"
+    ) from error
+  if not isinstance(config, ConfigDict):
+    raise ValueError(
+      f"get_config() of {path} gives a {type(config).__name__}, not a "
+      "ml_collections.ConfigDict."
+    )
+  return config
+
+
+def _line_of(error: Exception, path: Path) -> str:
+  """`, line 7` of a config, where an error passed through it."""
+  if isinstance(error, SyntaxError):
+    return f", line {error.lineno}"
+  frames = traceback.extract_tb(error.__traceback__)
+  lines = [f.lineno for f in frames if Path(f.filename) == path.absolute()]
+  return f", line {lines[-1]}" if lines else ""
 
 
 def _change(config: ConfigDict, change: str) -> None:

@@ -85,8 +85,9 @@ def convert(
   directions = {"jax": _to_jax, "hf": _to_hf}
   run = lookup(directions, to, "direction")
   source, target = Path(source), Path(target)
-  if not source.exists():
-    raise ValueError(f"There is no {source}.")
+  # A pipe would be waited for.
+  if not (source.is_file() or source.is_dir()):
+    raise ValueError(f"There is no file or directory {source}.")
   if target.exists():
     raise ValueError(f"{target} is there already; name a new directory.")
   unfinished = target.with_name(f".{target.name}.part")
@@ -104,7 +105,10 @@ def _to_jax(source, target, name, part, settings, limit) -> None:
   config = _config(source, settings)
   name = name or config.get("model_type")
   if name is None:
-    raise ValueError(f"Name the family of {source}: --family NAME")
+    raise ValueError(
+      f"Name the family of {source}: --family NAME, one of "
+      f"{', '.join(sorted(FAMILIES))}."
+    )
   name, family = _family(name)
   weights = open_weights(source, part)
   if family.rename is not None:

@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mmjax.data import build, image, sources, tar, video
-from mmjax.data.document import BadSample, Document, Filtered
+from mmjax.data.document import BadSample, Document, Filtered, printable
 from mmjax.data.formats import FORMATS, Documents
 from mmjax.data.sources import SOURCES
 
@@ -41,9 +41,18 @@ def inspect(
 
   Returns:
     How many of those shown are bad.
+
+  Raises:
+    ValueError: when there is nothing to show.
   """
+  if count < 1 or start < 0:
+    raise ValueError(
+      f"count is {count} and start {start}; expected 1 or more, and 0 or more."
+    )
   if isinstance(target, str):
     return _show(_open(target, format), target, count, start, write)
+  if format is not None:
+    raise ValueError("A config names its formats; --format is for files.")
   bad = 0
   for name, entry in build.plain(target)["datasets"].items():
     parts = entry.get("mix") or {"": entry}
@@ -78,7 +87,8 @@ def _open(path: str, format: str | None) -> sources.Source:
   suffix = Path(first).suffix
   if suffix not in SUFFIXES:
     raise ValueError(
-      f"{first} is none of {', '.join(SUFFIXES)}; inspect a config instead."
+      f"{first} is none of {', '.join(SUFFIXES)}. Unpack it when it is "
+      "compressed; a folder with a table needs a config: --config FILE."
     )
   records = SOURCES[SUFFIXES[suffix]](path)
   if format is None:
@@ -95,16 +105,20 @@ def _show(
 ) -> int:
   size = "no end" if getattr(source, "endless", False) else f"{len(source):,}"
   write(f"{label}: {size} records")
+  if start >= len(source):
+    raise ValueError(
+      f"{label} has {len(source)} records, so there is none from {start} on."
+    )
   bad = 0
   for i in range(start, min(start + count, len(source))):
     try:
       item = source[i]
       write(f"[{i}] {_render(item)}")
     except Filtered as error:
-      write(f"[{i}] filtered: {error}")
+      write(f"[{i}] filtered: {printable(str(error))}")
     except BadSample as error:
       bad += 1
-      write(f"[{i}] BAD: {error}")
+      write(f"[{i}] BAD: {printable(str(error))}")
   return bad
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from mmjax import tree
 from mmjax.checkpoints import load_trainable
-from mmjax.config import call, lookup
+from mmjax.config import call, lookup, require
 from mmjax.data import build as data
 from mmjax.data.batching import empty, stack
 from mmjax.evaluation import drawn
@@ -40,9 +40,15 @@ def evaluate(
     progress: is told how many of how many documents are done.
   """
   config = data.plain(config)
+  if "evaluate" not in config:
+    raise ValueError(
+      f"The config of {workdir} names no evaluation: it has no 'evaluate'. Add "
+      f"one with a name of {list(EVALUATIONS)}, or ask the run with `mmjax "
+      "generate`."
+    )
   workdir = Path(workdir)
   settings = dict(config["evaluate"])
-  run = lookup(EVALUATIONS, settings.pop("name"), "evaluation")
+  run = lookup(EVALUATIONS, settings.pop("name", None), "evaluation")
   model = load_model(
     config, workdir, settings.pop("model", {}), settings.pop("prompt", {})
   )
@@ -71,6 +77,7 @@ def load_model(
       with room for more media.
   """
   config = data.plain(config)
+  require(config, ("system", "model", "tokenizer", "data", "train"))
   module = lookup(SYSTEMS, config["system"], "system").build(config["model"])
   tokenizer = make_tokenizer(config["tokenizer"])
   first = next(iter(config["data"]["datasets"].values()))
@@ -105,12 +112,30 @@ def load_params(
   mask = trainable_mask(shapes, config["train"]["trainable"])
   loaded = load_parts(config.get("init", {}), shapes)
   trained = tree.flatten(load_trainable(Path(workdir) / "checkpoints"))
+  _check(trained, tree.flatten(shapes), workdir)
   flat = {k: np.asarray(v) for k, v in loaded.items() if not mask[k]} | trained
   missing = tree.flatten(shapes).keys() - flat.keys()
   if missing:
     # Frozen as they were drawn: the same draw, by the seed of the run.
     flat |= _draw(module, example, config.get("seed", 0), missing)
   return jax.tree.map(jax.numpy.asarray, tree.unflatten(flat))
+
+
+def _check(
+  trained: Mapping[str, Any], shapes: Mapping[str, Any], workdir: str | Path
+) -> None:
+  """Whether a checkpoint is of this model."""
+  wrong = [f"{k}: not in the model" for k in trained if k not in shapes]
+  wrong += [
+    f"{k}: {x.shape}, the model's is {tuple(shapes[k].shape)}"
+    for k, x in trained.items()
+    if k in shapes and x.shape != tuple(shapes[k].shape)
+  ]
+  if wrong:
+    raise ValueError(
+      f"The checkpoint of {workdir} is of another model than the config's; "
+      f"{wrong[0]} ({len(wrong)} such). Leave out --config and its changes."
+    )
 
 
 def _draw(module, example, seed, paths):

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from mmjax.cli.evaluate import load_model
+from mmjax.config import require
 from mmjax.data import build as data
 from mmjax.data.document import Document, File, Media, Text
+from mmjax.data.fields import text_of
 
 # Kinds of parts of a prompt.
 TEXT, MEDIA = "text", ("image", "video")
@@ -44,7 +46,7 @@ def prompt(parts: Sequence[tuple[str, str]]) -> Document:
   segments: list[Text | Media] = []
   for kind, value in parts:
     if kind == TEXT:
-      segments.append(Text(value))
+      segments.append(Text(text_of(value, "The prompt")))
     elif kind in MEDIA:
       if not Path(value).is_file():
         raise ValueError(f"There is no {kind} file {value!r}.")
@@ -59,6 +61,7 @@ def prompt(parts: Sequence[tuple[str, str]]) -> Document:
 def for_generation(config: Mapping[str, Any]) -> dict[str, Any]:
   """A run's config with the changes that its `generate` asks for."""
   config = data.plain(config)
+  require(config, ("model", "data"))
   changes = config.pop("generate", {})
   unknown = changes.keys() - {"model", "init", "data"}
   if unknown:

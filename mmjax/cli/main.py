@@ -1,14 +1,17 @@
 """`mmjax`: the commands. Each imports what it needs when it runs.
 
-Exit codes: 0 done; 1 could not be done, the last line says why; 2 called with
-wrong arguments; 75 told to stop, everything is saved, start it again to go on;
-130 interrupted.
+Exit codes: 0 done; 1 could not be done, the last line says why (and where the
+traceback is, when no message of ours explains it); 2 called with wrong
+arguments; 75 told to stop, everything is saved, start it again to go on; 130
+interrupted.
 """
 
 import argparse
 import logging
 import re
 import sys
+import tempfile
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   _log(args.debug)
   try:
     return args.run(args) or 0
-  except _EXPLAINED as error:
+  except Exception as error:
     if args.debug:
       raise
     print(f"mmjax {args.verb}: {_message(error)}", file=sys.stderr)
@@ -198,8 +201,19 @@ def _train(args) -> None:
   train(config, args.workdir or Path("runs") / Path(args.config).stem)
 
 
+def _of_run(args):
+  """The config of a run, its own unless another is named."""
+  own = args.workdir / "config.json"
+  if args.config is None and not own.is_file():
+    raise ValueError(
+      f"There is no run in {args.workdir}: it has no config.json. Train one: "
+      f"mmjax train --config FILE --workdir {args.workdir}"
+    )
+  return _load(args.config or own, args.changes)
+
+
 def _evaluate(args) -> None:
-  config = _load(args.config or args.workdir / "config.json", args.changes)
+  config = _of_run(args)
   from mmjax.cli.evaluate import evaluate
   from mmjax.evaluation.drawn import table
 
@@ -214,7 +228,7 @@ def _demo(args) -> None:
 
 
 def _generate(args) -> None:
-  config = _load(args.config or args.workdir / "config.json", args.changes)
+  config = _of_run(args)
   from mmjax.cli.generate import generate
 
   names = ("max_new_tokens", "num_beams", "temperature", "top_k", "top_p")
@@ -268,9 +282,24 @@ def _log(debug: bool) -> None:
 
 
 def _message(error: BaseException) -> str:
+  if not isinstance(error, _EXPLAINED):
+    return _unexplained(error)
   if isinstance(error, OSError) and error.filename and error.strerror:
     return f"{error.filename}: {error.strerror}"
   return str(error).strip() or type(error).__name__
+
+
+def _unexplained(error: BaseException) -> str:
+  """A fault of ours, or a value that nothing checks; its place is kept."""
+  with tempfile.NamedTemporaryFile(
+    "w", prefix="mmjax-", suffix=".txt", delete=False
+  ) as file:
+    traceback.print_exception(error, file=file)
+  first = str(error).strip().partition("\n")[0]
+  return (
+    f"{type(error).__name__}: {first:.300} (unexpected; the traceback is in "
+    f"{file.name}, and --debug shows it)"
+  )
 
 
 if __name__ == "__main__":

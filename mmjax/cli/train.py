@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from mmjax import tree
-from mmjax.config import call, lookup
+from mmjax.config import call, lookup, require
 from mmjax.data import build as data
 from mmjax.sharding import make_mesh
 from mmjax.systems import SYSTEMS
@@ -45,14 +46,16 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> TrainState:
     the last state.
   """
   config = data.plain(config)
+  require(config, ("system", "model", "tokenizer", "data", "train"))
   workdir = Path(workdir)
   system = lookup(SYSTEMS, config["system"], "system")
   module = system.build(config["model"])
   tokenizer = make_tokenizer(config["tokenizer"])
   host = (jax.process_index(), jax.process_count())
   batches = data.batches(config["data"], tokenizer, host)
-  keep_config(config, workdir)
+  changed = find_changes(config, workdir)
   settings = dict(config["train"])
+  require(settings, ("plan", "trainable", "optimizer"), "config.train")
   plan = call(loop.Plan, settings.pop("plan"))
   guard = call(Guard, settings.pop("guard", {}))
   microbatches = settings.pop("microbatches", 1)
@@ -78,6 +81,8 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> TrainState:
     workdir,
     monitor=system.monitor,
     extra={"lr": lambda now: float(schedule(now - 1))},
+    # Not before: a config that does not fit the run must not take its place.
+    begun=lambda step: keep_config(config, workdir, changed, step),
   )
 
 
@@ -131,17 +136,36 @@ def peek(batches) -> dict:
   return example
 
 
-def keep_config(config: Mapping[str, Any], workdir: Path) -> None:
-  """Writes config.json, or says what differs from the one that is there."""
+def find_changes(config: Mapping[str, Any], workdir: Path) -> list[str]:
+  """Names of the keys in which a run's config.json differs, if it has one."""
   path = workdir / "config.json"
-  text = json.dumps(config, indent=2, default=list)
-  if path.exists():
+  if not path.exists():
+    return []
+  try:
     old = json.loads(path.read_text())
-    changed = sorted(differences(old, json.loads(text)))
-    if changed:
-      log.warning("Goes on with another config; changed: %s", changed)
-  workdir.mkdir(parents=True, exist_ok=True)
-  path.write_text(text)
+  except ValueError as error:
+    log.warning("%s is no JSON (%s); a new one is written.", path, error)
+    return ["config"]
+  changed = sorted(differences(old, json.loads(_as_text(config))))
+  if changed:
+    log.warning("Goes on with another config; changed: %s", changed)
+  return changed
+
+
+def keep_config(
+  config: Mapping[str, Any], workdir: Path, changed: Sequence[str], step: int
+) -> None:
+  """Writes config.json; one that differs stays as that of the steps before."""
+  path = workdir / "config.json"
+  if changed:
+    path.replace(workdir / f"config-to-step-{step}.json")
+  part = path.with_name(f"{path.name}.{os.getpid()}.part")
+  part.write_text(_as_text(config))
+  part.replace(path)
+
+
+def _as_text(config: Mapping[str, Any]) -> str:
+  return json.dumps(config, indent=2, default=list)
 
 
 def differences(old: Any, new: Any, path: str = "config") -> set[str]:

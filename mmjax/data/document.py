@@ -34,6 +34,11 @@ class BadSample(ValueError):
   """
 
 
+def printable(text: str) -> str:
+  """On one line, without what a terminal or a log would obey."""
+  return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 class Filtered(Exception):
   """A sound record that an option of its format leaves out."""
 
@@ -74,7 +79,8 @@ class File:
         )
       return Path(self.path).read_bytes()
     except OSError as error:
-      raise BadSample(f"Cannot read {self.path}: {error}.") from error
+      what = error.strerror or error
+      raise BadSample(f"Cannot read {self.path}: {what}.") from error
 
 
 @dataclasses.dataclass(frozen=True)

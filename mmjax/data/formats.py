@@ -6,10 +6,7 @@ source. What a record lacks is a `BadSample`; what an option leaves out is
 `Filtered`.
 """
 
-import base64
-import binascii
 import dataclasses
-import json
 import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +24,7 @@ from mmjax.data.document import (
   Media,
   Text,
 )
+from mmjax.data.fields import base64_of, embedded, field, text_of
 from mmjax.data.sources import Jsonl, Record, Source, below
 
 
@@ -41,57 +39,10 @@ class Documents:
     return len(self._source)
 
   def __getitem__(self, index: int) -> Document:
-    return self._read(self._source[index])
-
-
-def field(record: Mapping[str, Any], name: str, kind: type) -> Any:
-  """A field of a record.
-
-  Raises:
-    BadSample: when it is missing or of another type.
-  """
-  if name not in record:
-    raise BadSample(
-      f"{record.get('__key__', 'record')} has no {name!r}, only "
-      f"{[k for k in record if not k.startswith('__')]}."
-    )
-  value = record[name]
-  if not isinstance(value, kind):
-    raise BadSample(
-      f"{record.get('__key__', 'record')}: {name!r} is a "
-      f"{type(value).__name__}, expected {kind.__name__}."
-    )
-  return value
-
-
-def text_of(value: Any, name: str) -> str:
-  """A string, or the UTF-8 bytes of one."""
-  if isinstance(value, bytes):
-    try:
-      return value.decode()
-    except UnicodeDecodeError as error:
-      raise BadSample(f"{name} is no UTF-8 text: {error}") from None
-  if not isinstance(value, str):
-    raise BadSample(f"{name} is a {type(value).__name__}, expected text.")
-  try:
-    value.encode()
-  except UnicodeEncodeError as error:
-    raise BadSample(f"{name} has half a character: {error}") from None
-  return value
-
-
-def embedded(record: Record) -> Record:
-  """The JSON of a tar record, or the record itself."""
-  if not isinstance(record.get("json"), bytes):
-    return record
-  name = record.get("__key__", "record")
-  try:
-    inner = json.loads(record["json"])
-  except (ValueError, RecursionError) as error:
-    raise BadSample(f"{name}.json is no JSON: {error}") from None
-  if not isinstance(inner, dict):
-    raise BadSample(f"{name}.json is no object.")
-  return {"__key__": name, **inner}
+    document = self._read(self._source[index])
+    if not document.media and not document.text.strip():
+      raise BadSample(f"{document.id} has neither text nor media.")
+    return document
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +81,7 @@ class MMC4:
         f"assignment is {self.assignment!r}, expected 'hungarian', 'argmax' "
         "or 'matched'."
       )
+    _check_folder(self.folder)
 
   def __call__(self, record: Record) -> Document:
     record = embedded(record)
@@ -173,7 +125,7 @@ class MMC4:
       label = str(info.get("image_name", row))
       payload: bytes | File
       if "image_base64" in info:
-        payload = _base64(info["image_base64"], f"{name}:{label}")
+        payload = base64_of(info["image_base64"], f"{name}:{label}")
         size = len(payload)
       elif self.folder is not None:
         payload = below(self.folder, label)
@@ -199,17 +151,30 @@ class MMC4:
     elif self.assignment == "argmax":
       pairs = [(row, int(scores[row].argmax())) for row in rows]
     else:
-      matched = [(row, infos[row].get("matched_text_index")) for row in rows]
-      pairs = [(row, c) for row, c in matched if type(c) is int]
+      pairs = [(row, _matched(infos[row], scores.shape[1])) for row in rows]
     pairs = [
       (row, column)
       for row, column in pairs
-      if 0 <= column < scores.shape[1]
-      and scores[row, column] >= self.min_similarity
+      if scores[row, column] >= self.min_similarity
     ]
     return [
       (c, images[r]) for r, c in sorted(pairs, key=lambda p: (p[1], p[0]))
     ]
+
+
+def _matched(info: Mapping[str, Any], texts: int) -> int:
+  index = info.get("matched_text_index")
+  if type(index) is not int or not 0 <= index < texts:
+    raise BadSample(
+      f"{info.get('image_name')}: matched_text_index is {index!r:.40}, "
+      f"expected a number from 0 to {texts - 1}."
+    )
+  return index
+
+
+def _check_folder(folder: str | None) -> None:
+  if folder is not None and not Path(folder).is_dir():
+    raise ValueError(f"There is no folder of images {folder}.")
 
 
 def _interleave(
@@ -228,13 +193,6 @@ def _interleave(
   if run:
     segments.append(Text(" ".join(run), target=True))
   return segments
-
-
-def _base64(value: Any, name: str) -> bytes:
-  try:
-    return base64.b64decode(text_of(value, name), validate=True)
-  except (binascii.Error, ValueError) as error:
-    raise BadSample(f"{name} is no base64: {error}") from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -261,6 +219,7 @@ class Obelics:
   def __post_init__(self):
     if self.missing not in ("error", "drop"):
       raise ValueError(f"missing is {self.missing!r}: 'error' or 'drop'?")
+    _check_folder(self.folder)
     rows = [] if self.files is None else Jsonl(self.files)
     table = {
       field(row, "url", str): field(row, "file", str)
@@ -279,6 +238,11 @@ class Obelics:
       )
     segments: list[Text | Media] = []
     for image, text in zip(images, texts):
+      if image is not None and text is not None:
+        raise BadSample(
+          f"{name} has the image {image!r:.60} and the text {text!r:.60} at "
+          "one place; one of them has to be None."
+        )
       if text is not None:
         segments.append(Text(text_of(text, name), target=True))
       elif image is not None:

@@ -10,6 +10,7 @@ other, are the batch of one host. A resumed run continues at its step.
 
 import dataclasses
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -46,6 +47,13 @@ class Dataset:
   stream: Source
   batch: int
   weight: float = 1.0
+
+  def __post_init__(self):
+    if not 0 < self.weight < math.inf:
+      raise ValueError(
+        f"The weight of a dataset is {self.weight}; expected more than 0. "
+        "Leave out a dataset that is not to be learned."
+      )
 
 
 class _Rows:

@@ -24,6 +24,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from grain import sources as grain_sources
 
+from mmjax.config import nearest
 from mmjax.data import tar, tf_example
 from mmjax.data.document import BadSample, File
 from mmjax.data.reader import Reader
@@ -206,26 +207,31 @@ def _groups(members: Sequence[tar.Member], path: str) -> list[tuple[str, list]]:
 CODECS = {"json": _json, "tf_example": tf_example.parse}
 
 
-class ArrayRecord:
+class ArrayRecord(_Files):
   """ArrayRecord files; `codec` is "json" or "tf_example"."""
 
   def __init__(self, paths: str | Sequence[str], codec: str = "json"):
     if codec not in CODECS:
       raise ValueError(f"codec is {codec!r}, expected one of {list(CODECS)}.")
-    self._codec = codec
-    self._source = grain_sources.ArrayRecordDataSource(expand(paths))
-
-  def __len__(self) -> int:
-    return len(self._source)
+    self._codec, self._paths = codec, expand(paths)
+    self._sources = [_array_record(path) for path in self._paths]
+    super().__init__([len(source) for source in self._sources])
 
   def __getitem__(self, index: int) -> Record:
+    file, row = self._locate(index)
+    name = f"{self._paths[file]}, record {row}"
     try:
-      data = self._source[index]
+      data = self._sources[file][row]
     except (ValueError, RuntimeError) as error:
-      raise BadSample(f"ArrayRecord {index}: {error}") from error
-    record = CODECS[self._codec](data, f"record {index}")
-    record["__key__"] = f"record {index}"
-    return record
+      raise BadSample(f"{name}: {error}") from error
+    return {**CODECS[self._codec](data, name), "__key__": name}
+
+
+def _array_record(path: str) -> grain_sources.ArrayRecordDataSource:
+  try:
+    return grain_sources.ArrayRecordDataSource([path])
+  except (ValueError, RuntimeError) as error:
+    raise ValueError(f"{path} is no whole ArrayRecord file: {error}") from error
 
 
 class Parquet(_Files):
@@ -238,7 +244,14 @@ class Parquet(_Files):
     self._columns = list(columns) if columns else None
     counts, self._where = [], []
     for path in self._paths:
-      meta = _parquet(path).metadata
+      file = _parquet(path)
+      names = file.schema_arrow.names
+      for column in self._columns or ():
+        if column not in names:
+          raise ValueError(
+            f"{path} has no column {column!r}. {nearest(column, names)}"
+          )
+      meta = file.metadata
       for group in range(meta.num_row_groups):
         counts.append(meta.row_group(group).num_rows)
         self._where.append((path, group))
@@ -255,8 +268,13 @@ class Parquet(_Files):
       except Exception as error:
         raise BadSample(f"{path}, row group {group}: {error}") from error
       self._local.place, self._local.table = place, table
-    record = self._local.table.slice(row, 1).to_pylist()[0]
-    record.setdefault("__key__", f"{path}#{index}")
+    name = f"{path}#{index}"
+    try:
+      record = self._local.table.slice(row, 1).to_pylist()[0]
+    # Text that is no UTF-8, dates that Python does not have.
+    except (ValueError, OverflowError) as error:
+      raise BadSample(f"{name}: {error}") from error
+    record.setdefault("__key__", name)
     return record
 
   def __getstate__(self) -> dict:
@@ -285,12 +303,7 @@ class Tfds:
   """
 
   def __init__(self, folder: str, split: str = "train"):
-    """Opens it.
-
-    Args:
-      folder: where `dataset_info.json` is.
-      split: of the dataset.
-    """
+    """Opens it: the folder of `dataset_info.json`, and one of its splits."""
     try:
       import tensorflow_datasets as tfds
     except ImportError as error:
@@ -298,14 +311,25 @@ class Tfds:
         "TFDS sources need: pip install tensorflow-datasets"
       ) from error
     self._name = f"{folder}/{split}"
-    builder = tfds.builder_from_directory(folder)
-    self._source = builder.as_data_source(split=split)
+    try:
+      builder = tfds.builder_from_directory(folder)
+      self._source = builder.as_data_source(split=split)
+    # Its errors have no root of their own.
+    except Exception as error:
+      raise ValueError(
+        f"{folder} has no split {split!r} in random access: {error}"
+      ) from error
 
   def __len__(self) -> int:
     return len(self._source)
 
   def __getitem__(self, index: int) -> Record:
-    return {**self._source[index], "__key__": f"{self._name}/{index}"}
+    name = f"{self._name}/{index}"
+    try:
+      return {**self._source[index], "__key__": name}
+    # It decodes pictures by itself, with a decoder of the user's choice.
+    except Exception as error:
+      raise BadSample(f"{name}: {error}") from error
 
 
 class Folder:

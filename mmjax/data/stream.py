@@ -16,7 +16,13 @@ from grain import experimental
 
 from mmjax.data import image, video
 from mmjax.data.batching import Example, Slots, empty, pack, pad
-from mmjax.data.document import BadSample, Document, Filtered, Media
+from mmjax.data.document import (
+  BadSample,
+  Document,
+  Filtered,
+  Media,
+  printable,
+)
 from mmjax.data.sources import Source
 
 # A stream that repeats has no end; this many samples are enough.
@@ -43,6 +49,11 @@ class Encoder:
   def __post_init__(self):
     if not 0 < self.fps < math.inf:
       raise ValueError(f"fps is {self.fps}; expected a positive number.")
+    if self.prompt.length < 2:
+      raise ValueError(
+        f"The prompt's length is {self.prompt.length}; expected 2 or more, as "
+        "the first token is never learned."
+      )
 
   def __call__(self, document: Document, seed: Sequence[int] = ()) -> Example:
     """A document for training, or for scoring; random only with a seed."""
@@ -117,7 +128,7 @@ def _skipped(samples: int, bad: int, filtered: int, why: str) -> dict:
     "samples": np.array(samples, np.int32),
     "bad": np.array(bad, np.int32),
     "filtered": np.array(filtered, np.int32),
-    "why": np.array(why[:REASON], f"U{REASON}"),
+    "why": np.array(printable(why)[:REASON], f"U{REASON}"),
   }
 
 
@@ -153,6 +164,8 @@ class Stream:
     """
     if not len(documents):
       raise ValueError(f"Dataset {name!r} has no records.")
+    if seed < 0:
+      raise ValueError(f"config.data.seed is {seed}; expected 0 or more.")
     self._documents, self._encoder = documents, encoder
     self._seed = (seed, zlib.crc32(name.encode()))
     self._name, self._attempts = name, attempts

@@ -11,6 +11,7 @@ silence, so such a row is a bad sample.
 import csv
 import io
 from collections.abc import Sequence
+from pathlib import Path
 
 from mmjax.config import nearest
 from mmjax.data.document import BadSample
@@ -37,9 +38,14 @@ class Table:
     header, *self._rows = _parse(path, delimiter) or [[]]
     self._header, self._path = header, path
     if column not in header:
+      advice = nearest(column, header)
+      if len(header) == 1 and any(mark in header[0] for mark in ",;\t|"):
+        advice = (
+          f"Fields are parted by {delimiter!r} in a {Path(path).suffix}: save "
+          "it so."
+        )
       raise ValueError(
-        f"{path} has no column {column!r}, only {header}. "
-        f"{nearest(column, header)}"
+        f"{path} has no column {column!r}, only {header}. {advice}"
       )
     if len(set(header)) < len(header):
       raise ValueError(f"{path} has two columns of one name: {header}.")

@@ -6,18 +6,33 @@ to it (`mmjax data index`), so that the next run needs no scan:
   shard-000.tar  ->  shard-000.tar.index.json
 
 Only plain files are read. Links, devices, sparse files, absolute names and
-names with `..` make a shard hostile: it is refused as a whole.
+names with `..` make a shard hostile: it is refused as a whole. So is one with
+something behind its end mark, where other readers would stop in silence.
 """
 
 import dataclasses
 import json
+import logging
 import os
+import re
 import zlib
 from pathlib import Path, PurePosixPath
 
 from mmjax.data.reader import Reader
 
+log = logging.getLogger(__name__)
+
 BLOCK = 512
+# Programs fill the last record up with zeros; downloads leave them where
+# nothing has arrived.
+MAX_PADDING = 2**20
+# How compressed files begin, and what unpacks them.
+PACKED = {
+  b"\x1f\x8b": "gunzip",
+  b"BZh": "bunzip2",
+  b"\xfd7zXZ": "unxz",
+  b"\x28\xb5\x2f\xfd": "unzstd",
+}
 # More than the padding that tar puts at the end.
 TAIL = 2**14
 INDEX_FORMAT = "mmjax-tar-index-1"
@@ -62,6 +77,7 @@ def scan(path: str | Path) -> list[Member]:
   """
   found: list[Member] = []
   with Reader(path) as reader:
+    _check_begin(reader)
     at, end, long_name, pax = 0, reader.size, None, {}
     while at < end:
       if end - at < BLOCK:
@@ -90,8 +106,40 @@ def scan(path: str | Path) -> list[Member]:
           "shard is truncated or its header is wrong."
         )
       if kind != DIRECTORY:
-        found.append(Member(name, body, size))
+        found.append(Member(_plain(name, path), body, size))
+    _check_end(reader, min(at, end))
   return found
+
+
+def _check_begin(reader: Reader) -> None:
+  """A file that is no tar at all, by its first bytes."""
+  if not reader.size:
+    raise BadTar(f"{reader.path} has 0 bytes.")
+  first = reader.read(0, min(BLOCK, reader.size))
+  for magic, program in PACKED.items():
+    if first.startswith(magic):
+      raise BadTar(
+        f"{reader.path} is compressed, which allows no random access. Unpack "
+        f"it first: {program} {reader.path}"
+      )
+
+
+def _check_end(reader: Reader, at: int) -> None:
+  """What is behind the last member: zeros, and some of them."""
+  left = reader.size - at
+  for start in range(at, reader.size, MAX_PADDING):
+    data = reader.read(start, min(MAX_PADDING, reader.size - start))
+    if data.strip(b"\0"):
+      raise BadTar(
+        f"{reader.path} goes on behind its end mark at byte {at}. It is "
+        "damaged, or several tars were joined: give them one by one."
+      )
+  if not left or left > MAX_PADDING:
+    log.warning(
+      "%s ends %s; it may be cut off. Compare it with its source.",
+      reader.path,
+      f"with {left} zero bytes" if left else "without an end mark",
+    )
 
 
 def _header(block: bytes, path, at: int) -> tuple[bytes, str, int]:
@@ -162,15 +210,22 @@ def _check(kind: bytes, name: str, path) -> None:
     raise BadTar(f"{path} has the unsafe name {name!r}.")
 
 
+def _plain(name: str, path) -> str:
+  """`./a/b.jpg` is `a/b.jpg`: `tar -C folder .` names every file so."""
+  plain = str(PurePosixPath(name))
+  if plain == ".":
+    raise BadTar(f"{path} has a file of the name {name!r}.")
+  return plain
+
+
 def safe_name(name: str) -> bool:
-  """Whether a name stays below the folder it is put in."""
-  parts = PurePosixPath(name).parts
-  return bool(parts) and not (
-    name.startswith(("/", "\\"))
-    or ".." in parts
+  """Whether a name stays below the folder it is put in, on any system."""
+  return bool(name) and not (
+    name.startswith("/")
+    or ".." in PurePosixPath(name).parts
     or "\0" in name
     or "\\" in name
-    or ":" in parts[0]
+    or re.match("[A-Za-z]:", name)
   )
 
 
@@ -200,7 +255,7 @@ def read_index(path: str | Path) -> list[Member] | None:
     if index.stat().st_mtime_ns < Path(path).stat().st_mtime_ns:
       return None
     content = json.loads(index.read_text())
-  except (OSError, ValueError):
+  except (OSError, ValueError, RecursionError):
     return None
   stamp = _stamp(path)
   if not isinstance(content, dict) or content.get("format") != INDEX_FORMAT:
@@ -209,7 +264,7 @@ def read_index(path: str | Path) -> list[Member] | None:
     return None
   try:
     found = [Member(str(n), int(o), int(s)) for n, o, s in content["members"]]
-  except (KeyError, TypeError, ValueError):
+  except (KeyError, OverflowError, TypeError, ValueError):
     return None
   sound = all(
     m.offset >= BLOCK

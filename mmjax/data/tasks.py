@@ -8,12 +8,15 @@ wants. `episodes.ask` and `episodes.few_shot` write it with a template.
 
 import collections
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmjax.data.document import Document, Media, Text
 from mmjax.data.sources import below
+
+log = logging.getLogger(__name__)
 
 
 class Task:
@@ -68,10 +71,32 @@ class CocoCaptions(Task):
       }
       for row in content.rows("images")
     ]
+    _check_images(rows, captions, annotations)
     rows = [row for row in rows if row["answers"]]
     if per == "caption":
       rows = [{**row, "answer": a} for row in rows for a in row["answers"]]
     super().__init__(rows, images, "coco_captions")
+
+
+def _check_images(
+  rows: Sequence[dict], captions: Mapping[Any, list], path: str
+) -> None:
+  """Whether images and captions belong together; what is left out is told."""
+  counts = collections.Counter(row["image_id"] for row in rows)
+  if twice := [key for key, count in counts.items() if count > 1]:
+    raise ValueError(f"{path} lists the images {twice[:3]} more than once.")
+  alone = [row["image_id"] for row in rows if not row["answers"]]
+  lost = [key for key in captions if key not in counts]
+  told = {
+    "of its images have no caption": alone,
+    "images have captions but are not listed": lost,
+  }
+  for what, keys in told.items():
+    if keys:
+      log.warning(
+        "%s: %d %s and are left out, such as %r.",
+        *(path, len(keys), what, keys[0]),
+      )
 
 
 class Karpathy(Task):
@@ -122,6 +147,8 @@ class Vqa(Task):
     if annotations is not None:
       for row in load(annotations).rows("annotations"):
         key, given = row.id("question_id"), list(row.rows("answers"))
+        if key in answers:
+          raise ValueError(f"{annotations} answers question {key} twice.")
         answers[key] = [a.text("answer") for a in given]
         if given and all("raw_answer" in a for a in given):
           raw[key] = {"raw_answers": [a.text("raw_answer") for a in given]}
@@ -132,7 +159,7 @@ class Vqa(Task):
         raise ValueError(f"{annotations} has no answers to question {key}.")
       rows.append(
         {
-          "file": file.format(image_id=row.id("image_id")),
+          "file": _file_name(file, row.id("image_id")),
           "question": row.text("question"),
           "question_id": key,
           "answers": answers.get(key, []),
@@ -140,6 +167,16 @@ class Vqa(Task):
         }
       )
     super().__init__(rows, images, "vqa")
+
+
+def _file_name(template: str, image_id: int | str) -> str:
+  try:
+    return template.format(image_id=image_id)
+  except (AttributeError, LookupError, ValueError) as error:
+    raise ValueError(
+      f"file is {template!r}, which cannot be filled with the image_id "
+      f"{image_id!r} ({error}); expected one such as {{image_id}}.jpg."
+    ) from None
 
 
 class TextVqa(Task):
@@ -247,14 +284,22 @@ def load(path: str) -> Field:
   Raises:
     ValueError: when it is not there or is no JSON.
   """
+  place = ""
   try:
-    text = Path(path).read_text(encoding="utf-8")
+    # Some editors begin a file with a byte order mark.
+    text = Path(path).read_text(encoding="utf-8-sig")
     if not str(path).endswith(".jsonl"):
       return Field(json.loads(text), path)
-    lines = [line for line in text.split("\n") if line.strip()]
-    return Field([json.loads(line) for line in lines], path)
+    rows = []
+    for number, line in enumerate(text.split("\n"), 1):
+      place = f", line {number}"
+      if line.strip():
+        rows.append(json.loads(line))
+    return Field(rows, path)
   except (OSError, ValueError, RecursionError) as error:
-    raise ValueError(f"Cannot read annotations {path}: {error}") from None
+    raise ValueError(
+      f"Cannot read annotations {path}{place}: {error}"
+    ) from None
 
 
 TASKS = {

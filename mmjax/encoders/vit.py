@@ -213,6 +213,10 @@ class Layer(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, "B L E"]) -> Float[Array, "B L E"]:
     positions = jnp.zeros(x.shape[:2], jnp.int32)
+    if x.shape[-1] % self.num_heads:
+      raise ValueError(
+        f"A width of {x.shape[-1]} does not part into {self.num_heads} heads."
+      )
     attention = SelfAttention(
       num_heads=self.num_heads,
       head_dim=x.shape[-1] // self.num_heads,

@@ -61,6 +61,18 @@ class Model:
   batch_size: int = 32
   overflow: str = "left"
 
+  def __post_init__(self):
+    if min(self.num_beams, self.batch_size, self.max_new_tokens) < 1:
+      raise ValueError(
+        f"num_beams is {self.num_beams}, batch_size {self.batch_size}, "
+        f"max_new_tokens {self.max_new_tokens}; expected 1 or more."
+      )
+    if self.num_beams > 1 and (self.temperature or self.top_k):
+      raise ValueError(
+        "A beam search does not sample: leave out temperature and top_k, or "
+        f"take num_beams=1 in place of {self.num_beams}."
+      )
+
   def generate(self, documents: Sequence[Document]) -> list[str]:
     """What the system says after each document."""
     texts: list[str] = []

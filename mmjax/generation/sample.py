@@ -17,6 +17,7 @@ early when every row has ended.
 
 import dataclasses
 import functools
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -49,10 +50,11 @@ class Sampling:
   pad: int = 0
 
   def __post_init__(self):
-    if self.max_new_tokens < 1 or self.temperature < 0 or self.top_k < 0:
+    hot = 0 <= self.temperature < math.inf
+    if self.max_new_tokens < 1 or not hot or self.top_k < 0:
       raise ValueError(
         f"{self}: max_new_tokens must be positive, temperature and top_k not "
-        "negative."
+        "negative, and finite."
       )
     if not 0 < self.top_p <= 1:
       raise ValueError(f"top_p is {self.top_p}; expected 0 < top_p <= 1.")

@@ -143,6 +143,10 @@ class Layer(nn.Module):
   def __call__(
     self, x: Float[Array, "B L D"], context: Context
   ) -> Float[Array, "B L D"]:
+    if x.shape[-1] % self.num_heads:
+      raise ValueError(
+        f"A width of {x.shape[-1]} does not part into {self.num_heads} heads."
+      )
     attention = SelfAttention(
       num_heads=self.num_heads,
       head_dim=x.shape[-1] // self.num_heads,

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax.nn import initializers
 
 from mmjax.config import build as build_entry
-from mmjax.config import call
+from mmjax.config import call, require
 from mmjax.encoders import ENCODERS
 from mmjax.layers.conv import Images
 from mmjax.layers.linear import dense
@@ -153,6 +153,7 @@ def build(config: Mapping[str, Any]) -> TwoTowers:
       TwoTowers.
   """
   config = dict(config)
+  require(config, ("image", "text"), "config.model")
   dtype = jnp.dtype(config.pop("dtype", "float32"))
   image = build_entry(ENCODERS, config.pop("image"), dtype=dtype)
   text = build_entry(TEXT_ENCODERS, config.pop("text"), dtype=dtype)

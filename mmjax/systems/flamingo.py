@@ -18,7 +18,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mmjax.config import build as build_entry
-from mmjax.config import call, lookup
+from mmjax.config import call, lookup, require
 from mmjax.connectors import RESAMPLERS
 from mmjax.connectors.gated_attention import (
   GatedCrossAttention,
@@ -153,6 +153,7 @@ def build(config: Mapping[str, Any]) -> Flamingo:
       when `xattn.media_width` is given and not theirs.
   """
   config = dict(config)
+  require(config, ("lm", "resampler", "xattn"), "config.model")
   dtype = jnp.dtype(config.pop("dtype", "float32"))
   encoder, lm = config.pop("encoder", None), config.pop("lm")
   resampler, xattn = config.pop("resampler"), dict(config.pop("xattn"))

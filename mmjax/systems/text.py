@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from mmjax.config import build as build_entry
+from mmjax.config import require
 from mmjax.lms import LMS
 from mmjax.lms.decoder import (
   Decoder,
@@ -98,6 +99,7 @@ class TextModel(nn.Module):
 def build(config: Mapping[str, Any]) -> TextModel:
   """The module that `config.model` describes: `lm` with a `name`, `dtype`."""
   config = dict(config)
+  require(config, ("lm",), "config.model")
   dtype = jnp.dtype(config.pop("dtype", "float32"))
   lm = config.pop("lm")
   if config:

@@ -67,6 +67,10 @@ class Plan:
   checkpoint_every: int = 1000
   keep: int = 2
 
+  def __post_init__(self):
+    if min(dataclasses.astuple(self)) < 1:
+      raise ValueError(f"{self}: each of them has to be 1 or more.")
+
 
 def train(
   state: TrainState,
@@ -79,6 +83,7 @@ def train(
   *,
   monitor: Callable[[Params], Mapping[str, Any]] = lambda params: {},
   extra: Mapping[str, Callable[[int], float]] | None = None,
+  begun: Callable[[int], None] = lambda step: None,
 ) -> TrainState:
   """Runs to the last step, from the newest checkpoint of `workdir` if any.
 
@@ -92,9 +97,11 @@ def train(
     workdir: of checkpoints and metrics.
     monitor: trainable parameters to numbers worth a curve (gates).
     extra: functions of the step to log (the learning rate).
+    begun: is told the step from which it goes on, once that is sure.
 
   Raises:
     Preempted: after SIGTERM or SIGINT, when everything is saved.
+    ValueError: when the data ends or is too bad; everything is saved.
   """
   workdir = Path(workdir)
   frozen = fingerprint(state.frozen)
@@ -104,6 +111,7 @@ def train(
   if checkpoints.latest is not None:
     state, data = checkpoints.restore(state, where, frozen)
     batches.set_state(data)
+  begun(int(state.step))
   compiled = jax.jit(step, donate_argnums=0, out_shardings=(where, None))
   with (
     jax.set_mesh(mesh),
@@ -112,7 +120,9 @@ def train(
   ):
     interval = _Interval(monitor, extra or {})
     for now in range(int(state.step) + 1, plan.steps + 1):
-      batch = put_batch(interval.wait(batches), mesh)
+      with _saved(checkpoints, state, batches, frozen, now - 1):
+        batch = interval.wait(batches)
+      batch = put_batch(batch, mesh)
       state, metrics = compiled(state, batch)
       interval.add(metrics)
       if now % plan.log_every == 0 or now == plan.steps:
@@ -128,6 +138,32 @@ def train(
   checkpoints.close()
   batches.close()
   return state
+
+
+@contextlib.contextmanager
+def _saved(
+  checkpoints: Checkpoints,
+  state: TrainState,
+  batches: Batches,
+  frozen: str,
+  done: int,
+) -> Iterator[None]:
+  """Saves the steps that are done when there is no next batch."""
+  before = batches.get_state()
+  try:
+    yield
+  except Exception as error:
+    if done:
+      checkpoints.save(state, before, frozen, force=True)
+      log.warning("No next batch: saved step %d", done)
+    checkpoints.close()
+    batches.close()
+    if not isinstance(error, StopIteration):
+      raise
+    raise ValueError(
+      f"The data ended after step {done}. Ask for as many steps, or let the "
+      "datasets repeat (repeat=True)."
+    ) from None
 
 
 class _Interval:

@@ -1,5 +1,6 @@
 """Optimizers and schedules from a config; what differs by path is a list."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from mmjax import tree
-from mmjax.config import build, lookup
+from mmjax.config import build, lookup, require
 from mmjax.training.clipping import clip_gradients
 from mmjax.typing import Params
 
@@ -92,8 +93,12 @@ def make_optimizer(
     the transformation, and the schedule for the log.
   """
   config = dict(config)
-  schedule = build(SCHEDULES, config.pop("schedule"), total=total)
+  require(config, ("name", "schedule"), "config.train.optimizer")
+  schedule = build(SCHEDULES, config["schedule"], total=total)
+  _check(config.pop("schedule"))
   clip = config.pop("clip_norm", 0.0)
+  if not 0 <= clip < math.inf:
+    raise ValueError(f"clip_norm is {clip}; expected 0 (none) or more.")
   adaptive = config.pop("adaptive_clip", [(".*", 0.0)])
   decay = config.pop("weight_decay", [(".*", 0.0)])
   scale = config.pop("lr_scale", [(".*", 1.0)])
@@ -106,6 +111,15 @@ def make_optimizer(
     optax.scale_by_learning_rate(schedule),
   ]
   return optax.chain(*parts), schedule
+
+
+def _check(schedule: Mapping[str, Any]) -> None:
+  """Numbers with which a run would climb, or stand still, in silence."""
+  for key in ("peak", "warmup"):
+    if not 0 <= schedule[key] < math.inf:
+      raise ValueError(
+        f"The schedule's {key} is {schedule[key]}; expected 0 or more."
+      )
 
 
 def by_path(params: Params, rules: Rules) -> dict:

@@ -83,7 +83,7 @@ def _gradient(loss, state, batch, microbatches):
     if x.shape[0] % microbatches:
       raise ValueError(
         f"A batch of {x.shape[0]} rows does not cut into {microbatches} "
-        "micro-batches. Change batch_size or microbatches."
+        "micro-batches. Change the `batch` of the dataset or microbatches."
       )
     # Every device keeps its own rows: micro-batch i is row i of each.
     x = x.reshape(-1, microbatches, *x.shape[1:])

@@ -73,7 +73,7 @@ def test_json_is_data(tmp_path):
   assert config.name == "__import__('os')" and config.train.steps == 2
 
 
-@pytest.mark.parametrize("text", ["[1]", "{", "\x00"])
+@pytest.mark.parametrize("text", ["[1]", "{", "\x00", "[" * 10**5])
 def test_json_that_is_no_config(tmp_path, text):
   file = tmp_path / "config.json"
   file.write_text(text)
@@ -87,6 +87,21 @@ def test_files_that_give_no_config(tmp_path):
     load(tmp_path / "empty.py")
   with pytest.raises(ValueError, match=r"\.py or \.json"):
     load(tmp_path / "run.pkl")
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("def get_config(:\n", "line 1 gives no config: SyntaxError"),
+    ("\ndef get_config():\n  return foo\n", "line 3 .*NameError.*foo"),
+    ("import nowhere_at_all\n", "line 1 .*ModuleNotFound"),
+    ("def get_config():\n  return {}\n", "gives a dict, not a ml_coll"),
+  ],
+)
+def test_a_config_that_fails_names_its_line(tmp_path, text, message):
+  (tmp_path / "own.py").write_text(text)
+  with pytest.raises(ValueError, match=rf"own\.py.*{message}"):
+    load(tmp_path / "own.py")
 
 
 def test_a_shipped_config_is_found_from_anywhere(tmp_path, monkeypatch):

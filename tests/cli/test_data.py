@@ -53,6 +53,24 @@ def test_inspect_an_unknown_file(tmp_path):
     data.inspect(str(path))
 
 
+@pytest.mark.parametrize(
+  ("options", "message"),
+  [
+    (dict(start=-1), "start -1"),
+    (dict(count=0), "count is 0"),
+    (dict(start=2), "2 records, so there is none from 2 on"),
+  ],
+)
+def test_inspect_with_nothing_to_show(shard, options, message):
+  with pytest.raises(ValueError, match=message):
+    lines_of(data.inspect, shard, **options)
+
+
+def test_inspect_a_format_that_would_be_ignored():
+  with pytest.raises(ValueError, match="--format is for files"):
+    data.inspect({"datasets": {}}, format="pairs")
+
+
 def test_index_writes_beside_each_shard(shard, tmp_path):
   write(tmp_path / "b.tar", [("x.txt", b"1")])
   written, text = lines_of(data.index, [str(tmp_path / "*.tar")])

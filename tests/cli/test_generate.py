@@ -91,12 +91,30 @@ def test_command_line_answers(run, picture, capsys):
     (["--prompt", "a " * 60], "tokens"),
     (["--prompt", "a", "--top-p", "0"], "top_p"),
     (["--prompt", "a", "--temperature", "-1"], "temperature"),
+    (["--prompt", "a", "--temperature", "nan"], "temperature"),
+    (["--prompt", "a\udcff"], "half a character"),
+    (["--prompt", "a", "--config.model.lm.width=32"], "of another model"),
+    (["--prompt", "a", "--num-beams", "0"], "num_beams is 0"),
+    (["--prompt", "a", "--max-new-tokens", "0"], "max_new_tokens 0"),
+    (["--prompt", "a", "--num-beams", "2", "--top-k", "3"], "does not sample"),
+    (["--image", "benchmarks/results/flamingo_demo.png"] * 4, "4 media"),
   ],
 )
 def test_bad_requests_fail_in_one_line(run, parts, message, capsys):
   assert main.main(["generate", "--workdir", str(run), *parts]) == 1
   error = capsys.readouterr().err.splitlines()[-1]
   assert error.startswith("mmjax generate: ") and message in error
+
+
+@pytest.mark.parametrize("verb", ["generate", "evaluate"])
+def test_a_directory_without_a_run_says_so(verb, tmp_path, capsys):
+  assert main.main([verb, "--workdir", str(tmp_path / "x")]) == 1
+  assert "There is no run in" in capsys.readouterr().err
+  (tmp_path / "config.json").write_text("{}")
+  asked = ["--prompt", "a"] if verb == "generate" else []
+  assert main.main([verb, "--workdir", str(tmp_path), *asked]) == 1
+  said = capsys.readouterr().err
+  assert "no 'model'" in said or "no 'evaluate'" in said
 
 
 def test_unknown_changes_are_named():

@@ -55,13 +55,19 @@ def test_debug_shows_where(capsys):
     cli.main(["train", *DEMO, "--config.sede=1", "--debug"])
 
 
-def test_a_fault_of_ours_is_not_hidden(monkeypatch):
+def test_a_fault_of_ours_is_not_hidden(monkeypatch, tmp_path, capsys):
   def fail(config, workdir):
     raise KeyError("x")
 
   monkeypatch.setattr("mmjax.cli.train.train", fail)
+  monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+  assert cli.main(["train", *DEMO]) == 1
+  said = capsys.readouterr().err
+  (kept,) = tmp_path.iterdir()
+  assert said.count("\n") == 1 and "KeyError: 'x'" in said and str(kept) in said
+  assert "in fail" in kept.read_text()
   with pytest.raises(KeyError):
-    cli.main(["train", *DEMO])
+    cli.main(["train", *DEMO, "--debug"])
 
 
 def test_a_stopped_run_ends_with_its_own_code(monkeypatch):

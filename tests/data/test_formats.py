@@ -121,6 +121,30 @@ def test_mmc4_bad_records_are_named(change):
     MMC4()(mmc4([[0.1, 0.9, 0.1]]) | change)
 
 
+@pytest.mark.parametrize("index", [None, "1", 1.0, True, -1, 3, 10**30])
+def test_mmc4_matches_that_are_none(index):
+  record = mmc4([[0.1, 0.9, 0.1]])
+  read = MMC4(assignment="matched")
+  record["image_info"][0]["matched_text_index"] = 1
+  assert shape(read(record)) == ["A dog.", "0.png", "It runs. The end."]
+  record["image_info"][0]["matched_text_index"] = index
+  with pytest.raises(BadSample, match="from 0 to 2"):
+    read(record)
+
+
+@pytest.mark.parametrize("make", [MMC4, Obelics])
+def test_a_folder_of_images_has_to_be_there(make, tmp_path):
+  with pytest.raises(ValueError, match="no folder of images .*nowhere"):
+    make(folder=str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("texts", [[], [None], [""], [" ", "\n"]])
+def test_a_document_of_nothing_is_bad(texts):
+  row = {"__key__": "doc", "images": [None] * len(texts), "texts": texts}
+  with pytest.raises(BadSample, match="doc has neither"):
+    Documents([row], Obelics())[0]
+
+
 def test_missing_keys_name_what_is_there():
   record = mmc4([[0.1, 0.9, 0.1]])
   del record["text_list"]
@@ -175,6 +199,8 @@ def test_obelics_with_bytes_and_bad_rows():
   assert document.media[0].load() == PNG and document.text == "x"
   with pytest.raises(BadSample, match="one length"):
     Obelics()({"images": [None], "texts": ["a", "b"]})
+  with pytest.raises(BadSample, match="at one place"):
+    Obelics()({"images": [PNG], "texts": ["a"]})
   with pytest.raises(BadSample, match="below"):
     Obelics("/tmp")({"images": ["../x"], "texts": [None]})
 

@@ -154,6 +154,12 @@ def test_a_budget_that_would_never_stop(fraction):
     Batches({"a": Dataset(stream(20), 5)}, max_bad_fraction=fraction)
 
 
+@pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_weight_that_would_not_learn(weight):
+  with pytest.raises(ValueError, match="weight of a dataset is"):
+    Dataset(stream(20), 5, weight)
+
+
 def test_an_empty_batch():
   with pytest.raises(ValueError, match="batch of 0 rows"):
     take(Batches({"a": Dataset(stream(20), 0)}), 1)

@@ -194,6 +194,22 @@ def test_array_record(tmp_path):
     ArrayRecord(path, codec="pickle")
 
 
+def test_a_cut_array_record_is_named(tmp_path):
+  module = pytest.importorskip("array_record.python.array_record_module")
+  files = [tmp_path / f"{i}.array_record" for i in range(2)]
+  paths = list(map(str, files))
+  for path in paths:
+    writer = module.ArrayRecordWriter(path, "group_size:1")
+    writer.write(b'{"i": 1}')
+    writer.close()
+  assert len(ArrayRecord(paths)) == 2
+  data = files[1].read_bytes()
+  for cut in (b"", data[: len(data) // 2], b"PK" * 50_000):
+    files[1].write_bytes(cut)
+    with pytest.raises(ValueError, match="1.array_record is no whole"):
+      ArrayRecord(paths)
+
+
 def test_parquet(tmp_path):
   pyarrow = pytest.importorskip("pyarrow")
   from pyarrow import parquet
@@ -209,6 +225,26 @@ def test_parquet(tmp_path):
   bad.write_bytes(b"PAR1 no")
   with pytest.raises(ValueError, match=r"bad\.parquet"):
     Parquet(str(bad))
+
+
+def test_parquet_cells_that_python_cannot_hold(tmp_path):
+  pyarrow = pytest.importorskip("pyarrow")
+  from pyarrow import parquet
+
+  ends = pyarrow.py_buffer(np.array([0, 1, 3], np.int32))
+  data = pyarrow.py_buffer(b"a\xff\xfe")
+  columns = {
+    "t": pyarrow.Array.from_buffers(pyarrow.string(), 2, [None, ends, data]),
+    "d": pyarrow.array([2**62, 0], pyarrow.timestamp("us")),
+  }
+  path = str(tmp_path / "a.parquet")
+  parquet.write_table(pyarrow.table(columns), path)
+  for name, row in (("t", 1), ("d", 0)):
+    with pytest.raises(BadSample, match=rf"a\.parquet#{row}: "):
+      Parquet(path, columns=(name,))[row]
+    Parquet(path, columns=(name,))[1 - row]
+  with pytest.raises(ValueError, match="no column 'e'"):
+    Parquet(path, columns=("d", "e"))
 
 
 def test_folder_tables(tmp_path):
@@ -266,6 +302,9 @@ def test_tfds_from_disk(tmp_path):
   for record in everything(source):
     assert (record["image"] == record["n"]).all()
   assert sorted(int(r["n"]) for r in everything(source)) == [0, 1, 2]
+  for folder, split in ((builder.data_dir, "trian"), (tmp_path, "train")):
+    with pytest.raises(ValueError, match=f"no split '{split}'"):
+      sources.Tfds(str(folder), split)
 
 
 def test_a_pipe_in_a_folder_does_not_hang(tmp_path):

@@ -196,3 +196,24 @@ def test_packed_rows_hold_their_documents_and_notes():
 def test_a_senseless_rate_is_no_bad_sample(fps):
   with pytest.raises(ValueError, match="fps is"):
     Encoder(None, Slots(1), fps=fps)
+
+
+@pytest.mark.parametrize("length", [-1, 0, 1])
+def test_a_length_at_which_nothing_is_learned(length):
+  prompt = dataclasses.replace(encoder().prompt, length=length)
+  with pytest.raises(ValueError, match=f"length is {length}"):
+    Encoder(prompt, Slots(1))
+
+
+def test_a_seed_that_is_none():
+  with pytest.raises(ValueError, match="seed is -1"):
+    Stream(Numbers(3), encoder(), seed=-1)
+
+
+def test_a_name_cannot_write_into_the_log():
+  class Forged(Numbers):
+    def __getitem__(self, index):
+      raise BadSample("a\nmmjax: all is well\x1b[2J 猫")
+
+  why = str(Stream(Forged(1), encoder())[0]["skipped"]["why"])
+  assert why.endswith(r"a\nmmjax: all is well\x1b[2J 猫")

@@ -50,6 +50,7 @@ def test_a_row_of_another_length_is_a_bad_sample(tmp_path, row):
   [
     ("files,caption\na.jpg,x\n", "utf-8", "no column 'file'.*mean 'files'"),
     ("", "utf-8", "no column 'file'"),
+    ("file;caption\na.jpg;x\n", "utf-8", "parted by ',' in a .csv"),
     ("file,a,a\nx,y,z\n", "utf-8", "two columns of one name"),
     ("file,caption\na.jpg,caf\xe9\n", "latin-1", "no UTF-8 text"),
     ("file,caption\na.jpg,x\n", "utf-16", "no UTF-8 text"),

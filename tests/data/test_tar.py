@@ -1,5 +1,7 @@
+import gzip
 import io
 import json
+import lzma
 import os
 import pickle
 import tarfile
@@ -163,6 +165,41 @@ def test_truncated_archive(tmp_path):
     tar.scan(path)
 
 
+def test_a_tar_of_the_folder_itself(tmp_path):
+  here = tarfile.TarInfo("./")
+  here.type = tarfile.DIRTYPE
+  entries = [(here, b""), ("./d/a.txt", b"1"), ("12:30.txt", b"2")]
+  path = write(tmp_path / "a.tar", entries)
+  assert contents(path) == {"d/a.txt": b"1", "12:30.txt": b"2"}
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    (lambda data: b"", "0 bytes"),
+    (lambda data: gzip.compress(data), "gunzip"),
+    (lambda data: lzma.compress(data), "unxz"),
+    (lambda data: data + data, "behind its end mark at byte 1024"),
+    (lambda data: bytes(512) + data[512:], "behind its end mark at byte 0"),
+  ],
+)
+def test_what_other_readers_would_stop_at(tmp_path, change, message):
+  path = write(tmp_path / "a.tar", [("a", b"1")])
+  path.write_bytes(change(path.read_bytes()))
+  with pytest.raises(tar.BadTar, match=message):
+    tar.scan(path)
+
+
+@pytest.mark.parametrize("end", [b"", bytes(2**20 + 512)])
+def test_a_shard_that_may_be_cut_off_is_told(tmp_path, end, caplog):
+  """Cut between two members, or with room kept for what did not arrive."""
+  path = write(tmp_path / "a.tar", [("a", b"1")])
+  path.write_bytes(path.read_bytes()[:1024])
+  path.write_bytes(path.read_bytes() + end)
+  assert [m.name for m in tar.scan(path)] == ["a"]
+  assert "may be cut off" in caplog.text and str(path) in caplog.text
+
+
 def test_index_gives_what_a_scan_gives(tmp_path):
   path = write(tmp_path / "a.tar", [("a", b"1"), ("b/c", b"22")])
   assert tar.read_index(path) is None
@@ -181,12 +218,14 @@ def test_stale_and_hostile_indexes_are_not_used(tmp_path):
     {"members": [["../a", 512, 1]]},
     {"members": [["a", 0, 10**12]]},
     {"members": [["a", -1, 1]]},
+    {"members": [["a", float("inf"), 1]]},
     {"members": "x"},
   ):
     index.write_text(json.dumps(good | change))
     assert tar.read_index(path) is None
-  index.write_text("{")
-  assert tar.read_index(path) is None
+  for text in ("{", "[" * 10**5):
+    index.write_text(text)
+    assert tar.read_index(path) is None
   index.write_text(json.dumps(good))
   write(path, [("a", b"1"), ("b", b"2")])
   assert tar.read_index(path) is None and len(tar.members(path)) == 2

@@ -48,6 +48,19 @@ def test_coco_captions(folder):
   assert [texts(each[i])[0][0] for i in range(2)] == ["A cat.", "One cat."]
 
 
+def test_coco_tells_what_does_not_belong_together(folder, caplog):
+  images, save = folder
+  rows = [{"id": i, "file_name": "a.jpg"} for i in (1, 2)]
+  captions = [{"image_id": i, "id": i, "caption": "A cat."} for i in (1, 3)]
+  content = {"images": rows, "annotations": captions}
+  assert len(tasks.CocoCaptions(save("c.json", content), images)) == 1
+  told = [r.getMessage() for r in caplog.records]
+  assert len(told) == 2 and "such as 2" in told[0] and "such as 3" in told[1]
+  content["images"] = [rows[0], rows[0]]
+  with pytest.raises(ValueError, match=r"images \[1\] more than once"):
+    tasks.CocoCaptions(save("c.json", content), images)
+
+
 def test_karpathy(folder):
   images, save = folder
   rows = [
@@ -162,6 +175,41 @@ def test_lines_end_at_newlines_only(folder, tmp_path):
   path = tmp_path / "m.jsonl"
   path.write_text('{"id": 1, "img": "a.jpg", "text": "a\u2028b"}\n')
   assert tasks.HatefulMemes(str(path), images)[0].metadata["text"] == "a\u2028b"
+
+
+def test_a_mark_at_the_beginning_and_a_broken_line(folder, tmp_path):
+  images, _ = folder
+  row = '{"id": 1, "img": "a.jpg", "text": "a"}\r\n'
+  path = tmp_path / "m.jsonl"
+  path.write_text("\ufeff" + row + "\r\n" + row)
+  assert len(tasks.HatefulMemes(str(path), images)) == 2
+  path.write_text(row + "\n" + row[:9])
+  with pytest.raises(ValueError, match=r"m\.jsonl, line 3: "):
+    tasks.HatefulMemes(str(path), images)
+
+
+@pytest.mark.parametrize(
+  "file",
+  ["{id}.jpg", "{0}.jpg", "{image_id.jpg", "{image_id.x}", "{image_id:q}"],
+)
+def test_a_template_of_files_that_cannot_be_filled(folder, file):
+  images, save = folder
+  question = {"question_id": 90, "image_id": 9, "question": "What is it?"}
+  path = save("q.json", {"questions": [question]})
+  with pytest.raises(ValueError, match="file is .* image_id 9"):
+    tasks.Vqa(path, images, file=file)
+
+
+def test_answers_that_are_there_twice(folder):
+  images, save = folder
+  question = {"question_id": 90, "image_id": 9, "question": "What is it?"}
+  answers = [{"question_id": 90, "answers": [{"answer": a}]} for a in "ab"]
+  with pytest.raises(ValueError, match="answers question 90 twice"):
+    tasks.Vqa(
+      save("q.json", {"questions": [question]}),
+      images,
+      save("a.json", {"annotations": answers}),
+    )
 
 
 def test_hostile_names_and_files(folder):

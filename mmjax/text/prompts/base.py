@@ -138,20 +138,26 @@ def merged(document: Segments, kinds: Sequence[str]) -> Iterator[Any]:
     yield text, target, end
 
 
-def fit_query(sheet: Sheet, length: int, overflow: str, name: str) -> int:
+def fit_query(
+  sheet: Sheet, length: int, slots: int, overflow: str, name: str
+) -> int:
   """Where a prompt for generation starts so that its end fits.
 
+  The end is what is asked about: its tokens and its media are never dropped.
+
   Raises:
-    ValueError: when it is too long and `overflow` is "error".
+    ValueError: when it is too long, or has too many media, and `overflow` is
+      "error".
   """
-  excess = len(sheet.tokens) - length
-  if excess <= 0:
-    return 0
-  if overflow == "left":
-    return excess
-  if overflow == "error":
+  if overflow not in ("error", "left"):
+    raise ValueError(f"overflow is {overflow!r}, expected 'error' or 'left'.")
+  start = max(len(sheet.tokens) - length, 0)
+  if 0 < slots < len(sheet.tags):  # Without a slot, text alone is read.
+    start = max(start, sheet.tags[-slots])
+  if start and overflow == "error":
     raise ValueError(
-      f"The prompt of {name!r} has {len(sheet.tokens)} tokens, {length} fit. "
-      "Use fewer shots, a longer `length`, or overflow='left'."
+      f"The prompt of {name!r} has {len(sheet.tokens)} tokens and "
+      f"{len(sheet.tags)} media; {length} and {slots} fit. Use fewer shots, a "
+      "longer `length`, more `media`, or overflow='left'."
     )
-  raise ValueError(f"overflow is {overflow!r}, expected 'error' or 'left'.")
+  return start

@@ -76,7 +76,7 @@ class Flamingo:
   def query(self, document: Segments, overflow: str = "error") -> Written:
     """A document that is to be continued: nothing after its last text."""
     sheet = self._sheet(document, space=False, complete=False)
-    start = fit_query(sheet, self.length, overflow, document.id)
+    start = fit_query(sheet, self.length, self.media, overflow, document.id)
     return sheet.written(start, len(sheet.tokens), self.media)
 
   def _sheet(self, document: Segments, space: bool, complete: bool) -> Sheet:

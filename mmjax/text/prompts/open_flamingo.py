@@ -66,7 +66,7 @@ class OpenFlamingo:
     here that is an error, or it loses its oldest examples ("left").
     """
     sheet = self._sheet(document, False)
-    start = fit_query(sheet, self.length, overflow, document.id)
+    start = fit_query(sheet, self.length, self.media, overflow, document.id)
     return sheet.written(start, len(sheet.tokens), self.media)
 
   def _sheet(self, document: Segments, complete: bool) -> Sheet:

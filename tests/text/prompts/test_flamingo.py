@@ -232,11 +232,23 @@ def test_query_begins_as_the_training_document():
 
 def test_too_long_queries():
   doc = document(None, ("Output: a",), None, ("Output:",))
-  with pytest.raises(ValueError, match="has 7 tokens, 3 fit"):
+  with pytest.raises(ValueError, match="has 7 tokens and 2 media; 3 and 5 fit"):
     flamingo(length=3).query(doc)
   left = flamingo(length=3).query(doc, overflow="left")
   assert names(words(), left.tokens) == ["<EOC>", "<image>", "Output:"]
   assert left.media == (1,) and left.index.tolist() == [0, 1, 1]
+
+
+def test_a_query_with_more_images_than_slots_keeps_the_last():
+  doc = document(None, ("a",), None, ("dog",), None, ("Output:",))
+  with pytest.raises(ValueError, match="3 media; 256 and 2 fit"):
+    flamingo(media=2).query(doc)
+  left = flamingo(media=2).query(doc, overflow="left")
+  expected = ["<image>", "dog", "<EOC>", "<image>", "Output:"]
+  assert names(words(), left.tokens) == expected
+  assert left.media == (1, 2) and left.index.tolist() == [1, 1, 1, 2, 2]
+  # Text alone is read where there is no slot at all.
+  assert flamingo(media=0).query(doc).media == ()
 
 
 def test_other_media_are_an_error():
