@@ -59,12 +59,10 @@ def _resampler_fields(weights) -> dict[str, Any]:
   layer = re.compile(r"perceiver\.layers\.(\d+)\.")
   tables = ("perceiver.frame_embs", "perceiver.media_time_embs")
   frames, media = (shape(k)[0] if k in weights else 0 for k in tables)
-  heads = OPEN_FLAMINGO["num_heads"]
   return dict(
     width=vision,
     depth=len({m[1] for key in weights if (m := layer.match(key))}),
-    num_heads=heads,
-    head_dim=shape("perceiver.layers.0.0.to_q.weight")[0] // heads,
+    **_heads("perceiver.layers.0.0.to_q.weight", weights),
     num_latents=latents,
     hidden=shape("perceiver.layers.0.1.1.weight")[0],
     activation="gelu",
@@ -74,22 +72,31 @@ def _resampler_fields(weights) -> dict[str, Any]:
 
 
 def _block_fields(weights, root: str, first: int) -> dict[str, Any]:
-  shape, heads = weights.shape, OPEN_FLAMINGO["num_heads"]
+  shape = weights.shape
   names = (
     f"{_ROOT}{root}.{first}.gated_cross_attn_layer",
     f"{_ROOT}gated_cross_attn_layers.{first}",
   )
   block = next(name for name in names if f"{name}.attn_gate" in weights)
-  inner, width = shape(f"{block}.attn.to_q.weight")
   return dict(
-    width=width,
+    width=shape(f"{block}.attn.to_q.weight")[1],
     media_width=shape("perceiver.latents")[1],
     hidden=shape(f"{block}.ff.1.weight")[0],
-    num_heads=heads,
-    head_dim=inner // heads,
+    **_heads(f"{block}.attn.to_q.weight", weights),
     norm_media=False,
     activation="gelu",
   )
+
+
+def _heads(name: str, weights) -> dict[str, int]:
+  """How the rows of a query's matrix part into heads."""
+  rows, heads = weights.shape(name)[0], OPEN_FLAMINGO["num_heads"]
+  if rows % heads:
+    raise ValueError(
+      f"{name} has {rows} rows, which do not part into {heads} heads, the "
+      "number that every OpenFlamingo has."
+    )
+  return dict(num_heads=heads, head_dim=rows // heads)
 
 
 def _tables(weights, lm: str) -> dict[str, list[int]]:

@@ -226,17 +226,32 @@ def test_settings_are_for_one_direction(models, tmp_path):
     )
 
 
-@pytest.mark.parametrize("name", ["llama", "opt", "mpt", "neox"])
-def test_open_flamingo_there_and_back(name, tmp_path):
+def trained(name):
   """What a checkpoint of a whole original model keeps when it is saved."""
-  file = next((ARRAYS / "open_flamingo").glob(f"model_{name}_*.safetensors"))
-  kept = {
+  weights = read(ARRAYS / "open_flamingo" / f"{name}.safetensors").weights
+  ends = ("embed_tokens.weight", "wte.weight", "embed_in.weight")
+  return {
     key: torch.tensor(value)
-    for key, value in read(file).weights.items()
+    for key, value in weights.items()
     if "gated_cross_attn" in key
     or key.startswith("perceiver.")
-    or key.endswith(("embed_tokens.weight", "wte.weight", "embed_in.weight"))
+    or key.endswith(ends)
   }
+
+
+def test_other_numbers_of_heads_are_named(tmp_path, capsys):
+  torch.save(trained("model_opt_writes_images"), tmp_path / "c.pt")
+  arguments = ["--to", "jax", "--family", "open_flamingo"]
+  target = str(tmp_path / "jax")
+  assert cli.main(["convert", str(tmp_path / "c.pt"), target, *arguments]) == 1
+  assert "5 rows, which do not part into 8 heads" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  "name", ["llama_every2", "opt_every1", "mpt_every4", "neox_every2"]
+)
+def test_open_flamingo_there_and_back(name, tmp_path):
+  kept = trained(f"model_{name}")
   wrapped = {f"module.{key}": value for key, value in kept.items()}
   torch.save({"model_state_dict": wrapped, "epoch": 3}, tmp_path / "c.pt")
   arguments = ["--to", "jax", "--family", "open_flamingo"]

@@ -41,7 +41,8 @@ def run(tmp_path):
   (folder / "config.json").write_text(json.dumps(config.to_dict()))
   with ocp.CheckpointManager(folder / "checkpoints") as manager:
     state = ocp.args.StandardSave({"trainable": params, "step": 7})
-    manager.save(7, args=ocp.args.Composite(state=state))
+    data = ocp.args.JsonSave({"data": {}, "frozen": "none"})
+    manager.save(7, args=ocp.args.Composite(state=state, data=data))
   return folder, module, params
 
 

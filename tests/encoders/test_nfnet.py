@@ -168,6 +168,6 @@ def test_gradients_reach_every_block():
 
 
 def test_channels_that_do_not_part_into_groups():
-  model = NFNet((1,), (48,), stem=16, group=16)
-  with pytest.raises(ValueError, match="24 inner channels"):
+  model = NFNet((1,), (96,), stem=16, group=9)
+  with pytest.raises(ValueError, match="48 inner channels"):
     shapes_of(model)
