@@ -117,7 +117,7 @@ def main() -> None:
     f"{options} --config {args.config}`",
     "machine": f"{platform.machine()}, {os.cpu_count()} cores, no accelerator",
   } | {
-    f"{name}, seconds": ", ".join(f"{t[name]:.3g}" for t in times)
+    f"{name}, seconds": ", ".join(f"{t[name]:.5g}" for t in times)
     for name in times[0]
   }
   text = markdown(found, facts)
