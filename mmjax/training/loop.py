@@ -108,35 +108,34 @@ def train(
   checkpoints = Checkpoints(
     workdir / "checkpoints", every=plan.checkpoint_every, keep=plan.keep
   )
-  if checkpoints.latest is not None:
-    state, data = checkpoints.restore(state, where, frozen)
-    batches.set_state(data)
-  begun(int(state.step))
   compiled = jax.jit(step, donate_argnums=0, out_shardings=(where, None))
   with (
+    contextlib.closing(batches),
+    contextlib.closing(checkpoints),
     jax.set_mesh(mesh),
     _stop_signals() as stop,
-    open_writers(workdir, plan.steps, shown=("loss",)) as writer,
   ):
+    if checkpoints.latest is not None:
+      state, data = checkpoints.restore(state, where, frozen)
+      batches.set_state(data)
+    begun(int(state.step))
     interval = _Interval(monitor, extra or {})
-    for now in range(int(state.step) + 1, plan.steps + 1):
-      with _saved(checkpoints, state, batches, frozen, now - 1):
-        batch = interval.wait(batches)
-      batch = put_batch(batch, mesh)
-      state, metrics = compiled(state, batch)
-      interval.add(metrics)
-      if now % plan.log_every == 0 or now == plan.steps:
-        writer.write(now, interval.take(now, state))
-      last = stop.is_set() or now == plan.steps
-      if now % plan.checkpoint_every == 0 or last:
-        checkpoints.save(state, batches.get_state(), frozen, force=last)
-      if stop.is_set() and now < plan.steps:
-        checkpoints.close()
-        batches.close()
-        log.warning("Told to stop: saved step %d in %s", now, workdir)
-        raise Preempted(now)
-  checkpoints.close()
-  batches.close()
+    writer = open_writers(workdir, plan.steps, shown=("loss",))
+    with writer:
+      for now in range(int(state.step) + 1, plan.steps + 1):
+        with _saved(checkpoints, state, batches, frozen, now - 1):
+          batch = interval.wait(batches)
+        state, metrics = compiled(state, put_batch(batch, mesh))
+        interval.add(metrics)
+        if now % plan.log_every == 0 or now == plan.steps:
+          writer.write(now, interval.take(now, state))
+        last = stop.is_set() or now == plan.steps
+        if now % plan.checkpoint_every == 0 or last:
+          checkpoints.save(state, batches.get_state(), frozen, force=last)
+        if stop.is_set() and now < plan.steps:
+          checkpoints.wait()
+          log.warning("Told to stop: saved step %d in %s", now, workdir)
+          raise Preempted(now)
   return state
 
 
@@ -155,9 +154,8 @@ def _saved(
   except Exception as error:
     if done:
       checkpoints.save(state, before, frozen, force=True)
+      checkpoints.wait()
       log.warning("No next batch: saved step %d", done)
-    checkpoints.close()
-    batches.close()
     if not isinstance(error, StopIteration):
       raise
     raise ValueError(
