@@ -60,9 +60,8 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> TrainState:
   guard = call(Guard, settings.pop("guard", {}))
   microbatches = settings.pop("microbatches", 1)
   mesh = make_mesh(config.get("mesh", {"data": -1}))
-  example = peek(batches)
   (state, where), tx, schedule = begin(
-    config, settings, module, example, mesh, plan.steps
+    config, settings, module, batches.example, mesh, plan.steps
   )
   step = make_step(
     lambda params, batch: system.loss(module, params, batch),
@@ -126,14 +125,6 @@ def begin(
     frozen_dtype=frozen_dtype,
   )
   return begun, tx, schedule
-
-
-def peek(batches) -> dict:
-  """A batch, for its shapes; the iterator stays where it is."""
-  before = batches.get_state()
-  example = next(iter(next(batches).values()))
-  batches.set_state(before)
-  return example
 
 
 def find_changes(config: Mapping[str, Any], workdir: Path) -> list[str]:

@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 
 from mmjax.config import build, call
 from mmjax.data import mixtures
-from mmjax.data.batching import Slots
+from mmjax.data.batching import Slots, empty
 from mmjax.data.episodes import Drawn
 from mmjax.data.filters import FILTERS
 from mmjax.data.formats import FORMATS, Documents
@@ -134,12 +134,13 @@ def dataset(
     order = dict(seed=seed, shuffle=shuffle, repeat=repeat)
     part = dict(source=source, format=format, filter=filter)
     stream = _stream(name, made, part, mix, order)
+    length, slots = made.prompt.length, made.slots
     if pack > 1:
-      length = pack_length or made.prompt.length * pack
-      count = pack_media or made.slots.count * pack
-      slots = dataclasses.replace(made.slots, count=count)
+      length = pack_length or length * pack
+      count = pack_media or slots.count * pack
+      slots = dataclasses.replace(slots, count=count)
       stream = Packed(stream, pack, length, slots, pack_overflow)
-    return Dataset(stream, batch, weight)
+    return Dataset(stream, batch, weight, empty(length, slots))
 
   make.__name__ = f"Dataset {name!r}"
   return call(make, config)

@@ -20,7 +20,7 @@ import numpy as np
 from absl import flags
 
 from mmjax.data import mixtures
-from mmjax.data.batching import stack
+from mmjax.data.batching import Example, stack
 from mmjax.data.sources import Source
 
 log = logging.getLogger(__name__)
@@ -42,11 +42,13 @@ class Dataset:
     stream: of examples.
     batch: rows of a batch, over all hosts.
     weight: of its loss; the trainer's concern.
+    empty: an example of padding throughout, for the shapes of all.
   """
 
   stream: Source
   batch: int
   weight: float = 1.0
+  empty: Example | None = None
 
   def __post_init__(self):
     if not 0 < self.weight < math.inf:
@@ -145,6 +147,11 @@ class Batches(Iterator):
   def weights(self) -> dict[str, float]:
     """Of the datasets' losses."""
     return {name: d.weight for name, d in self._datasets.items()}
+
+  @property
+  def example(self) -> dict[str, Any]:
+    """A batch of one empty row, for its shapes; no record is read."""
+    return stack([next(iter(self._datasets.values())).empty])
 
   def __next__(self) -> dict[str, Any]:
     wanted = mixtures.schedule(self.step, list(self._datasets), self._update)
