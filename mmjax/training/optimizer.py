@@ -19,7 +19,9 @@ Rules = Sequence[tuple[str, Any]]
 def warmup_constant(peak: float, warmup: int, total: int) -> optax.Schedule:
   """Linear from 0, then constant: Flamingo's and OpenFlamingo's."""
   del total
-  return optax.warmup_constant_schedule(0.0, peak, max(warmup, 1))
+  if not warmup:
+    return optax.constant_schedule(peak)
+  return optax.warmup_constant_schedule(0.0, peak, warmup)
 
 
 def warmup_cosine(
