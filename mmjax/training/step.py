@@ -103,7 +103,7 @@ def _gradient(loss, state, batch, microbatches):
 
 
 def _update(state, grads, optimizer, guard):
-  norm = optax.global_norm(grads)
+  norm = optax.tree.norm(grads)
   ok = jnp.isfinite(norm)
   if guard.spike:
     usual = state.norm * guard.spike
@@ -114,8 +114,9 @@ def _update(state, grads, optimizer, guard):
   def keep(new, old):
     return jax.tree.map(lambda a, b: jnp.where(ok, a, b), new, old)
 
-  decay = jnp.where(state.step == 0, 0.0, guard.decay)
-  mean = decay * state.norm + (1 - decay) * jnp.where(ok, norm, state.norm)
+  # The first norm that counts is the mean; from 0 it would take long to rise.
+  decay = jnp.where(state.norm == 0, 0.0, guard.decay)
+  mean = decay * state.norm + (1 - decay) * norm
   skipped = state.skipped + (~ok).astype(state.skipped.dtype)
   one = jnp.ones(())
   new = state.replace(
