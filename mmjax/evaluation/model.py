@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from mmjax.data.batching import stack, trim
-from mmjax.data.document import Document
+from mmjax.data.document import Document, Media
 from mmjax.data.stream import Encoder
 from mmjax.evaluation.answers import Likelihoods
 from mmjax.generation.beam import beam_search
@@ -119,8 +119,14 @@ class Model:
     The token that ends an answer counts, so that "a cat" does not win over "a
     cat house" by being its beginning.
     """
-    stop = self.tokenizer.id(self.stop)
-    ids = [[*self.tokenizer.encode(a), stop] for a in answers]
+    goes_on = {_ends_in_text(document) for document in documents}
+    if len(goes_on) > 1:
+      raise ValueError(
+        "Some of the documents end in a text and some in a medium, after which "
+        "an answer may have other ids. Score them apart."
+      )
+    stop, continues = self.tokenizer.id(self.stop), goes_on.pop()
+    ids = [[*self.tokenizer.encode(a, continues), stop] for a in answers]
     lengths = np.array([len(row) for row in ids])
     table = np.zeros((len(ids), lengths.max()), np.int32)
     for row, own in zip(table, ids):
@@ -141,3 +147,13 @@ class Model:
       examples = [self.encoder.query(d, self.overflow) for d in part]
       fill = [examples[-1]] * (self.batch_size - len(examples))
       yield trim(stack(examples + fill)), len(part)
+
+
+def _ends_in_text(document: Document) -> bool:
+  """Whether what follows goes on from a text; see Tokenizer.encode."""
+  for segment in reversed(document.segments):
+    if isinstance(segment, Media):
+      return False
+    if segment.text or segment.end:
+      return not segment.end
+  return False
