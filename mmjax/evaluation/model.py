@@ -67,10 +67,11 @@ class Model:
         f"num_beams is {self.num_beams}, batch_size {self.batch_size}, "
         f"max_new_tokens {self.max_new_tokens}; expected 1 or more."
       )
-    if self.num_beams > 1 and (self.temperature or self.top_k):
+    sampled = self.temperature or self.top_k or self.top_p != 1
+    if self.num_beams > 1 and sampled:
       raise ValueError(
-        "A beam search does not sample: leave out temperature and top_k, or "
-        f"take num_beams=1 in place of {self.num_beams}."
+        "A beam search does not sample: leave out temperature, top_k and "
+        f"top_p, or take num_beams=1 in place of {self.num_beams}."
       )
 
   def generate(self, documents: Sequence[Document]) -> list[str]:

@@ -271,6 +271,8 @@ def test_sampling_follows_its_distribution(options, kept):
     dict(max_new_tokens=1, temperature=-1.0),
     dict(max_new_tokens=1, top_p=0.0),
     dict(max_new_tokens=1, top_k=-2),
+    dict(max_new_tokens=1, top_k=2),
+    dict(max_new_tokens=1, top_p=0.5),
   ],
 )
 def test_senseless_settings_are_refused(options):
