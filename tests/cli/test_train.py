@@ -8,6 +8,7 @@ import pytest
 from configs.contrastive.tiny import get_config
 from mmjax.checkpoints import load_trainable
 from mmjax.cli import main
+from mmjax.training.metrics import read_jsonl
 from tests.data.pictures import encode, photo
 
 
@@ -108,6 +109,19 @@ def test_a_config_that_fits_keeps_the_one_before(run, caplog):
   assert (workdir / "config-to-step-2.json").read_text() == before
   assert json.loads((workdir / "config.json").read_text()) != before
   assert kept(workdir)[-1] == 3
+
+
+def test_updates_that_are_skipped_are_told_and_counted(run, caplog):
+  path, workdir = run
+  # The next update throws the parameters so far that all after it fail.
+  changes = ["--config.train.optimizer.schedule.peak=1e38"]
+  plan = {"steps": 6, "log_every": 3, "checkpoint_every": 3}
+  assert train(path, workdir, *changes, f"--config.train.plan={plan}") == 0
+  assert "Step 6: 3 update(s) skipped" in caplog.text
+  lines = read_jsonl(workdir / "metrics.jsonl")
+  assert [line["skipped"] for line in lines] == [0, 0, 0, 3]
+  assert train(path, workdir, *changes, "--config.train.plan.steps=7") == 0
+  assert "Step 7: 1 update(s) skipped since the last line, 4 of" in caplog.text
 
 
 def test_data_that_end_lose_nothing(run, capsys):
