@@ -9,6 +9,7 @@ alike lengths belong together.
 """
 
 import dataclasses
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -23,8 +24,11 @@ from mmjax.evaluation.answers import Likelihoods
 from mmjax.generation.beam import beam_search
 from mmjax.generation.sample import Sampling, generate
 from mmjax.generation.score import score_answers
+from mmjax.text.prompts.base import TooLong
 from mmjax.text.tokenizer import Tokenizer
 from mmjax.typing import Params
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Model:
     length_penalty: of the beam search.
     batch_size: rows of a batch; the last one is filled up.
     overflow: what becomes of a document that is too long: it loses its "left"
-      end, or is an "error".
+      end, which is told, or is an "error".
   """
 
   module: nn.Module
@@ -66,6 +70,10 @@ class Model:
       raise ValueError(
         f"num_beams is {self.num_beams}, batch_size {self.batch_size}, "
         f"max_new_tokens {self.max_new_tokens}; expected 1 or more."
+      )
+    if self.overflow not in ("left", "error"):
+      raise ValueError(
+        f"overflow is {self.overflow!r}, expected 'left' or 'error'."
       )
     sampled = self.temperature or self.top_k or self.top_p != 1
     if self.num_beams > 1 and sampled:
@@ -143,11 +151,29 @@ class Model:
     self, documents: Sequence[Document]
   ) -> Iterator[tuple[dict[str, Any], int]]:
     """Batches, and how many rows of each are documents."""
+    cut: list[str] = []
     for start in range(0, len(documents), self.batch_size):
       part = documents[start : start + self.batch_size]
-      examples = [self.encoder.query(d, self.overflow) for d in part]
+      examples = [self._example(document, cut) for document in part]
       fill = [examples[-1]] * (self.batch_size - len(examples))
       yield trim(stack(examples + fill)), len(part)
+    if cut:
+      log.warning(
+        "%d of %d documents did not fit %d tokens and %d media and lost what "
+        "they begin with, such as %r. Use fewer shots, or a longer prompt.",
+        *(len(cut), len(documents), self.encoder.prompt.length),
+        *(self.encoder.prompt.media, cut[0]),
+      )
+
+  def _example(self, document: Document, cut: list[str]) -> dict[str, Any]:
+    """A document as an example; `cut` is told the id of one that is cut."""
+    try:
+      return self.encoder.query(document)
+    except TooLong:
+      if self.overflow == "error":
+        raise
+      cut.append(document.id)
+      return self.encoder.query(document, self.overflow)
 
 
 def _ends_in_text(document: Document) -> bool:

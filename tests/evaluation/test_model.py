@@ -96,6 +96,19 @@ def test_one_answer_a_document_whatever_the_batch(model):
     assert model.generate([document]) == [found[number]]
 
 
+def test_what_is_too_long_is_told_or_an_error(model, caplog):
+  documents = [*DOCUMENTS, ask(*range(3), "Answer:", name="long")]
+  strict = dataclasses.replace(model, overflow="error")
+  with pytest.raises(ValueError, match="'long' has .* 3 media; 32 and 2 fit"):
+    strict.generate(documents)
+  with pytest.raises(ValueError, match="overflow is 'right'"):
+    dataclasses.replace(model, overflow="right")
+  found = model.generate(documents)
+  assert "1 of 4 documents did not fit 32 tokens and 2 media" in caplog.text
+  assert "'long'" in caplog.text
+  assert found[3:] == model.generate([ask(1, 2, "Answer:")])
+
+
 def test_annotations_to_scores(model, tmp_path):
   """VQAv2's files, support examples, a real model, the official score."""
   for i in range(3):
