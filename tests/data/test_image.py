@@ -83,7 +83,9 @@ def test_first_frame_of_an_animation():
   )
 
 
-@pytest.mark.parametrize("size", [(40, 60), (61, 40), (33, 33), (7, 50)])
+@pytest.mark.parametrize(
+  "size", [(40, 60), (61, 40), (33, 33), (7, 50), (36, 32), (32, 36)]
+)
 def test_clip_val_equals_torchvisions_recipe(size):
   # Resize to an int and CenterCrop, as torchvision states them for PIL.
   pixels = photo(*size)
