@@ -197,6 +197,13 @@ def test_obelics_from_parquet(tmp_path):
     Documents(source, Obelics(str(tmp_path), str(table)))[0]
 
 
+def test_obelics_keeps_the_first_images_and_all_texts():
+  images, texts = [PNG, None] * 3, [None, "A dog."] * 3
+  record = {"__key__": "o", "images": images, "texts": texts}
+  kinds = [type(s).__name__ for s in Obelics(max_images=2)(record).segments]
+  assert kinds == ["Media", "Text", "Media", "Text", "Text"]
+
+
 def test_obelics_with_bytes_and_bad_rows():
   document = Obelics()(
     {"images": [{"bytes": PNG, "path": None}, None], "texts": [None, "x"]}
