@@ -283,3 +283,16 @@ def test_senseless_settings_are_refused(options):
 def test_sampling_wants_a_key(model):
   with pytest.raises(ValueError, match="key"):
     generate(*model, make_batch(ROWS, 5), Sampling(2, temperature=1.0))
+
+
+def test_every_token_and_row_is_drawn_anew(model):
+  batch = make_batch([ROWS[0]] * 2, 5)
+
+  def draw(seed):
+    sampling = Sampling(8, temperature=1e3, pad=PAD)
+    key = jax.random.key(seed)
+    return generate(*model, batch, sampling, key=key).tokens.tolist()
+
+  first, second = draw(0)
+  assert first != second and len(set(first)) > 2 < len(set(second))
+  assert draw(0) == [first, second] != draw(1)
