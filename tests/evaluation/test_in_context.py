@@ -237,6 +237,12 @@ def test_rices_looks_in_the_pool_only_and_not_at_the_query():
     assert record["support"] == [f"train/{i}" for i in near[1::-1]]
 
 
+def test_features_of_nothing_are_like_nothing():
+  vectors = np.array([[3.0, 4.0], [0.0, 0.0], [-4.0, 3.0]])
+  found = support.cosine(vectors, vectors)
+  np.testing.assert_allclose(found, np.diag([1, 0, 1]), atol=1e-6)
+
+
 def test_a_pool_has_as_many_of_every_class():
   labels = [NAMES[i % 4] for i in range(40)]
   ids = [str(i) for i in range(40)]
