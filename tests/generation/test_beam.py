@@ -16,7 +16,7 @@ from mmjax.systems.text import TextModel
 from tests.lms.test_parity import state_dict
 
 # The original takes a pad of 0 for none.
-VOCAB, STOP, PAD, WIDTH, NEW, BEAMS = 11, 5, 1, 4, 6, 3
+VOCAB, STOP, PAD, WIDTH, NEW, BEAMS, ROWS = 11, 5, 1, 4, 8, 3, 64
 
 
 @pytest.fixture(scope="module")
@@ -48,14 +48,14 @@ def models():
 
 
 def prompts():
-  """Sixteen of one to four tokens, padded on the left."""
+  """Of one to four tokens, padded on the left."""
   random = np.random.RandomState(1)
-  tokens = random.randint(6, VOCAB, (16, WIDTH))
-  mask = np.arange(WIDTH) >= random.randint(0, WIDTH, (16, 1))
+  tokens = random.randint(6, VOCAB, (ROWS, WIDTH))
+  mask = np.arange(WIDTH) >= random.randint(0, WIDTH, (ROWS, 1))
   return np.where(mask, tokens, PAD), mask.astype(np.int64)
 
 
-@pytest.mark.parametrize("penalty", [0.0, 1.0, -1.0])
+@pytest.mark.parametrize("penalty", [0.0, 2.0, -1.0])
 def test_all_beams_and_their_scores(models, penalty):
   theirs, ours, params = models
   tokens, mask = prompts()
@@ -88,11 +88,11 @@ def test_all_beams_and_their_scores(models, penalty):
     length_penalty=penalty,
     pad=PAD,
   )
-  wanted = expected.sequences[:, WIDTH:].numpy().reshape(16, BEAMS, -1)
+  wanted = expected.sequences[:, WIDTH:].numpy().reshape(ROWS, BEAMS, -1)
   length = wanted.shape[-1]
   np.testing.assert_array_equal(found.tokens[..., :length], wanted)
   assert (found.tokens[..., length:] == PAD).all()
-  scores = expected.sequences_scores.numpy().reshape(16, BEAMS)
+  scores = expected.sequences_scores.numpy().reshape(ROWS, BEAMS)
   np.testing.assert_allclose(found.scores, scores, atol=1e-4)
   ended = (wanted == STOP).any(axis=-1)
   assert 0 < ended.mean() < 1, "the test needs both kinds"

@@ -159,17 +159,21 @@ def test_scores_of_answers_are_sums_of_the_whole_model(model, log_probs, left):
 
 def test_a_new_image_may_come_in_a_conversation(model):
   module, params = model
-  whole = make_batch([([1, 2, 3, 4, 2, 6], [1, 1, 1, 2, 2, 2])], 6)
+  # The second turn begins with text, which sees the picture of the first.
+  whole = make_batch([([1, 2, 3, 4, 2, 6], [1, 1, 1, 1, 2, 2])], 6)
   expected = module.apply({"params": params}, whole).logits
 
-  def turn(start, stop, number):
+  def turn(start, stop, number, index):
     part = {k: v[:, start:stop] for k, v in whole.items() if k != "media"}
-    one = jnp.ones((1, stop - start), jnp.int32)
-    return medium(part | {"media": whole["media"]}, number, one)
+    whose = jnp.array([index], jnp.int32)
+    return medium(part | {"media": whole["media"]}, number, whose)
 
   state = sample.apply(module, params, "start", 1, 8, 3)
-  _, state = sample.apply(module, params, "prefill", turn(0, 3, 0), state)
-  logits, state = sample.apply(module, params, "prefill", turn(3, 5, 1), state)
+  _, state = sample.apply(
+    module, params, "prefill", turn(0, 3, 0, [1, 1, 1]), state
+  )
+  second = turn(3, 5, 1, [0, 1])
+  logits, state = sample.apply(module, params, "prefill", second, state)
   np.testing.assert_allclose(logits, expected[:, 4], atol=1e-5)
   token = whole["tokens"][:, 5:]
   logits, _ = sample.apply(module, params, "decode", token, state)
