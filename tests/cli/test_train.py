@@ -120,7 +120,8 @@ def test_updates_that_are_skipped_are_told_and_counted(run, caplog):
   assert "Step 6: 3 update(s) skipped" in caplog.text
   lines = read_jsonl(workdir / "metrics.jsonl")
   assert [line["skipped"] for line in lines] == [0, 0, 0, 3]
-  assert train(path, workdir, *changes, "--config.train.plan.steps=7") == 0
+  plan |= {"steps": 7, "log_every": 5}  # The last step has a line anyway.
+  assert train(path, workdir, *changes, f"--config.train.plan={plan}") == 0
   assert "Step 7: 1 update(s) skipped since the last line, 4 of" in caplog.text
 
 
@@ -150,6 +151,11 @@ def test_data_that_spoil_lose_nothing(run, capsys, tmp_path):
   assert train(path, workdir) == 1
   assert "6.png" in last_line(capsys)
   assert kept(workdir)[-1] == 3
+  # The bad sample is of the step that was not done, and will be met again.
+  (file,) = (workdir / "checkpoints" / "3" / "data").glob("metadata")
+  counts = json.loads(file.read_text())["data"]
+  assert counts["step"] == 3 and counts["seen"] == {"pairs": 6}
+  assert counts["bad"] == {"pairs": 0}
 
 
 def test_a_run_without_an_evaluation_says_so(trained, capsys):
