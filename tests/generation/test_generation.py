@@ -108,6 +108,24 @@ def test_greedy_is_the_best_token_of_the_whole_model(
     np.testing.assert_allclose(out.log_probs[row, :count], each, atol=1e-5)
 
 
+def test_rows_end_with_their_stop_id(model, log_probs):
+  free = []
+  for row in range(2):
+    free.append([])
+    for _ in range(4):
+      free[row].append(int(log_probs(row, free[row]).argmax()))
+  stop = free[0][1]
+  out = generate(
+    *model, make_batch(ROWS, 5), Sampling(4, stop=(stop,), pad=PAD)
+  )
+  for row, new in enumerate(free):
+    count = new.index(stop) + 1 if stop in new else 4
+    assert out.tokens[row].tolist() == new[:count] + [PAD] * (4 - count)
+    assert out.mask[row].tolist() == [True] * count + [False] * (4 - count)
+    assert (out.log_probs[row, count:] == 0).all()
+  assert not out.mask[0].all()
+
+
 def test_beams_as_wide_as_the_tree_find_the_best_sequence(model, log_probs):
   length = 2
   beams = beam_search(
