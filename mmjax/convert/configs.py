@@ -55,6 +55,11 @@ def _number(config: Config, key: str, default: float) -> float:
   return value
 
 
+def _optional(config: Config, key: str) -> float | None:
+  """A positive number, or None."""
+  return None if config.get(key) is None else _number(config, key, 0.0)
+
+
 def _rope(config: Config) -> dict[str, Any]:
   """Rotary settings, in the place of transformers 5 or of those before."""
   rope = config.get("rope_parameters") or {}
@@ -79,7 +84,7 @@ def _common(config: Config) -> dict[str, Any]:
 
 
 def _from_llama(c: Config) -> dict[str, Any]:
-  _only(c, hidden_act="silu", attention_bias=False, mlp_bias=False)
+  _only(c, hidden_act="silu")
   fields = _common(c)
   rope, heads = _rope(c), fields["num_heads"]
   return fields | dict(
@@ -88,6 +93,8 @@ def _from_llama(c: Config) -> dict[str, Any]:
     head_dim=c.get("head_dim") or fields["width"] // heads,
     rope_base=float(_number({**c, **rope}, "rope_theta", 10000.0)),
     norm_eps=_number(c, "rms_norm_eps", 1e-6),
+    attention_bias=_flag(c, "attention_bias", False),
+    mlp_bias=_flag(c, "mlp_bias", False),
     tie_embeddings=_flag(c, "tie_word_embeddings", False),
   )
 
@@ -101,6 +108,8 @@ def _to_llama(f: Config) -> dict[str, Any]:
     rope_theta=base,
     rope_parameters=dict(rope_type="default", rope_theta=base),
     rms_norm_eps=f.get("norm_eps", 1e-6),
+    attention_bias=f.get("attention_bias", False),
+    mlp_bias=f.get("mlp_bias", False),
     tie_word_embeddings=f.get("tie_embeddings", False),
     hidden_act="silu",
   )
@@ -159,7 +168,7 @@ def _from_mpt(c: Config) -> dict[str, Any]:
     logit_scale=None,
     embedding_fraction=1.0,
   )
-  _only(attention, alibi=True, prefix_lm=False, softmax_scale=None)
+  _only(attention, alibi=True, prefix_lm=False)
   if not attention.get("alibi"):
     raise ValueError("config.json: only MPT with attn_config.alibi is known.")
   width, ratio = _size(c, "d_model"), _number(c, "expansion_ratio", 4)
@@ -170,7 +179,8 @@ def _from_mpt(c: Config) -> dict[str, Any]:
     num_heads=_size(c, "n_heads"),
     hidden=round(width * ratio),
     qk_norm=_flag(attention, "qk_ln", False),
-    clip=attention.get("clip_qkv") and _number(attention, "clip_qkv", 0),
+    clip=_optional(attention, "clip_qkv"),
+    scale=_optional(attention, "softmax_scale"),
     max_bias=float(_number(attention, "alibi_bias_max", 8)),
     norm_eps=_number(c, "layer_norm_epsilon", 1e-5),
     tie_embeddings=_flag(c, "tie_word_embeddings", True),
@@ -196,6 +206,7 @@ def _to_mpt(f: Config) -> dict[str, Any]:
       alibi=True,
       alibi_bias_max=int(f.get("max_bias", 8)),
       clip_qkv=f.get("clip"),
+      softmax_scale=f.get("scale"),
       qk_ln=f.get("qk_norm", False),
     ),
   )

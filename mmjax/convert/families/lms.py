@@ -37,17 +37,15 @@ def llama(tied: bool = False) -> list[Rule]:
     Rule(
       f"{layer}.self_attn.o_proj.weight", f"{ours}/attention/out/kernel", _OUT
     ),
+    Rule(f"{layer}.self_attn.o_proj.bias", f"{ours}/attention/out/bias"),
   ]
   for name, path in (("q", "query"), ("k", "key"), ("v", "value")):
-    rules.append(
-      Rule(
-        f"{layer}.self_attn.{name}_proj.weight",
-        f"{ours}/attention/{path}/kernel",
-        _QUERY,
-      )
-    )
+    theirs = f"{layer}.self_attn.{name}_proj"
+    mine = f"{ours}/attention/{path}"
+    rules.append(Rule(f"{theirs}.weight", f"{mine}/kernel", _QUERY))
+    rules.append(Rule(f"{theirs}.bias", f"{mine}/bias", _BIAS))
   for name in ("gate", "up", "down"):
-    rules += _matrix(f"{layer}.mlp.{name}_proj", f"{ours}/mlp/{name}")
+    rules += _matrix(f"{layer}.mlp.{name}_proj", f"{ours}/mlp/{name}", True)
   return rules + ([] if tied else [Rule("lm_head.weight", "head/table")])
 
 
