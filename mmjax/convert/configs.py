@@ -63,7 +63,8 @@ def _optional(config: Config, key: str) -> float | None:
 def _rope(config: Config) -> dict[str, Any]:
   """Rotary settings, in the place of transformers 5 or of those before."""
   rope = config.get("rope_parameters") or {}
-  _only(rope, rope_type="default")
+  # "type" is the older name of "rope_type".
+  _only(rope, rope_type="default", type="default")
   _only(config, rope_scaling=None)
   return dict(rope)
 
@@ -157,20 +158,13 @@ _MOSAIC = {
 
 
 def _from_mpt(c: Config) -> dict[str, Any]:
+  # Hugging Face leaves out what is its default.
+  attention = {"alibi": True} | (c.get("attn_config") or {})
   if c.get("model_type") == "mosaic_gpt":
     attention = {new: c[old] for old, new in _MOSAIC.items() if old in c}
     ratio = c.get("mlp_ratio", 4)
-    c = dict(c) | dict(attn_config=attention, expansion_ratio=ratio)
-  attention = c.get("attn_config") or {}
-  _only(
-    c,
-    no_bias=True,
-    logit_scale=None,
-    embedding_fraction=1.0,
-  )
-  _only(attention, alibi=True, prefix_lm=False)
-  if not attention.get("alibi"):
-    raise ValueError("config.json: only MPT with attn_config.alibi is known.")
+    c = dict(c) | dict(expansion_ratio=ratio)
+  _check_mpt(c, attention)
   width, ratio = _size(c, "d_model"), _number(c, "expansion_ratio", 4)
   return dict(
     vocab_size=_size(c, "vocab_size"),
@@ -187,6 +181,25 @@ def _from_mpt(c: Config) -> dict[str, Any]:
   )
 
 
+def _check_mpt(c: Config, attention: Config) -> None:
+  """Settings that change the numbers, and that our module has not."""
+  _only(c, no_bias=True, logit_scale=None, embedding_fraction=1.0)
+  _only(attention, alibi=True, prefix_lm=False, sliding_window_size=-1)
+  if not attention.get("alibi"):
+    raise ValueError("config.json: only MPT with attn_config.alibi is known.")
+  if "layernorm" not in str(c.get("norm_type", "layernorm")):
+    raise ValueError(
+      f"config.json has norm_type={c['norm_type']!r}; only layer norms are "
+      "supported."
+    )
+  if (largest := attention.get("alibi_bias_max", 8)) != 8:
+    _LOG.warning(
+      "alibi_bias_max is %s: MosaicML's own code follows it, as ours does; "
+      "transformers' MptForCausalLM takes 8 without a word.",
+      largest,
+    )
+
+
 def _to_mpt(f: Config) -> dict[str, Any]:
   if f.get("qk_norm"):
     _LOG.warning(
@@ -198,13 +211,13 @@ def _to_mpt(f: Config) -> dict[str, Any]:
     d_model=f["width"],
     n_layers=f["num_layers"],
     n_heads=f["num_heads"],
-    expansion_ratio=f["hidden"] // f["width"],
+    expansion_ratio=_whole(f["hidden"] / f["width"]),
     no_bias=True,
     layer_norm_epsilon=f.get("norm_eps", 1e-5),
     tie_word_embeddings=f.get("tie_embeddings", True),
     attn_config=dict(
       alibi=True,
-      alibi_bias_max=int(f.get("max_bias", 8)),
+      alibi_bias_max=_whole(f.get("max_bias", 8)),
       clip_qkv=f.get("clip"),
       softmax_scale=f.get("scale"),
       qk_ln=f.get("qk_norm", False),
@@ -242,6 +255,11 @@ def _to_gpt_neox(f: Config) -> dict[str, Any]:
     hidden_act=_their_activation(f.get("activation", "gelu")),
     tie_word_embeddings=f.get("tie_embeddings", False),
   )
+
+
+def _whole(number: float) -> int | float:
+  """The same number, without a point where it needs none."""
+  return int(number) if number == int(number) else number
 
 
 def _hidden(f: Config) -> dict[str, Any]:
