@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 from flax.errors import FlaxError
 
@@ -42,6 +43,8 @@ from mmjax.convert.write import SHARD, Writer
 from mmjax.training.metrics import Progress
 
 _LOG = logging.getLogger(__name__)
+# What weights may be.
+_FLOATS = (ml_dtypes.bfloat16, np.float16, np.float32, np.float64)
 # Small files of a model directory that go along.
 COMPANIONS = (
   "tokenizer.json",
@@ -129,11 +132,22 @@ def _to_jax(source, target, name, part, settings, limit) -> None:
   writer = Writer(target, entries, {"format": "mmjax"}, limit)
   bar = Progress(sum(len(f.rule.paths) for f in found), shown=())
   stream = to_jax(weights, rules, shapes, ignore=ignore)
+  broken = []
   for done, placed in enumerate(stream, 1):
     writer.put(placed.path, placed.value, placed.row)
+    if not np.isfinite(placed.value).all():
+      broken.append(f"{placed.path} [{placed.row or 0}]")
     bar.write(done, {})
   bar.close()
   writer.close()
+  if broken:
+    _LOG.warning(
+      "%d arrays of %s hold NaN or infinity, such as %s; they are kept as they "
+      "are, and what the model computes with them is worthless.",
+      len(broken),
+      source,
+      broken[:3],
+    )
   ours = {"family": name, "model": fields, "hugging_face": config}
   _write_config(target, ours | {"names": _other_names(found)})
   if left := len(weights) - len(found):
@@ -147,10 +161,18 @@ def _family(name: str) -> tuple[str, Family]:
 
 
 def _dtypes(found: Sequence[Found], weights) -> dict[str, np.dtype]:
-  """Of our arrays; the tensors of a stack must agree."""
+  """Of our arrays; the tensors of a stack must agree.
+
+  Integers stand for other numbers in a quantised checkpoint, and are none.
+  """
   dtypes: dict[str, np.dtype] = {}
   for each in found:
     dtype = weights.dtype(each.key)
+    if dtype not in _FLOATS:
+      raise ConversionError(
+        f"{each.key} is {dtype}, not floating-point. Convert the checkpoint "
+        "before it was quantised."
+      )
     for path in each.rule.paths:
       if dtypes.setdefault(path, dtype) != dtype:
         raise ConversionError(
@@ -237,13 +259,20 @@ def _write_theirs(target: Path, given: Any, made: Mapping) -> None:
   if ours is not None and MODEL_TYPES.get(kind) == ours:
     content = dict(given)
   elif kind in ("", ours):
-    content = {**given, **made}
+    content = _updated(given, made)
     # Points to code that is not here.
     content.pop("auto_map", None)
   else:
     content = dict(made)
   if content:
     _write_config(target, content)
+
+
+def _updated(given: Mapping, made: Mapping) -> dict[str, Any]:
+  """`given` with what `made` has, one level of nested settings included."""
+  both = {k for k, v in made.items() if isinstance(v, dict)}
+  both = {k for k in both if isinstance(given.get(k), dict)}
+  return {**given, **made} | {k: {**given[k], **made[k]} for k in both}
 
 
 @contextlib.contextmanager

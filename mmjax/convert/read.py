@@ -50,8 +50,8 @@ class Safetensors(Mapping):
   def _locate(self) -> Iterator[tuple[str, Path]]:
     if self.path.is_file():
       files = [self.path]
-    elif index := sorted(self.path.glob("*.safetensors.index.json")):
-      yield from self._indexed(index[0])
+    elif index := _index(self.path, "safetensors"):
+      yield from self._indexed(index)
       return
     else:
       files = sorted(self.path.glob("*.safetensors"))
@@ -206,15 +206,26 @@ def _torch_shards(
 
   Beside them, training leaves its arguments and the optimizer's state.
   """
-  if index := sorted(folder.glob("*.bin.index.json")):
-    wanted = read_index(index[0])
+  if index := _index(folder, "bin"):
+    wanted = read_index(index)
     shards = [TorchFile(f, part) for f in sorted(set(wanted.values()))]
     weights = TorchShards(*shards)
     if missing := [name for name in wanted if name not in weights]:
-      raise ValueError(f"{index[0]} names {missing[:3]}; no file holds them.")
+      raise ValueError(f"{index} names {missing[:3]}; no file holds them.")
     return weights
   named = [file for file in files if file.name.startswith("pytorch_model")]
   return TorchShards(*(TorchFile(file, part) for file in named or files))
+
+
+def _index(folder: Path, suffix: str) -> Path | None:
+  """The index of a folder's shards, if it has one."""
+  found = sorted(folder.glob(f"*.{suffix}.index.json"))
+  if len(found) > 1:
+    raise ValueError(
+      f"{folder} holds {len(found)} models: {[path.name for path in found]}. "
+      "Move the files of one to a folder of their own."
+    )
+  return found[0] if found else None
 
 
 def read_index(path: Path) -> dict[str, Path]:

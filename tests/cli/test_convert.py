@@ -174,6 +174,18 @@ def test_mosaic_gpt_keeps_its_names_and_settings(tmp_path):
   assert json.loads((tmp_path / "back" / "config.json").read_text()) == config
 
 
+def test_nested_settings_beyond_ours_stay(tmp_path):
+  """Dropout inside of attn_config, which no weight and no logit tells."""
+  make("mpt", tmp_path / "hf")
+  path = tmp_path / "hf" / "config.json"
+  config = json.loads(path.read_text())
+  config["attn_config"] |= dict(attn_pdrop=0.5)
+  path.write_text(json.dumps(config))
+  convert(tmp_path / "hf", tmp_path / "jax", to="jax")
+  convert(tmp_path / "jax", tmp_path / "back", to="hf")
+  assert json.loads((tmp_path / "back" / "config.json").read_text()) == config
+
+
 def test_opt_saved_without_its_head(tmp_path):
   model = make("opt", tmp_path / "hf")
   state = {
