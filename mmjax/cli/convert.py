@@ -12,7 +12,7 @@ import dataclasses
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from mmjax.convert.read import (
 from mmjax.convert.rules import (
   ConversionError,
   Found,
+  Placed,
   Rule,
   plan,
   same_bits,
@@ -132,22 +133,11 @@ def _to_jax(source, target, name, part, settings, limit) -> None:
   writer = Writer(target, entries, {"format": "mmjax"}, limit)
   bar = Progress(sum(len(f.rule.paths) for f in found), shown=())
   stream = to_jax(weights, rules, shapes, ignore=ignore)
-  broken = []
-  for done, placed in enumerate(stream, 1):
+  for done, placed in enumerate(_told(stream, source), 1):
     writer.put(placed.path, placed.value, placed.row)
-    if not np.isfinite(placed.value).all():
-      broken.append(f"{placed.path} [{placed.row or 0}]")
     bar.write(done, {})
   bar.close()
   writer.close()
-  if broken:
-    _LOG.warning(
-      "%d arrays of %s hold NaN or infinity, such as %s; they are kept as they "
-      "are, and what the model computes with them is worthless.",
-      len(broken),
-      source,
-      broken[:3],
-    )
   ours = {"family": name, "model": fields, "hugging_face": config}
   _write_config(target, ours | {"names": _other_names(found)})
   if left := len(weights) - len(found):
@@ -179,6 +169,23 @@ def _dtypes(found: Sequence[Found], weights) -> dict[str, np.dtype]:
           f"{each.key} is {dtype}, others of {path} {dtypes[path]}."
         )
   return dtypes
+
+
+def _told(stream: Iterable[Placed], source: Path) -> Iterator[Placed]:
+  """The same arrays; says at the end which of them hold what is no number."""
+  broken = []
+  for placed in stream:
+    if not np.isfinite(placed.value).all():
+      broken.append(f"{placed.path} [{placed.row or 0}]")
+    yield placed
+  if broken:
+    _LOG.warning(
+      "%d arrays of %s hold NaN or infinity, such as %s; they are kept as they "
+      "are, and what the model computes with them is worthless.",
+      len(broken),
+      source,
+      broken[:3],
+    )
 
 
 def _other_names(found: Sequence[Found]) -> dict[str, str]:
