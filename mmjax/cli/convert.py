@@ -92,7 +92,7 @@ def convert(
   # A pipe would be waited for.
   if not (source.is_file() or source.is_dir()):
     raise ValueError(f"There is no file or directory {source}.")
-  if target.exists():
+  if target.exists() or target.is_symlink():
     raise ValueError(f"{target} is there already; name a new directory.")
   unfinished = target.with_name(f".{target.name}.part")
   shutil.rmtree(unfinished, ignore_errors=True)
@@ -100,6 +100,11 @@ def convert(
     run(source, unfinished, family, part, settings, limit)
     _take_along(source, unfinished)
     unfinished.rename(target)
+  except OSError as error:
+    # What is written by handle does not say where.
+    if error.errno and not error.filename:
+      error.filename = str(target)
+    raise
   finally:
     shutil.rmtree(unfinished, ignore_errors=True)
   return target

@@ -1,6 +1,8 @@
 """Safetensors that lie about themselves: one line of error, nothing left."""
 
+import errno
 import json
+import os
 import struct
 
 import numpy as np
@@ -207,3 +209,30 @@ def test_two_models_in_a_folder(tmp_path, capsys):
     path.write_text(json.dumps(index))
   said = refused(folder, tmp_path, capsys)
   assert "holds 2 models" in said and said.count("\n") == 1
+
+
+def test_a_target_that_is_a_link_to_nothing(tmp_path, capsys):
+  folder = two_shards(tmp_path, {"_fc.bias": np.ones(2, np.float32)})
+  target = tmp_path / "out"
+  target.symlink_to(tmp_path / "absent")
+  assert cli.main(["convert", str(folder), str(target), "--to", "jax"]) == 1
+  assert "is there already" in capsys.readouterr().err
+  assert target.is_symlink() and len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("done", [0, 1, 20])
+def test_a_disk_that_fills_up(done, tmp_path, capsys, monkeypatch):
+  """After so many writes; nothing that looks whole is left."""
+  state = reference((1,), (16,), 16, 8, 0, 0).state_dict()
+  torch.save(state, tmp_path / "nfnet.pth")
+  write, writes = os.pwrite, iter(range(done))
+
+  def full(*arguments):
+    if next(writes, None) is None:
+      raise OSError(errno.ENOSPC, "No space left on device")
+    return write(*arguments)
+
+  monkeypatch.setattr(os, "pwrite", full)
+  said = refused(tmp_path / "nfnet.pth", tmp_path, capsys, "nfnet")
+  told = f"{tmp_path / 'jax'}: No space left on device\n"
+  assert said.endswith(told)
