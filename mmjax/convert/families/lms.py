@@ -107,7 +107,10 @@ def opt(tied: bool = True) -> list[Rule]:
 
 
 def mpt(tied: bool = True) -> list[Rule]:
-  """`MptForCausalLM`, and the older `MosaicGPT` (mpt-1b) by its aliases."""
+  """`MptForCausalLM`, and the older `MosaicGPT` (mpt-1b) by its aliases.
+
+  OpenFlamingo drops the frozen table, but not the name of its tied head.
+  """
   layer, ours = "transformer.blocks.{layer}", "layers"
   fused = tuple(f"{ours}/attention/{name}/kernel" for name in _FUSED)
 
@@ -115,7 +118,11 @@ def mpt(tied: bool = True) -> list[Rule]:
     return Rule(f"{layer}.{new}", path, dims, aliases=(f"{layer}.{old}",))
 
   return [
-    Rule("transformer.wte.weight", "embedding/table"),
+    Rule(
+      "transformer.wte.weight",
+      "embedding/table",
+      aliases=("lm_head.weight",) if tied else (),
+    ),
     Rule(
       "transformer.norm_f.weight",
       "final_norm/scale",
