@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmjax.cli.shapes import like
+from mmjax.convert.configs import activation, their_activation
 from mmjax.convert.families import clip
 from mmjax.convert.rules import Rule
 from mmjax.encoders.vit import ViT
@@ -96,7 +97,7 @@ def _activation(config: Mapping[str, Any], openai: bool) -> str:
       "OpenAI's have. Most of LAION's have gelu; for those give "
       '{"vision_config": {"hidden_act": "gelu"}} as --settings FILE.'
     )
-  return config.get("hidden_act", "quick_gelu")
+  return activation(config.get("hidden_act", "quick_gelu"))
 
 
 def _heads(config: Mapping[str, Any], width: int) -> int:
@@ -155,6 +156,6 @@ def config(fields: Fields) -> dict[str, Any]:
     patch_size=fields["patch"],
     image_size=fields["image_size"],
     projection_dim=fields["projection"] or fields["width"],
-    hidden_act=fields["activation"],
+    hidden_act=their_activation(fields["activation"]),
     layer_norm_eps=fields["norm_eps"],
   )

@@ -14,12 +14,14 @@ _LOG = logging.getLogger(__name__)
 
 # Of two names for one function the last is the one that we write.
 _ACTIVATIONS = {
+  "gelu_python": "gelu",
   "gelu": "gelu",
   "gelu_fast": "gelu_tanh",
   "gelu_pytorch_tanh": "gelu_tanh",
   "gelu_new": "gelu_tanh",
   "quick_gelu": "quick_gelu",
   "relu": "relu",
+  "swish": "silu",
   "silu": "silu",
 }
 
@@ -128,7 +130,7 @@ def _from_opt(c: Config) -> dict[str, Any]:
   return fields | dict(
     hidden=_size(c, "ffn_dim"),
     pre_norm=_flag(c, "do_layer_norm_before", True),
-    activation=_activation(c.get("activation_function", "relu")),
+    activation=activation(c.get("activation_function", "relu")),
     max_positions=_size(c, "max_position_embeddings"),
     tie_embeddings=_flag(c, "tie_word_embeddings", True),
     embed_width=None if narrow == fields["width"] else narrow,
@@ -139,7 +141,7 @@ def _to_opt(f: Config) -> dict[str, Any]:
   return _hidden(f) | dict(
     ffn_dim=f["hidden"],
     do_layer_norm_before=f.get("pre_norm", True),
-    activation_function=_their_activation(f.get("activation", "relu")),
+    activation_function=their_activation(f.get("activation", "relu")),
     max_position_embeddings=f.get("max_positions", 2048),
     word_embed_proj_dim=f.get("embed_width") or f["width"],
     tie_word_embeddings=f.get("tie_embeddings", True),
@@ -236,7 +238,7 @@ def _from_gpt_neox(c: Config) -> dict[str, Any]:
     rope_base=float(_number(rope, "rope_theta", base)),
     parallel=_flag(c, "use_parallel_residual", True),
     norm_eps=_number(c, "layer_norm_eps", 1e-5),
-    activation=_activation(c.get("hidden_act", "gelu")),
+    activation=activation(c.get("hidden_act", "gelu")),
     tie_embeddings=_flag(c, "tie_word_embeddings", False),
   )
 
@@ -252,7 +254,7 @@ def _to_gpt_neox(f: Config) -> dict[str, Any]:
     ),
     use_parallel_residual=f.get("parallel", True),
     layer_norm_eps=f.get("norm_eps", 1e-5),
-    hidden_act=_their_activation(f.get("activation", "gelu")),
+    hidden_act=their_activation(f.get("activation", "gelu")),
     tie_word_embeddings=f.get("tie_embeddings", False),
   )
 
@@ -271,7 +273,8 @@ def _hidden(f: Config) -> dict[str, Any]:
   )
 
 
-def _activation(theirs: str) -> str:
+def activation(theirs: str) -> str:
+  """Our name of a `hidden_act`."""
   if theirs not in _ACTIVATIONS:
     raise ValueError(
       f"config.json asks for the activation {theirs!r}; known: "
@@ -280,7 +283,8 @@ def _activation(theirs: str) -> str:
   return _ACTIVATIONS[theirs]
 
 
-def _their_activation(ours: str) -> str:
+def their_activation(ours: str) -> str:
+  """The inverse of `activation`."""
   named = {name: theirs for theirs, name in _ACTIVATIONS.items()}
   if ours not in named:
     raise ValueError(f"The activation {ours!r} is none of {list(named)}.")

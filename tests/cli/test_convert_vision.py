@@ -18,7 +18,7 @@ from tests.timm_import import import_open_clip, import_timm
 PIXELS = torch.linspace(-1, 1, 2 * 3 * 8 * 8).reshape(2, 3, 8, 8)
 
 
-def tower():
+def tower(act="gelu"):
   return transformers.CLIPVisionConfig(
     hidden_size=32,
     intermediate_size=48,
@@ -27,7 +27,7 @@ def tower():
     image_size=8,
     patch_size=4,
     projection_dim=6,
-    hidden_act="gelu",
+    hidden_act=act,
     layer_norm_eps=1e-4,
   )
 
@@ -40,10 +40,12 @@ def assert_same_bits(folder, state):
     assert back[key].tobytes() == np.asarray(value).tobytes(), key
 
 
-@pytest.mark.parametrize("projection", [True, False])
-def test_clip_there_and_back(projection, tmp_path):
+@pytest.mark.parametrize(
+  "projection, act", [(True, "gelu"), (False, "gelu_new"), (False, "swish")]
+)
+def test_clip_there_and_back(projection, act, tmp_path):
   name = "CLIPVisionModelWithProjection" if projection else "CLIPVisionModel"
-  model = getattr(transformers, name)(tower()).eval()
+  model = getattr(transformers, name)(tower(act)).eval()
   model.save_pretrained(tmp_path / "hf")
   convert(tmp_path / "hf", tmp_path / "jax", to="jax")
   convert(tmp_path / "jax", tmp_path / "back", to="hf")
