@@ -4,6 +4,7 @@ import collections
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -37,7 +38,7 @@ class Safetensors(Mapping):
   Raises:
     ValueError: for a file that is no safetensors file or holds nothing, an
       index that points out of its directory or at a missing file or tensor, or
-      a tensor that two files hold.
+      leaves out a tensor of its files, or a tensor that two files hold.
   """
 
   def __init__(self, path: str | Path):
@@ -66,12 +67,19 @@ class Safetensors(Mapping):
         yield name, file
 
   def _indexed(self, index: Path) -> Iterator[tuple[str, Path]]:
-    for name, file in read_index(index).items():
+    where = read_index(index)
+    for name, file in where.items():
       if name not in self._names(file):
         raise ValueError(
           f"{index} says {file.name} holds {name!r}; it does not."
         )
       yield name, file
+    for file in dict.fromkeys(where.values()):
+      if more := [name for name in self._names(file) if name not in where]:
+        raise ValueError(
+          f"{file} holds {len(more)} tensors that {index.name} does not name, "
+          f"such as {more[0]!r}."
+        )
 
   def _open(self, file: Path):
     if file not in self._files:
@@ -243,12 +251,21 @@ def read_index(path: Path) -> dict[str, Path]:
   return {name: path.parent / shard for name, shard in names.items()}
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  """An object whose keys differ; JSON would let the last one win."""
+  found = dict(pairs)
+  if len(found) != len(pairs):
+    ((key, _),) = collections.Counter(k for k, _ in pairs).most_common(1)
+    raise ValueError(f"it has the key {key!r} twice")
+  return found
+
+
 def read_json(path: Path) -> dict:
   """A JSON object; a ValueError says which file is none."""
   try:
-    content = json.loads(path.read_bytes())
+    content = json.loads(path.read_bytes(), object_pairs_hook=_once)
   except (ValueError, RecursionError) as error:
-    raise ValueError(f"{path} is no JSON: {error}") from error
+    raise ValueError(f"{path} is not read as JSON: {error}") from error
   if not isinstance(content, dict):
     raise ValueError(f"{path} holds a {type(content).__name__}, no object.")
   return content

@@ -236,3 +236,25 @@ def test_a_disk_that_fills_up(done, tmp_path, capsys, monkeypatch):
   said = refused(tmp_path / "nfnet.pth", tmp_path, capsys, "nfnet")
   told = f"{tmp_path / 'jax'}: No space left on device\n"
   assert said.endswith(told)
+
+
+def test_a_shard_with_more_than_the_index_names(tmp_path, capsys):
+  both = {"_fc.bias": np.ones(2, np.float32), "more": np.ones(1, np.float32)}
+  folder = two_shards(tmp_path, both)
+  index = {
+    "weight_map": {"_fc.weight": "a.safetensors", "_fc.bias": "b.safetensors"}
+  }
+  (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+  said = refused(folder, tmp_path, capsys)
+  assert "1 tensors" in said and "'more'" in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+  "file", ["config.json", "model.safetensors.index.json"]
+)
+def test_one_key_with_two_values(file, tmp_path, capsys):
+  folder = two_shards(tmp_path, {"_fc.bias": np.ones(2, np.float32)})
+  text = '{"weight_map": {"_fc.weight": "a.safetensors", "_fc.weight": "b"}}'
+  (folder / file).write_text(text)
+  said = refused(folder, tmp_path, capsys)
+  assert file in said and "'_fc.weight' twice" in said
