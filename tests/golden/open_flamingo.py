@@ -48,7 +48,7 @@ MPT_READS = (
 
 
 def language_model(golden: Golden):
-  """Our family and module for the Hugging Face config of a golden file."""
+  """Our family and settings for the Hugging Face config of a golden file."""
   family = lookup(FAMILIES, golden.config["language_model"], "language model")
   config = golden.config["language_model_config"]
   if family == "mpt":
@@ -57,7 +57,7 @@ def language_model(golden: Golden):
     scale = attention.get("softmax_scale")
     config["attn_config"] = dict(softmax_scale=scale)
   _, fields, _ = LM_CONFIGS[family]
-  return family, LMS[family](**fields(config))
+  return family, fields(config)
 
 
 def resampler(golden: Golden) -> perceiver.PerceiverResampler:
@@ -79,7 +79,8 @@ def resampler(golden: Golden) -> perceiver.PerceiverResampler:
 
 def build(golden: Golden):
   """Our model and its rules for a golden file's config."""
-  family, lm = language_model(golden)
+  family, fields = language_model(golden)
+  lm = LMS[family](**fields)
   c = described(golden.config.get("gated_block"), BLOCK)
   every = golden.config["cross_attn_every_n_layers"]
   before = layers_before(lm.num_layers, every, every - 1)
