@@ -24,7 +24,12 @@ def get_config():
   config.init.encoder = dict(name="efficientnet_lite0")
   config.data.datasets = dict(
     pairs=dict(
-      source=dict(name="folder", folder="pictures", table="captions.csv"),
+      source=dict(
+        name="folder",
+        folder="pictures",
+        table="captions.csv",
+        column="file",
+      ),
       format=dict(name="pairs"),
       prompt=dict(
         name="flamingo",
@@ -41,6 +46,7 @@ def get_config():
       batch=16,
     )
   )
+  config.data.update(max_bad_fraction=0.01, workers=0)
   config.train.frozen_dtype = "float32"
   del config.evaluate, config.generate
   return config

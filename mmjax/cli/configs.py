@@ -115,7 +115,10 @@ def _child(node: Any, name: str, label: str) -> Any:
   if not isinstance(node, ConfigDict):
     raise ValueError(f"{label} is {node!r} and has no key {name!r}.")
   if name not in node:
-    raise ValueError(f"{label} has no key {name!r}. {nearest(name, node)}")
+    advice = nearest(name, node)
+    if not advice.startswith("Did"):  # Perhaps one that is left to its default.
+      advice += " To add one, write a .py of your own that changes this config."
+    raise ValueError(f"{label} has no key {name!r}. {advice}")
   return node[name]
 
 
