@@ -8,7 +8,12 @@
     --config.data.datasets.pairs.source.folder=pictures \\
     --config.data.datasets.pairs.source.table=captions.csv
   mmjax train --config configs/flamingo/folder.py ...the same two changes...
-  mmjax generate --workdir runs/folder --image pictures/a.jpg --prompt ""
+  mmjax generate --workdir runs/folder --image pictures/a.jpg
+
+Tables are .csv, .tsv or .jsonl; pictures JPEG, PNG, WebP or GIF, as they are
+stored: the orientation that a camera notes is not applied. Rows that cannot be
+used are named and skipped, up to `config.data.max_bad_fraction`; look for BAD
+with `mmjax data inspect ... --count 1000000` before.
 
 The pictures are read, resized and encoded in every step; EfficientNet-Lite0
 and SmolLM2-135M are frozen.
@@ -20,7 +25,9 @@ from configs.flamingo import smollm2
 def get_config():
   config = smollm2.get_config()
   config.model.encoder = dict(name="efficientnet_lite")
-  config.model.resampler.update(project_input=True, num_latents=16)
+  # As wide as the encoder: OpenFlamingo, to which `mmjax convert --to hf`
+  # exports, has no projection before its resampler.
+  config.model.resampler.update(width=1280, hidden=1280, num_latents=16)
   config.init.encoder = dict(name="efficientnet_lite0")
   config.data.datasets = dict(
     pairs=dict(
@@ -48,5 +55,7 @@ def get_config():
   )
   config.data.update(max_bad_fraction=0.01, workers=0)
   config.train.frozen_dtype = "float32"
-  del config.evaluate, config.generate
+  del config.evaluate
+  # Room for examples before the picture that is asked about.
+  config.generate = dict(data=dict(prompt=dict(length=256, media=8)))
   return config
