@@ -47,6 +47,8 @@ def _find(path: Path) -> Path:
   for candidate in tried:
     if candidate.is_file():
       return candidate
+  if path.suffix == ".json":
+    raise ValueError(f"There is no {path}; a run writes one.")
   known = sorted(
     str(file.relative_to(root))
     for root in roots

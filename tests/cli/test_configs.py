@@ -62,6 +62,11 @@ def test_a_wrong_change_names_what_is_wrong(path, change, message):
     load(path, [change])
 
 
+def test_a_run_that_is_not_there_is_no_recipe(tmp_path):
+  with pytest.raises(ValueError, match="config.json; a run writes one.$"):
+    load(tmp_path / "config.json")
+
+
 def test_strings_need_no_quotes():
   assert parse("a b", "x", "k") == "a b"
   assert parse("'a b'", "x", "k") == "a b"
