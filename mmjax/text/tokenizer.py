@@ -123,6 +123,15 @@ class Tokenizer:
   def _ids_of(self, text: str) -> list[int]:
     return self._backend.encode(text, add_special_tokens=False).ids
 
+  def unknown(self, text: str) -> list[str]:
+    """The pieces of a text for which the vocabulary has only its unknown."""
+    name = getattr(self._backend.model, "unk_token", None)
+    encoding = self._backend.encode(text, add_special_tokens=False)
+    pieces = zip(encoding.tokens, encoding.offsets)
+    return [
+      text[start:stop] for piece, (start, stop) in pieces if piece == name
+    ]
+
   def decode(self, ids: Iterable[SupportsInt], special: bool = False) -> str:
     """The text of ids.
 
