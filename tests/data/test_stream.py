@@ -114,6 +114,28 @@ def test_a_document_that_the_prompt_refuses_is_a_bad_sample():
   assert "tokens, 3 fit" in str(example["skipped"]["why"])
 
 
+class Asked:
+  """One document: a question and its answer, of a word each."""
+
+  def __len__(self):
+    return 1
+
+  def __getitem__(self, index):
+    return Document((Text("a b c d"), Text("e", target=True)), "asked")
+
+
+@pytest.mark.parametrize(("length", "bad"), [(8, 0), (4, 1)])
+def test_a_document_whose_answer_is_cut_away_is_a_bad_sample(length, bad):
+  prompt = Flamingo(words(), length=length, media=1, overflow="truncate")
+  made = Encoder(prompt, Slots(1, height=8, width=8))
+  example = Stream(Asked(), made, name="set")[0]
+  assert example["skipped"]["bad"] == bad
+  assert example["weights"].any() == (not bad)
+  if bad:
+    why = str(example["skipped"]["why"])
+    assert "Nothing in document 'asked' is learned" in why
+
+
 def test_filtered_records_give_way_to_others():
   gone = set(range(0, 20, 2))
   stream = Stream(Numbers(20, filtered=gone), encoder(), shuffle=False, seed=5)
@@ -141,7 +163,8 @@ def test_pictures_are_decoded_and_transformed():
 
 def test_all_pictures_of_a_document_share_their_coins():
   picture = photo(8, 8)
-  segments = (Media("image", picture), Media("image", picture), Text("a"))
+  text = Text("a", target=True)
+  segments = (Media("image", picture), Media("image", picture), text)
   prompt = Flamingo(words(), length=12, media=2, image_as_text=False)
   made = Encoder(prompt, Slots(2, height=8, width=8), [Flip()])
   outcomes = set()

@@ -138,6 +138,19 @@ def merged(document: Segments, kinds: Sequence[str]) -> Iterator[Any]:
     yield text, target, end
 
 
+def check_learned(written: Written, name: str) -> None:
+  """Refuses a document for training of which no token is learned.
+
+  Raises:
+    ValueError: with both reasons that it may have.
+  """
+  if not written.weights[1:].any():
+    raise ValueError(
+      f"Nothing in document {name!r} is learned. Either no text of it is a "
+      "target, or `length` and `overflow` have cut the targets away."
+    )
+
+
 def fit_query(
   sheet: Sheet, length: int, slots: int, overflow: str, name: str
 ) -> int:

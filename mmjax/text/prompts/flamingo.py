@@ -21,6 +21,7 @@ from mmjax.text.prompts.base import (
   Segments,
   Sheet,
   Written,
+  check_learned,
   fit_query,
   merged,
 )
@@ -65,13 +66,19 @@ class Flamingo:
   def write(
     self, document: Segments, rng: np.random.Generator | None = None
   ) -> Written:
-    """A whole document, for training; without `rng` nothing is random."""
+    """A whole document, for training; without `rng` nothing is random.
+
+    Raises:
+      ValueError: when nothing of it is learned, or overflow="error".
+    """
     space = rng is not None and rng.random() < self.p_space
     see_next = rng is not None and rng.random() < self.p_next
     sheet = self._sheet(document, space=space, complete=True)
     start = self._start(len(sheet.tokens), document.id, rng)
     stop = start + self.length
-    return sheet.written(start, stop, self.media, see_next)
+    written = sheet.written(start, stop, self.media, see_next)
+    check_learned(written, document.id)
+    return written
 
   def query(self, document: Segments, overflow: str = "error") -> Written:
     """A document that is to be continued: nothing after its last text."""

@@ -17,6 +17,7 @@ from mmjax.text.prompts.base import (
   Segments,
   Sheet,
   Written,
+  check_learned,
   fit_query,
   merged,
 )
@@ -55,9 +56,16 @@ class OpenFlamingo:
   def write(
     self, document: Segments, rng: np.random.Generator | None = None
   ) -> Written:
-    """A whole document, for training. Nothing here is random."""
+    """A whole document, for training. Nothing here is random.
+
+    Raises:
+      ValueError: when nothing of it is learned.
+    """
     del rng
-    return self._sheet(document, True).written(0, self.length, self.media)
+    sheet = self._sheet(document, True)
+    written = sheet.written(0, self.length, self.media)
+    check_learned(written, document.id)
+    return written
 
   def query(self, document: Segments, overflow: str = "error") -> Written:
     """A document that is to be continued.
