@@ -77,17 +77,25 @@ class Tokenizer:
     self.pad = 0 if pad is None else self.id(pad)
 
   @classmethod
-  def from_file(cls, path: str | Path, **names) -> "Tokenizer":
+  def from_file(
+    cls,
+    path: str | Path,
+    added: Sequence[str] = (),
+    bos: str | None = None,
+    eos: str | None = None,
+    pad: str | None = None,
+  ) -> "Tokenizer":
     """Reads a `tokenizer.json`, or a tokenizer of Hugging Face in a folder.
 
     Args:
       path: see `folders`.
-      **names: `added`, `bos`, `eos`, `pad`; none is taken from the folder.
+      added, bos, eos, pad: as above; none is taken from the folder.
 
     Raises:
       ValueError: for a file that is not there or not a tokenizer.
     """
-    return cls(folders.read(Path(path)), **names)
+    backend = folders.read(Path(path))
+    return cls(backend, added=added, bos=bos, eos=eos, pad=pad)
 
   def __getstate__(self) -> dict:
     return self.__dict__ | {"_backend": self._backend.to_str()}
