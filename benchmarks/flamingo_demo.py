@@ -21,8 +21,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmjax.cli.configs import load
-from mmjax.cli.demo import show_progress, text_only
-from mmjax.cli.evaluate import evaluate
+from mmjax.cli.demo import text_only
+from mmjax.cli.evaluate import evaluate, show_progress
 from mmjax.cli.train import train
 from mmjax.data.build import plain
 from mmjax.evaluation.answers import Result

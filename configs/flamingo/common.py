@@ -45,7 +45,13 @@ def paper(*, model, datasets, tokenizer, init=(), **train):
     model=dict(dtype="bfloat16", **model),
     init=dict(init),
     tokenizer=tokenizer,
-    data=dict(seed=0, update="accumulate", datasets=datasets),
+    data=dict(
+      seed=0,
+      update="accumulate",
+      max_bad_fraction=0.01,
+      workers=0,
+      datasets=datasets,
+    ),
     train=settings | train,
     mesh=dict(data=-1),
   )

@@ -1,15 +1,18 @@
 """CLIP's vision tower for `mmjax convert`, in all three layouts."""
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmjax.cli.shapes import like
+from mmjax.convert.configs import activation, their_activation
 from mmjax.convert.families import clip
 from mmjax.convert.rules import Rule
 from mmjax.encoders.vit import ViT
 
 Fields = dict[str, Any]
+_LOG = logging.getLogger(__name__)
 # What names begin with: OpenAI's, IDEFICS', Hugging Face's, and those of a
 # bare CLIPVisionModel since transformers 5.
 _ROOTS = ("visual.", "model.vision_model.", "vision_model.", "embeddings.")
@@ -72,13 +75,29 @@ def tower(
   return dict(
     width=width,
     num_layers=len({m[1] for key in weights if (m := found.match(key))}),
-    num_heads=_heads(config, width),
+    num_heads=_heads(_complete(config, root), width),
     patch=patches[-1],
     image_size=patches[-1] * round((positions[0] - 1) ** 0.5),
     hidden=matrix[0],
-    activation=config.get("hidden_act", "quick_gelu"),
+    activation=_activation(config, openai),
     norm_eps=config.get("layer_norm_eps", 1e-5),
   )
+
+
+def _complete(config: Mapping[str, Any], root: str) -> Mapping[str, Any]:
+  """Hugging Face leaves out of a nested config what is CLIP's default."""
+  theirs = root in ("vision_model.", "")
+  return {"num_attention_heads": 12, **config} if config and theirs else config
+
+
+def _activation(config: Mapping[str, Any], openai: bool) -> str:
+  if openai and "hidden_act" not in config:
+    _LOG.warning(
+      "No tensor tells the vision tower's activation: taking quick_gelu, which "
+      "OpenAI's have. Most of LAION's have gelu; for those give "
+      '{"vision_config": {"hidden_act": "gelu"}} as --settings FILE.'
+    )
+  return activation(config.get("hidden_act", "quick_gelu"))
 
 
 def _heads(config: Mapping[str, Any], width: int) -> int:
@@ -137,6 +156,6 @@ def config(fields: Fields) -> dict[str, Any]:
     patch_size=fields["patch"],
     image_size=fields["image_size"],
     projection_dim=fields["projection"] or fields["width"],
-    hidden_act=fields["activation"],
+    hidden_act=their_activation(fields["activation"]),
     layer_norm_eps=fields["norm_eps"],
   )

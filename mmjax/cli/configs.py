@@ -47,6 +47,8 @@ def _find(path: Path) -> Path:
   for candidate in tried:
     if candidate.is_file():
       return candidate
+  if path.suffix == ".json":
+    raise ValueError(f"There is no {path}; a run writes one.")
   known = sorted(
     str(file.relative_to(root))
     for root in roots
@@ -115,7 +117,10 @@ def _child(node: Any, name: str, label: str) -> Any:
   if not isinstance(node, ConfigDict):
     raise ValueError(f"{label} is {node!r} and has no key {name!r}.")
   if name not in node:
-    raise ValueError(f"{label} has no key {name!r}. {nearest(name, node)}")
+    advice = nearest(name, node)
+    if not advice.startswith("Did"):  # Perhaps one that is left to its default.
+      advice += " To add one, write a .py of your own that changes this config."
+    raise ValueError(f"{label} has no key {name!r}. {advice}")
   return node[name]
 
 

@@ -12,10 +12,11 @@ import dataclasses
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 from flax.errors import FlaxError
 
@@ -32,6 +33,7 @@ from mmjax.convert.read import (
 from mmjax.convert.rules import (
   ConversionError,
   Found,
+  Placed,
   Rule,
   plan,
   same_bits,
@@ -42,6 +44,8 @@ from mmjax.convert.write import SHARD, Writer
 from mmjax.training.metrics import Progress
 
 _LOG = logging.getLogger(__name__)
+# What weights may be.
+_FLOATS = (ml_dtypes.bfloat16, np.float16, np.float32, np.float64)
 # Small files of a model directory that go along.
 COMPANIONS = (
   "tokenizer.json",
@@ -88,7 +92,7 @@ def convert(
   # A pipe would be waited for.
   if not (source.is_file() or source.is_dir()):
     raise ValueError(f"There is no file or directory {source}.")
-  if target.exists():
+  if target.exists() or target.is_symlink():
     raise ValueError(f"{target} is there already; name a new directory.")
   unfinished = target.with_name(f".{target.name}.part")
   shutil.rmtree(unfinished, ignore_errors=True)
@@ -96,6 +100,11 @@ def convert(
     run(source, unfinished, family, part, settings, limit)
     _take_along(source, unfinished)
     unfinished.rename(target)
+  except OSError as error:
+    # What is written by handle does not say where.
+    if error.errno and not error.filename:
+      error.filename = str(target)
+    raise
   finally:
     shutil.rmtree(unfinished, ignore_errors=True)
   return target
@@ -129,7 +138,7 @@ def _to_jax(source, target, name, part, settings, limit) -> None:
   writer = Writer(target, entries, {"format": "mmjax"}, limit)
   bar = Progress(sum(len(f.rule.paths) for f in found), shown=())
   stream = to_jax(weights, rules, shapes, ignore=ignore)
-  for done, placed in enumerate(stream, 1):
+  for done, placed in enumerate(_told(stream, source), 1):
     writer.put(placed.path, placed.value, placed.row)
     bar.write(done, {})
   bar.close()
@@ -147,16 +156,41 @@ def _family(name: str) -> tuple[str, Family]:
 
 
 def _dtypes(found: Sequence[Found], weights) -> dict[str, np.dtype]:
-  """Of our arrays; the tensors of a stack must agree."""
+  """Of our arrays; the tensors of a stack must agree.
+
+  Integers stand for other numbers in a quantised checkpoint, and are none.
+  """
   dtypes: dict[str, np.dtype] = {}
   for each in found:
     dtype = weights.dtype(each.key)
+    if dtype not in _FLOATS:
+      raise ConversionError(
+        f"{each.key} is {dtype}, not floating-point. Convert the checkpoint "
+        "before it was quantised."
+      )
     for path in each.rule.paths:
       if dtypes.setdefault(path, dtype) != dtype:
         raise ConversionError(
           f"{each.key} is {dtype}, others of {path} {dtypes[path]}."
         )
   return dtypes
+
+
+def _told(stream: Iterable[Placed], source: Path) -> Iterator[Placed]:
+  """The same arrays; says at the end which of them hold what is no number."""
+  broken = []
+  for placed in stream:
+    if not np.isfinite(placed.value).all():
+      broken.append(f"{placed.path} [{placed.row or 0}]")
+    yield placed
+  if broken:
+    _LOG.warning(
+      "%d arrays of %s hold NaN or infinity, such as %s; they are kept as they "
+      "are, and what the model computes with them is worthless.",
+      len(broken),
+      source,
+      broken[:3],
+    )
 
 
 def _other_names(found: Sequence[Found]) -> dict[str, str]:
@@ -237,13 +271,20 @@ def _write_theirs(target: Path, given: Any, made: Mapping) -> None:
   if ours is not None and MODEL_TYPES.get(kind) == ours:
     content = dict(given)
   elif kind in ("", ours):
-    content = {**given, **made}
+    content = _updated(given, made)
     # Points to code that is not here.
     content.pop("auto_map", None)
   else:
     content = dict(made)
   if content:
     _write_config(target, content)
+
+
+def _updated(given: Mapping, made: Mapping) -> dict[str, Any]:
+  """`given` with what `made` has, one level of nested settings included."""
+  both = {k for k, v in made.items() if isinstance(v, dict)}
+  both = {k for k in both if isinstance(given.get(k), dict)}
+  return {**given, **made} | {k: {**given[k], **made[k]} for k in both}
 
 
 @contextlib.contextmanager

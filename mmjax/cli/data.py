@@ -88,7 +88,8 @@ def _open(path: str, format: str | None) -> sources.Source:
   if suffix not in SUFFIXES:
     raise ValueError(
       f"{first} is none of {', '.join(SUFFIXES)}. Unpack it when it is "
-      "compressed; a folder with a table needs a config: --config FILE."
+      "compressed; a folder with a table needs a config, such as --config "
+      "configs/flamingo/folder.py."
     )
   records = SOURCES[SUFFIXES[suffix]](path)
   if format is None:

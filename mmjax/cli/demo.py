@@ -3,16 +3,16 @@
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmjax.cli.evaluate import evaluate
+from mmjax.cli.evaluate import evaluate, show_progress
 from mmjax.cli.train import train
 from mmjax.data import build as data
 from mmjax.evaluation import drawn, gallery, report
 from mmjax.evaluation.answers import Result
-from mmjax.training.metrics import Progress, clock_time
+from mmjax.training.metrics import clock_time
 from mmjax.training.state import TrainState
 from mmjax.tree import count
 
@@ -96,20 +96,6 @@ def text_only(
   train(alone, workdir)
   results = evaluate(alone, workdir, show_progress())
   return [dataclasses.replace(r, control="text_only") for r in results]
-
-
-def show_progress() -> Callable[[int, int], None]:
-  """A progress bar that learns its total when it is first told."""
-  bars: list[Progress] = []
-
-  def show(done: int, total: int) -> None:
-    if not bars:
-      bars.append(Progress(total, shown=()))
-    bars[0].write(done, {})
-    if done == total:
-      bars[0].close()
-
-  return show
 
 
 def write_report(

@@ -18,6 +18,7 @@ from mmjax.evaluation import drawn
 from mmjax.evaluation.answers import Result, write_records
 from mmjax.evaluation.model import Model
 from mmjax.systems import SYSTEMS
+from mmjax.training import metrics
 from mmjax.training.sources import load_parts, make_tokenizer
 from mmjax.training.state import abstract_params, trainable_mask
 from mmjax.typing import Params
@@ -59,6 +60,20 @@ def evaluate(
     json.dumps({"results": summaries, "config": config}, indent=1, default=list)
   )
   return results
+
+
+def show_progress() -> Progress:
+  """A progress bar that learns its total when it is first told."""
+  bars: list[metrics.Progress] = []
+
+  def show(done: int, total: int) -> None:
+    if not bars:
+      bars.append(metrics.Progress(total, shown=()))
+    bars[0].write(done, {})
+    if done == total:
+      bars[0].close()
+
+  return show
 
 
 def load_model(

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from mmjax.cli import clip_family, flamingo_family, nfnet_family
 from mmjax.cli.shapes import TOKENS, like, shapes_of
-from mmjax.convert.configs import LM_CONFIGS, hugging_face
+from mmjax.convert.configs import LM_CONFIGS, MODEL_TYPES, hugging_face
 from mmjax.convert.families import efficientnet, flamingo, lms
 from mmjax.convert.rules import Rule, Shapes
 from mmjax.encoders.efficientnet import efficientnet_lite
@@ -70,6 +70,12 @@ def _lm(name: str) -> Family:
   def fields(config, weights):
     if not config:
       raise ValueError("There is no config.json beside the weights.")
+    kind = config.get("model_type", name)
+    if MODEL_TYPES.get(kind, kind) != name:
+      raise ValueError(
+        f"config.json is of {kind!r}, not {name}, and may compute otherwise "
+        "under the same names. Where it does not, change its model_type."
+      )
     return read(config)
 
   return Family(

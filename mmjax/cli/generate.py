@@ -1,5 +1,6 @@
 """`mmjax generate`: a trained run, pictures and text in, its answer out."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ from mmjax.config import require
 from mmjax.data import build as data
 from mmjax.data.document import Document, File, Media, Text
 from mmjax.data.fields import text_of
+from mmjax.text.prompts.base import merged
+
+log = logging.getLogger(__name__)
 
 # Kinds of parts of a prompt.
 TEXT, MEDIA = "text", ("image", "video")
@@ -38,6 +42,10 @@ def generate(
   config = for_generation(config)
   own = {"batch_size": 1, "overflow": "error"}
   model = load_model(config, workdir, own | fields)
+  # As the prompt joins texts; between media they are apart.
+  texts = [x[0] for x in merged(document, MEDIA) if isinstance(x, tuple)]
+  if words := [w for text in texts for w in model.tokenizer.unknown(text)]:
+    log.warning("The run's vocabulary does not have %s.", words)
   return model.generate([document])[0]
 
 

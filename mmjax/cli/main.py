@@ -17,6 +17,11 @@ from pathlib import Path
 
 DEMO = "configs/flamingo/demo.py"
 _CHANGE = re.compile(r"--config\.([\w.]+)(?:=(.*))?", re.DOTALL)
+# For --help, which has no time to import the tables.
+_FAMILIES = (
+  "clip, efficientnet_lite0, gpt_neox, llama, mpt, nfnet, open_flamingo or opt"
+)
+_FORMATS = "mmc4, obelics, pairs or video_text"
 # Errors that a message explains; any other is a fault of ours.
 _EXPLAINED = (ValueError, OSError, ImportError, FloatingPointError)
 
@@ -117,7 +122,12 @@ def _add_runs(verbs) -> None:
     "Train a small Flamingo, evaluate it, write a report.",
     f"default {DEMO}",
   )
-  demo.add_argument("--workdir", type=Path, default=Path("runs/demo"))
+  demo.add_argument(
+    "--workdir",
+    type=Path,
+    default=Path("runs/demo"),
+    help="of the run; default runs/demo",
+  )
 
 
 class _Part(argparse.Action):
@@ -139,17 +149,29 @@ def _add_generate(verbs) -> None:
     "default the run's own",
   )
   verb.add_argument("--workdir", type=Path, required=True, help="of a run")
-  for option in ("--image", "--video", "--prompt"):
-    kind = "TEXT" if option == "--prompt" else "FILE"
-    verb.add_argument(option, action=_Part, dest="parts", metavar=kind)
-  verb.add_argument("--max-new-tokens", type=int, default=32)
-  verb.add_argument("--num-beams", type=int, default=1)
-  verb.add_argument(
-    "--temperature", type=float, default=0.0, help="0 takes the best token"
-  )
-  verb.add_argument("--top-k", type=int, default=0)
-  verb.add_argument("--top-p", type=float, default=1.0)
-  verb.add_argument("--seed", type=int, default=0, help="of sampling")
+  for option, kind, text in (
+    ("--image", "FILE", "a JPEG, PNG, WebP or GIF; may come again"),
+    ("--video", "FILE", "a video; may come again"),
+    ("--prompt", "TEXT", "text before, between or after them; likewise"),
+  ):
+    verb.add_argument(
+      option, action=_Part, dest="parts", metavar=kind, help=text
+    )
+  for option, default, text in (
+    ("--max-new-tokens", 32, "the answer's length at most"),
+    ("--num-beams", 1, "of a beam search; 1 is none"),
+    ("--temperature", 0.0, "of sampling; 0 takes the best token"),
+    ("--top-k", 0, "samples among the k best tokens; 0 among all"),
+    ("--top-p", 1.0, "samples among the best that are so probable together"),
+    ("--seed", 0, "of sampling"),
+  ):
+    verb.add_argument(
+      option,
+      type=type(default),
+      default=default,
+      metavar="N" if isinstance(default, int) else "X",
+      help=f"{text}; default {default:g}",
+    )
 
 
 def _add_convert(verbs) -> None:
@@ -160,10 +182,21 @@ def _add_convert(verbs) -> None:
     "source", metavar="SRC", type=Path, help="file, directory or run"
   )
   verb.add_argument("target", metavar="DST", type=Path, help="new directory")
-  verb.add_argument("--to", choices=("jax", "hf"), required=True)
-  verb.add_argument("--family", help="default: what SRC's config.json says")
   verb.add_argument(
-    "--part", help="which of a PyTorch checkpoint's dicts holds the weights"
+    "--to",
+    choices=("jax", "hf"),
+    required=True,
+    help="our paths, or PyTorch's names",
+  )
+  verb.add_argument(
+    "--family",
+    metavar="NAME",
+    help=f"{_FAMILIES}; default: what SRC's config.json says",
+  )
+  verb.add_argument(
+    "--part",
+    metavar="NAME",
+    help="which of a PyTorch checkpoint's dicts holds the weights",
   )
   verb.add_argument(
     "--settings",
@@ -185,9 +218,22 @@ def _add_data(verbs) -> None:
     "shows all its datasets",
   )
   inspect.add_argument("path", nargs="?", help="a file or pattern")
-  inspect.add_argument("--format", help="of a file's records")
-  inspect.add_argument("--count", type=int, default=3)
-  inspect.add_argument("--start", type=int, default=0)
+  inspect.add_argument(
+    "--format",
+    metavar="NAME",
+    help=f"of a file's records: {_FORMATS}; default: records as they are",
+  )
+  for option, default, text in (
+    ("--count", 3, "how many are shown"),
+    ("--start", 0, "the first"),
+  ):
+    inspect.add_argument(
+      option,
+      type=int,
+      default=default,
+      metavar="N",
+      help=f"{text}; default {default}",
+    )
   index = _verb(actions, "index", _index, "Write the index of tar shards.")
   index.add_argument("paths", nargs="+", help="files or patterns")
 
@@ -214,10 +260,10 @@ def _of_run(args):
 
 def _evaluate(args) -> None:
   config = _of_run(args)
-  from mmjax.cli.evaluate import evaluate
+  from mmjax.cli.evaluate import evaluate, show_progress
   from mmjax.evaluation.drawn import table
 
-  print(table(evaluate(config, args.workdir)))
+  print(table(evaluate(config, args.workdir, show_progress())))
 
 
 def _demo(args) -> None:
@@ -239,7 +285,7 @@ def _generate(args) -> None:
 def _convert(args) -> None:
   from mmjax.cli.convert import convert
 
-  convert(
+  target = convert(
     args.source,
     args.target,
     to=args.to,
@@ -247,6 +293,7 @@ def _convert(args) -> None:
     part=args.part,
     settings=args.settings,
   )
+  print(f"Wrote {target}")
 
 
 def _inspect(args) -> int:

@@ -13,13 +13,24 @@ from mmjax.encoders.nfnet import DEPTHS, WIDTHS, NFNet
 
 Fields = dict[str, Any]
 _ARCHITECTURE = "dm_nfnet_"
+# Arguments of timm's that sizes of tensors tell, or that training alone reads.
+_TOLD = {
+  "channels",
+  "depths",
+  "drop_path_rate",
+  "drop_rate",
+  "group_size",
+  "num_classes",
+  "num_features",
+  "stem_chs",
+}
 
 
 def fields(config: Mapping[str, Any], weights) -> Fields:
   """Settings of an NFNet.
 
   Args:
-    config: timm's config.json, if any; only its `architecture` is read.
+    config: timm's config.json, if any: which architecture, changed how.
     weights: tensors by name.
   """
   named = config.get("architecture", _ARCHITECTURE)
@@ -27,6 +38,12 @@ def fields(config: Mapping[str, Any], weights) -> Fields:
     raise ValueError(
       f"config.json is of {named!r}; only timm's {_ARCHITECTURE}* is known."
     )
+  changed = config.get("model_args") or {}
+  other = {k: v for k, v in changed.items() if k not in _TOLD}
+  if (pool := config.get("global_pool") or "avg") != "avg":
+    other["global_pool"] = pool
+  if other:
+    raise ValueError(f"config.json has {other}; convert reads no such options.")
   depths = _depths(weights)
 
   def size(name: str, optional: bool = False) -> int:

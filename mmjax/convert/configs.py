@@ -14,12 +14,14 @@ _LOG = logging.getLogger(__name__)
 
 # Of two names for one function the last is the one that we write.
 _ACTIVATIONS = {
+  "gelu_python": "gelu",
   "gelu": "gelu",
   "gelu_fast": "gelu_tanh",
   "gelu_pytorch_tanh": "gelu_tanh",
   "gelu_new": "gelu_tanh",
   "quick_gelu": "quick_gelu",
   "relu": "relu",
+  "swish": "silu",
   "silu": "silu",
 }
 
@@ -55,10 +57,16 @@ def _number(config: Config, key: str, default: float) -> float:
   return value
 
 
+def _optional(config: Config, key: str) -> float | None:
+  """A positive number, or None."""
+  return None if config.get(key) is None else _number(config, key, 0.0)
+
+
 def _rope(config: Config) -> dict[str, Any]:
   """Rotary settings, in the place of transformers 5 or of those before."""
   rope = config.get("rope_parameters") or {}
-  _only(rope, rope_type="default")
+  # "type" is the older name of "rope_type".
+  _only(rope, rope_type="default", type="default")
   _only(config, rope_scaling=None)
   return dict(rope)
 
@@ -79,7 +87,7 @@ def _common(config: Config) -> dict[str, Any]:
 
 
 def _from_llama(c: Config) -> dict[str, Any]:
-  _only(c, hidden_act="silu", attention_bias=False, mlp_bias=False)
+  _only(c, hidden_act="silu")
   fields = _common(c)
   rope, heads = _rope(c), fields["num_heads"]
   return fields | dict(
@@ -88,6 +96,8 @@ def _from_llama(c: Config) -> dict[str, Any]:
     head_dim=c.get("head_dim") or fields["width"] // heads,
     rope_base=float(_number({**c, **rope}, "rope_theta", 10000.0)),
     norm_eps=_number(c, "rms_norm_eps", 1e-6),
+    attention_bias=_flag(c, "attention_bias", False),
+    mlp_bias=_flag(c, "mlp_bias", False),
     tie_embeddings=_flag(c, "tie_word_embeddings", False),
   )
 
@@ -101,6 +111,8 @@ def _to_llama(f: Config) -> dict[str, Any]:
     rope_theta=base,
     rope_parameters=dict(rope_type="default", rope_theta=base),
     rms_norm_eps=f.get("norm_eps", 1e-6),
+    attention_bias=f.get("attention_bias", False),
+    mlp_bias=f.get("mlp_bias", False),
     tie_word_embeddings=f.get("tie_embeddings", False),
     hidden_act="silu",
   )
@@ -118,7 +130,7 @@ def _from_opt(c: Config) -> dict[str, Any]:
   return fields | dict(
     hidden=_size(c, "ffn_dim"),
     pre_norm=_flag(c, "do_layer_norm_before", True),
-    activation=_activation(c.get("activation_function", "relu")),
+    activation=activation(c.get("activation_function", "relu")),
     max_positions=_size(c, "max_position_embeddings"),
     tie_embeddings=_flag(c, "tie_word_embeddings", True),
     embed_width=None if narrow == fields["width"] else narrow,
@@ -129,7 +141,7 @@ def _to_opt(f: Config) -> dict[str, Any]:
   return _hidden(f) | dict(
     ffn_dim=f["hidden"],
     do_layer_norm_before=f.get("pre_norm", True),
-    activation_function=_their_activation(f.get("activation", "relu")),
+    activation_function=their_activation(f.get("activation", "relu")),
     max_position_embeddings=f.get("max_positions", 2048),
     word_embed_proj_dim=f.get("embed_width") or f["width"],
     tie_word_embeddings=f.get("tie_embeddings", True),
@@ -148,20 +160,13 @@ _MOSAIC = {
 
 
 def _from_mpt(c: Config) -> dict[str, Any]:
+  # Hugging Face leaves out what is its default.
+  attention = {"alibi": True} | (c.get("attn_config") or {})
   if c.get("model_type") == "mosaic_gpt":
     attention = {new: c[old] for old, new in _MOSAIC.items() if old in c}
     ratio = c.get("mlp_ratio", 4)
-    c = dict(c) | dict(attn_config=attention, expansion_ratio=ratio)
-  attention = c.get("attn_config") or {}
-  _only(
-    c,
-    no_bias=True,
-    logit_scale=None,
-    embedding_fraction=1.0,
-  )
-  _only(attention, alibi=True, prefix_lm=False, softmax_scale=None)
-  if not attention.get("alibi"):
-    raise ValueError("config.json: only MPT with attn_config.alibi is known.")
+    c = dict(c) | dict(expansion_ratio=ratio)
+  _check_mpt(c, attention)
   width, ratio = _size(c, "d_model"), _number(c, "expansion_ratio", 4)
   return dict(
     vocab_size=_size(c, "vocab_size"),
@@ -170,11 +175,31 @@ def _from_mpt(c: Config) -> dict[str, Any]:
     num_heads=_size(c, "n_heads"),
     hidden=round(width * ratio),
     qk_norm=_flag(attention, "qk_ln", False),
-    clip=attention.get("clip_qkv") and _number(attention, "clip_qkv", 0),
+    clip=_optional(attention, "clip_qkv"),
+    scale=_optional(attention, "softmax_scale"),
     max_bias=float(_number(attention, "alibi_bias_max", 8)),
     norm_eps=_number(c, "layer_norm_epsilon", 1e-5),
     tie_embeddings=_flag(c, "tie_word_embeddings", True),
   )
+
+
+def _check_mpt(c: Config, attention: Config) -> None:
+  """Settings that change the numbers, and that our module has not."""
+  _only(c, no_bias=True, logit_scale=None, embedding_fraction=1.0)
+  _only(attention, alibi=True, prefix_lm=False, sliding_window_size=-1)
+  if not attention.get("alibi"):
+    raise ValueError("config.json: only MPT with attn_config.alibi is known.")
+  if "layernorm" not in str(c.get("norm_type", "layernorm")):
+    raise ValueError(
+      f"config.json has norm_type={c['norm_type']!r}; only layer norms are "
+      "supported."
+    )
+  if (largest := attention.get("alibi_bias_max", 8)) != 8:
+    _LOG.warning(
+      "alibi_bias_max is %s: MosaicML's own code follows it, as ours does; "
+      "transformers' MptForCausalLM takes 8 without a word.",
+      largest,
+    )
 
 
 def _to_mpt(f: Config) -> dict[str, Any]:
@@ -188,14 +213,15 @@ def _to_mpt(f: Config) -> dict[str, Any]:
     d_model=f["width"],
     n_layers=f["num_layers"],
     n_heads=f["num_heads"],
-    expansion_ratio=f["hidden"] // f["width"],
+    expansion_ratio=_whole(f["hidden"] / f["width"]),
     no_bias=True,
     layer_norm_epsilon=f.get("norm_eps", 1e-5),
     tie_word_embeddings=f.get("tie_embeddings", True),
     attn_config=dict(
       alibi=True,
-      alibi_bias_max=int(f.get("max_bias", 8)),
+      alibi_bias_max=_whole(f.get("max_bias", 8)),
       clip_qkv=f.get("clip"),
+      softmax_scale=f.get("scale"),
       qk_ln=f.get("qk_norm", False),
     ),
   )
@@ -212,7 +238,7 @@ def _from_gpt_neox(c: Config) -> dict[str, Any]:
     rope_base=float(_number(rope, "rope_theta", base)),
     parallel=_flag(c, "use_parallel_residual", True),
     norm_eps=_number(c, "layer_norm_eps", 1e-5),
-    activation=_activation(c.get("hidden_act", "gelu")),
+    activation=activation(c.get("hidden_act", "gelu")),
     tie_embeddings=_flag(c, "tie_word_embeddings", False),
   )
 
@@ -228,9 +254,14 @@ def _to_gpt_neox(f: Config) -> dict[str, Any]:
     ),
     use_parallel_residual=f.get("parallel", True),
     layer_norm_eps=f.get("norm_eps", 1e-5),
-    hidden_act=_their_activation(f.get("activation", "gelu")),
+    hidden_act=their_activation(f.get("activation", "gelu")),
     tie_word_embeddings=f.get("tie_embeddings", False),
   )
+
+
+def _whole(number: float) -> int | float:
+  """The same number, without a point where it needs none."""
+  return int(number) if number == int(number) else number
 
 
 def _hidden(f: Config) -> dict[str, Any]:
@@ -242,7 +273,8 @@ def _hidden(f: Config) -> dict[str, Any]:
   )
 
 
-def _activation(theirs: str) -> str:
+def activation(theirs: str) -> str:
+  """Our name of a `hidden_act`."""
   if theirs not in _ACTIVATIONS:
     raise ValueError(
       f"config.json asks for the activation {theirs!r}; known: "
@@ -251,7 +283,8 @@ def _activation(theirs: str) -> str:
   return _ACTIVATIONS[theirs]
 
 
-def _their_activation(ours: str) -> str:
+def their_activation(ours: str) -> str:
+  """The inverse of `activation`."""
   named = {name: theirs for theirs, name in _ACTIVATIONS.items()}
   if ours not in named:
     raise ValueError(f"The activation {ours!r} is none of {list(named)}.")

@@ -4,6 +4,7 @@ import collections
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -37,7 +38,7 @@ class Safetensors(Mapping):
   Raises:
     ValueError: for a file that is no safetensors file or holds nothing, an
       index that points out of its directory or at a missing file or tensor, or
-      a tensor that two files hold.
+      leaves out a tensor of its files, or a tensor that two files hold.
   """
 
   def __init__(self, path: str | Path):
@@ -50,8 +51,8 @@ class Safetensors(Mapping):
   def _locate(self) -> Iterator[tuple[str, Path]]:
     if self.path.is_file():
       files = [self.path]
-    elif index := sorted(self.path.glob("*.safetensors.index.json")):
-      yield from self._indexed(index[0])
+    elif index := _index(self.path, "safetensors"):
+      yield from self._indexed(index)
       return
     else:
       files = sorted(self.path.glob("*.safetensors"))
@@ -66,12 +67,19 @@ class Safetensors(Mapping):
         yield name, file
 
   def _indexed(self, index: Path) -> Iterator[tuple[str, Path]]:
-    for name, file in read_index(index).items():
+    where = read_index(index)
+    for name, file in where.items():
       if name not in self._names(file):
         raise ValueError(
           f"{index} says {file.name} holds {name!r}; it does not."
         )
       yield name, file
+    for file in dict.fromkeys(where.values()):
+      if more := [name for name in self._names(file) if name not in where]:
+        raise ValueError(
+          f"{file} holds {len(more)} tensors that {index.name} does not name, "
+          f"such as {more[0]!r}."
+        )
 
   def _open(self, file: Path):
     if file not in self._files:
@@ -206,15 +214,26 @@ def _torch_shards(
 
   Beside them, training leaves its arguments and the optimizer's state.
   """
-  if index := sorted(folder.glob("*.bin.index.json")):
-    wanted = read_index(index[0])
+  if index := _index(folder, "bin"):
+    wanted = read_index(index)
     shards = [TorchFile(f, part) for f in sorted(set(wanted.values()))]
     weights = TorchShards(*shards)
     if missing := [name for name in wanted if name not in weights]:
-      raise ValueError(f"{index[0]} names {missing[:3]}; no file holds them.")
+      raise ValueError(f"{index} names {missing[:3]}; no file holds them.")
     return weights
   named = [file for file in files if file.name.startswith("pytorch_model")]
   return TorchShards(*(TorchFile(file, part) for file in named or files))
+
+
+def _index(folder: Path, suffix: str) -> Path | None:
+  """The index of a folder's shards, if it has one."""
+  found = sorted(folder.glob(f"*.{suffix}.index.json"))
+  if len(found) > 1:
+    raise ValueError(
+      f"{folder} holds {len(found)} models: {[path.name for path in found]}. "
+      "Move the files of one to a folder of their own."
+    )
+  return found[0] if found else None
 
 
 def read_index(path: Path) -> dict[str, Path]:
@@ -232,12 +251,21 @@ def read_index(path: Path) -> dict[str, Path]:
   return {name: path.parent / shard for name, shard in names.items()}
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  """An object whose keys differ; JSON would let the last one win."""
+  found = dict(pairs)
+  if len(found) != len(pairs):
+    ((key, _),) = collections.Counter(k for k, _ in pairs).most_common(1)
+    raise ValueError(f"it has the key {key!r} twice")
+  return found
+
+
 def read_json(path: Path) -> dict:
   """A JSON object; a ValueError says which file is none."""
   try:
-    content = json.loads(path.read_bytes())
+    content = json.loads(path.read_bytes(), object_pairs_hook=_once)
   except (ValueError, RecursionError) as error:
-    raise ValueError(f"{path} is no JSON: {error}") from error
+    raise ValueError(f"{path} is not read as JSON: {error}") from error
   if not isinstance(content, dict):
     raise ValueError(f"{path} holds a {type(content).__name__}, no object.")
   return content

@@ -198,8 +198,8 @@ class Batches(Iterator):
       raise TooManyBadSamples(
         f"{self.bad[name]} of {self.seen[name]} samples of {name!r} are bad, "
         f"max_bad_fraction={self._max_bad_fraction} allows {allowed:g}. "
-        f"Last: {''.join(last)}. The log names each; repair the data or raise "
-        "the budget."
+        f"Last: {''.join(last).rstrip('.')}. The log names each; repair the "
+        "data, or raise config.data.max_bad_fraction."
       )
 
   def get_state(self) -> dict[str, Any]:

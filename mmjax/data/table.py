@@ -38,7 +38,10 @@ class Table:
     header, *self._rows = _parse(path, delimiter) or [[]]
     self._header, self._path = header, path
     if column not in header:
-      advice = nearest(column, header)
+      advice = (
+        f"{nearest(column, header)} Name the one with the files in the "
+        "source's `column`."
+      )
       if len(header) == 1 and any(mark in header[0] for mark in ",;\t|"):
         advice = (
           f"Fields are parted by {delimiter!r} in a {Path(path).suffix}: save "

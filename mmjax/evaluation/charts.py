@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from mmjax.evaluation.markup import Element, element
 
 WIDTH, HEIGHT = 520, 270
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 40
+LEFT, RIGHT, TOP, BOTTOM = 62, 14, 12, 40
 MOST_POINTS = 400
 
 INK, MUTED, GRID = "#1c2430", "#667085", "#e4e7ec"

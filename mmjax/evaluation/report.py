@@ -36,6 +36,14 @@ from mmjax.evaluation.markup import Element, element, page
 from mmjax.evaluation.style import STYLE
 from mmjax.training.metrics import read_jsonl
 
+_ABOUT_LOSSES = (
+  "The loss is the mean over the learned tokens of a data set, or of all of "
+  "them; thin lines are as it was logged, thick ones smoothed."
+)
+_ABOUT_GATES = (
+  "A gate is how much of what a block makes of the pictures is added to the "
+  "text: at 0 the language model sees none."
+)
 _GATE = re.compile(r"gates/(?P<kind>[^/]+)/(?P<block>.+)")
 
 Results = Mapping[str, Any]
@@ -213,17 +221,22 @@ def _curve(cells: Mapping) -> Element | None:
     "Score over shots",
     lines,
     x_label="support examples",
-    y_label="score",
+    y_label="score, %",
     y_range=(0.0, 0.0),
     x_ticks=[float(s) for s in shots],
   )
 
 
 def _training(metrics: Metrics) -> list | None:
-  figures = [*_losses(metrics), *_gates(metrics)]
-  if not figures:
+  losses, gates = list(_losses(metrics)), list(_gates(metrics))
+  notes = [_ABOUT_LOSSES] * bool(losses) + [_ABOUT_GATES] * bool(gates)
+  if not notes:
     return None
-  return [element("h2", "Training"), element("div", figures, class_="pair")]
+  return [
+    element("h2", "Training"),
+    element("p", " ".join(notes), class_="note"),
+    element("div", losses + gates, class_="pair"),
+  ]
 
 
 def _series(metrics: Metrics, name: str) -> list[tuple[float, float]]:
@@ -240,8 +253,10 @@ def _losses(metrics: Metrics) -> Iterable[Element]:
   for i, name in enumerate(names):
     color = charts.COLORS[i % len(charts.COLORS)]
     points = _series(metrics, name)
+    # Over a twentieth of a short log; ten lines of it would lag behind.
+    weight = min(max(1 - 20 / len(points), 0.0), 0.9)
     lines[f"_{name}"] = Line(charts.thin(points), color, 1.0, opacity=0.3)
-    lines[name] = Line(charts.thin(charts.smooth(points, 0.9)), color, 2.0)
+    lines[name] = Line(charts.thin(charts.smooth(points, weight)), color, 2.0)
   if lines:
     yield charts.line_chart("Loss", lines, x_label="step", y_label="loss")
 

@@ -41,7 +41,7 @@ svg { display: block; width: 100%; height: auto; }
 svg text { font: 11.5px system-ui, sans-serif;
   font-variant-numeric: tabular-nums; }
 .legend { list-style: none; display: flex; flex-wrap: wrap; gap: 2px 16px;
-  margin: 2px 0 0 52px; padding: 0; font-size: 12.5px; color: var(--muted); }
+  margin: 2px 0 0 62px; padding: 0; font-size: 12.5px; color: var(--muted); }
 .legend i { display: inline-block; width: 14px; height: 3px;
   border-radius: 2px; margin-right: 6px; vertical-align: middle; }
 .episode { border: 1px solid var(--line); border-radius: 10px;

@@ -159,6 +159,7 @@ class SelfAttention(nn.Module):
     norm_heads: whether `norm` sees one head at a time.
     qkv_bias, out_bias: biases of the projections.
     clip: queries, keys and values are cut to [-clip, clip].
+    scale: of the scores; None is H^-1/2.
     rank: LoRA rank of the four projections.
     dtype: of the computation.
   """
@@ -173,6 +174,7 @@ class SelfAttention(nn.Module):
   qkv_bias: bool = False
   out_bias: bool = False
   clip: float | None = None
+  scale: float | None = None
   rank: int = 0
   dtype: Dtype | None = None
 
@@ -195,7 +197,9 @@ class SelfAttention(nn.Module):
       key = cache.key.astype(query.dtype)
       value = cache.value.astype(query.dtype)
     bias = None if self.bias is None else self.bias(context)
-    out = attend(query, key, value, mask=context.mask, bias=bias)
+    out = attend(
+      query, key, value, mask=context.mask, bias=bias, scale=self.scale
+    )
     out = out_of_heads(
       self.num_heads,
       self.head_dim,

@@ -1,7 +1,8 @@
 """LLaMA (arXiv 2302.13971) and its kin: Vicuna, Alpaca, SmolLM2.
 
-RMSNorm before attention and feed-forward, rotary positions, SwiGLU, no
-biases, grouped keys and values where `num_kv_heads` says so.
+RMSNorm before attention and feed-forward, rotary positions, SwiGLU, grouped
+keys and values where `num_kv_heads` says so. No published one of these has
+biases; some that are built like them do.
 """
 
 import functools
@@ -49,6 +50,8 @@ class LlamaLayer(nn.Module):
   hidden: int
   rope_base: float = 10000.0
   norm_eps: float = 1e-6
+  attention_bias: bool = False
+  mlp_bias: bool = False
   rank: int = 0
   dtype: Dtype | None = None
 
@@ -60,6 +63,8 @@ class LlamaLayer(nn.Module):
       self.head_dim,
       self.num_kv_heads,
       rotate=functools.partial(rotary, base=self.rope_base),
+      qkv_bias=self.attention_bias,
+      out_bias=self.attention_bias,
       rank=self.rank,
       dtype=self.dtype,
       name="attention",
@@ -71,6 +76,7 @@ class LlamaLayer(nn.Module):
       self.hidden,
       "silu",
       gated=True,
+      use_bias=self.mlp_bias,
       rank=self.rank,
       dtype=self.dtype,
       name="mlp",
@@ -89,6 +95,8 @@ def llama(
   head_dim: int | None = None,
   rope_base: float = 10000.0,
   norm_eps: float = 1e-6,
+  attention_bias: bool = False,
+  mlp_bias: bool = False,
   rank: int = 0,
   tie_embeddings: bool = False,
   **shell: Unpack[Shell],
@@ -100,6 +108,8 @@ def llama(
     hidden=hidden,
     rope_base=rope_base,
     norm_eps=norm_eps,
+    attention_bias=attention_bias,
+    mlp_bias=mlp_bias,
     rank=rank,
   )
   return decoder(

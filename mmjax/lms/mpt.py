@@ -52,6 +52,7 @@ class MptLayer(nn.Module):
   hidden: int
   qk_norm: bool = False
   clip: float | None = None
+  scale: float | None = None
   max_bias: float = 8.0
   norm_eps: float = 1e-5
   dtype: Dtype | None = None
@@ -71,6 +72,7 @@ class MptLayer(nn.Module):
       if self.qk_norm
       else None,
       clip=self.clip,
+      scale=self.scale,
       dtype=self.dtype,
       name="attention",
     )(norm(name="attention_norm")(x), context, cache)
@@ -90,6 +92,7 @@ def mpt(
   hidden: int,
   qk_norm: bool = False,
   clip: float | None = None,
+  scale: float | None = None,
   max_bias: float = 8.0,
   norm_eps: float = 1e-5,
   tie_embeddings: bool = True,
@@ -100,6 +103,7 @@ def mpt(
     hidden=hidden,
     qk_norm=qk_norm,
     clip=clip,
+    scale=scale,
     max_bias=max_bias,
     norm_eps=norm_eps,
   )

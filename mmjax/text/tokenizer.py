@@ -77,17 +77,25 @@ class Tokenizer:
     self.pad = 0 if pad is None else self.id(pad)
 
   @classmethod
-  def from_file(cls, path: str | Path, **names) -> "Tokenizer":
+  def from_file(
+    cls,
+    path: str | Path,
+    added: Sequence[str] = (),
+    bos: str | None = None,
+    eos: str | None = None,
+    pad: str | None = None,
+  ) -> "Tokenizer":
     """Reads a `tokenizer.json`, or a tokenizer of Hugging Face in a folder.
 
     Args:
       path: see `folders`.
-      **names: `added`, `bos`, `eos`, `pad`; none is taken from the folder.
+      added, bos, eos, pad: as above; none is taken from the folder.
 
     Raises:
       ValueError: for a file that is not there or not a tokenizer.
     """
-    return cls(folders.read(Path(path)), **names)
+    backend = folders.read(Path(path))
+    return cls(backend, added=added, bos=bos, eos=eos, pad=pad)
 
   def __getstate__(self) -> dict:
     return self.__dict__ | {"_backend": self._backend.to_str()}
@@ -122,6 +130,15 @@ class Tokenizer:
 
   def _ids_of(self, text: str) -> list[int]:
     return self._backend.encode(text, add_special_tokens=False).ids
+
+  def unknown(self, text: str) -> list[str]:
+    """The pieces of a text for which the vocabulary has only its unknown."""
+    name = getattr(self._backend.model, "unk_token", None)
+    encoding = self._backend.encode(text, add_special_tokens=False)
+    pieces = zip(encoding.tokens, encoding.offsets)
+    return [
+      text[start:stop] for piece, (start, stop) in pieces if piece == name
+    ]
 
   def decode(self, ids: Iterable[SupportsInt], special: bool = False) -> str:
     """The text of ids.

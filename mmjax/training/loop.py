@@ -119,6 +119,7 @@ def train(
       state, data = checkpoints.restore(state, where, frozen)
       batches.set_state(data)
     begun(int(state.step))
+    _announce(int(state.step), plan, workdir)
     interval = _Interval(monitor, extra or {}, int(state.skipped))
     writer = open_writers(workdir, plan.steps, shown=("loss",))
     with writer:
@@ -137,6 +138,22 @@ def train(
           log.warning("Told to stop: saved step %d in %s", now, workdir)
           raise Preempted(now)
   return state
+
+
+def _announce(done: int, plan: Plan, workdir: Path) -> None:
+  """What comes, before the compiler is silent for a while."""
+  if done >= plan.steps:
+    log.info(
+      "%s has its %d steps; a larger config.train.plan.steps goes on.",
+      *(workdir, plan.steps),
+    )
+    return
+  log.info(
+    "%s: step %d of %d is compiled now; the first line of metrics is that of "
+    "step %d. SIGTERM or Ctrl-C stops after a step and saves it.",
+    *(workdir, done + 1, plan.steps),
+    min((done // plan.log_every + 1) * plan.log_every, plan.steps),
+  )
 
 
 @contextlib.contextmanager

@@ -45,6 +45,7 @@ def test_a_whole_part_can_be_replaced_and_then_changed(path):
   [
     ("train.step=1", "config.train has no key 'step'. Did you mean 'steps'"),
     ("tarin.steps=1", "config has no key 'tarin'. Did you mean 'train'"),
+    ("train.keep=1", "Known: average, clip, rate, steps. To add one, write"),
     ("train.steps.x=1", "config.train.steps is 10 and has no key 'x'"),
     ("train.steps=many", "config.train.steps takes int, such as 10"),
     ("train.steps=1.5", "takes int"),
@@ -59,6 +60,11 @@ def test_a_whole_part_can_be_replaced_and_then_changed(path):
 def test_a_wrong_change_names_what_is_wrong(path, change, message):
   with pytest.raises(ValueError, match=message.replace("(", r"\(")):
     load(path, [change])
+
+
+def test_a_run_that_is_not_there_is_no_recipe(tmp_path):
+  with pytest.raises(ValueError, match="config.json; a run writes one.$"):
+    load(tmp_path / "config.json")
 
 
 def test_strings_need_no_quotes():

@@ -174,6 +174,18 @@ def test_mosaic_gpt_keeps_its_names_and_settings(tmp_path):
   assert json.loads((tmp_path / "back" / "config.json").read_text()) == config
 
 
+def test_nested_settings_beyond_ours_stay(tmp_path):
+  """Dropout inside of attn_config, which no weight and no logit tells."""
+  make("mpt", tmp_path / "hf")
+  path = tmp_path / "hf" / "config.json"
+  config = json.loads(path.read_text())
+  config["attn_config"] |= dict(attn_pdrop=0.5)
+  path.write_text(json.dumps(config))
+  convert(tmp_path / "hf", tmp_path / "jax", to="jax")
+  convert(tmp_path / "jax", tmp_path / "back", to="hf")
+  assert json.loads((tmp_path / "back" / "config.json").read_text()) == config
+
+
 def test_opt_saved_without_its_head(tmp_path):
   model = make("opt", tmp_path / "hf")
   state = {
@@ -229,7 +241,8 @@ def test_every_unmatched_name_is_listed(folder, tmp_path, capsys):
     (dict(num_hidden_layers=3), "parameters that nothing fills"),
     (dict(num_hidden_layers=1), "beyond the model's number of layers"),
     (dict(hidden_act="gelu"), "hidden_act"),
-    (dict(attention_bias=True), "attention_bias"),
+    (dict(attention_bias=True), r"0\.self_attn\.q_proj\.bias"),
+    (dict(mlp_bias=True), r"1\.mlp\.gate_proj\.bias"),
     (dict(rope_scaling=dict(type="linear", factor=2)), "rope_scaling"),
     (dict(rope_parameters=dict(rope_type="llama3")), "rope_type"),
     (dict(model_type="lama"), "Did you mean 'llama'"),

@@ -162,6 +162,20 @@ def test_version_1_files(models, tmp_path):
   )
 
 
+def test_a_tied_head_that_outlives_its_table(models, tmp_path):
+  """What the original saves of a frozen MPT: parameters have one name each."""
+  state = canonical(models["mpt"].state_dict())
+  kept = {
+    key: value
+    for key, value in state.items()
+    if re.match(r"perceiver|.*gated_cross_attn|.*lm_head", key)
+  }
+  (tmp_path / "dump").mkdir()
+  torch.save(kept, tmp_path / "dump/checkpoint.pt")
+  assert_equal_bits(there_and_back(tmp_path / "dump"), kept)
+  assert "lm/embedding/table" in Safetensors(tmp_path / "dump/jax")
+
+
 @pytest.mark.parametrize("name", ["opt", "gpt_neox"])
 def test_what_saving_leaves_of_frozen_layers(name, models, tmp_path):
   """Buffers, and a tied head, stand beside the trained tensors."""

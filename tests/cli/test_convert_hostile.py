@@ -1,14 +1,19 @@
 """Safetensors that lie about themselves: one line of error, nothing left."""
 
+import errno
 import json
+import os
 import struct
 
 import numpy as np
 import pytest
 import torch
 from safetensors.numpy import save_file
+from safetensors.torch import load_file as load_torch
+from safetensors.torch import save_file as save_torch
 
 from mmjax.cli import main as cli
+from mmjax.cli.convert import convert
 from mmjax.convert.read import open_weights
 from tests.encoders.test_nfnet import reference
 
@@ -158,3 +163,98 @@ def test_a_stack_of_two_dtypes(dtype, tmp_path, capsys):
   torch.save(state, tmp_path / "nfnet.pth")
   said = refused(tmp_path / "nfnet.pth", tmp_path, capsys, "nfnet")
   assert "stages.0.2.skipinit_gain is" in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.bool])
+def test_numbers_that_stand_for_others(dtype, tmp_path, capsys):
+  """A quantised checkpoint, even where all its names are known."""
+  state = reference((1,), (16,), 16, 8, 0, 0).state_dict()
+  save_torch(
+    {k: v.to(dtype) for k, v in state.items()}, tmp_path / "w.safetensors"
+  )
+  said = refused(tmp_path / "w.safetensors", tmp_path, capsys, "nfnet")
+  assert "not floating-point" in said and said.count("\n") == 1
+
+
+def test_eight_bits_of_a_float(tmp_path, capsys):
+  state = reference((1,), (16,), 16, 8, 0, 0).state_dict()
+  small = {k: v.to(torch.float8_e4m3fn) for k, v in state.items()}
+  save_torch(small, tmp_path / "w.safetensors")
+  said = refused(tmp_path / "w.safetensors", tmp_path, capsys, "nfnet")
+  assert "is F8_E4M3; known" in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_no_number_is_kept_and_told(dtype, tmp_path, caplog):
+  state = reference((1, 2), (16, 16), 16, 8, 0, 0).state_dict()
+  state = {k: v.to(dtype) for k, v in state.items()}
+  state["stages.1.1.conv1.gain"][3] = float("nan")
+  state["stem.conv1.bias"][0] = float("-inf")
+  torch.save(state, tmp_path / "nfnet.pth")
+  convert(tmp_path / "nfnet.pth", tmp_path / "jax", to="jax", family="nfnet")
+  assert "2 arrays" in caplog.text
+  for name in ("stages_1/rest/narrow/gain [0]", "stem_0/bias"):
+    assert name in caplog.text
+  convert(tmp_path / "jax", tmp_path / "back", to="hf")
+  back = load_torch(tmp_path / "back" / "model.safetensors")
+  assert torch.equal(back["stem.conv1.bias"], state["stem.conv1.bias"])
+  assert back["stages.1.1.conv1.gain"].isnan().sum() == 1
+
+
+def test_two_models_in_a_folder(tmp_path, capsys):
+  folder = two_shards(tmp_path, {"_fc.bias": np.ones(2, np.float32)})
+  for name in ("model", "model.fp16"):
+    index = {"weight_map": {"_fc.weight": "a.safetensors"}}
+    path = folder / f"{name}.safetensors.index.json"
+    path.write_text(json.dumps(index))
+  said = refused(folder, tmp_path, capsys)
+  assert "holds 2 models" in said and said.count("\n") == 1
+
+
+def test_a_target_that_is_a_link_to_nothing(tmp_path, capsys):
+  folder = two_shards(tmp_path, {"_fc.bias": np.ones(2, np.float32)})
+  target = tmp_path / "out"
+  target.symlink_to(tmp_path / "absent")
+  assert cli.main(["convert", str(folder), str(target), "--to", "jax"]) == 1
+  assert "is there already" in capsys.readouterr().err
+  assert target.is_symlink() and len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("done", [0, 1, 20])
+def test_a_disk_that_fills_up(done, tmp_path, capsys, monkeypatch):
+  """After so many writes; nothing that looks whole is left."""
+  state = reference((1,), (16,), 16, 8, 0, 0).state_dict()
+  torch.save(state, tmp_path / "nfnet.pth")
+  write, writes = os.pwrite, iter(range(done))
+
+  def full(*arguments):
+    if next(writes, None) is None:
+      raise OSError(errno.ENOSPC, "No space left on device")
+    return write(*arguments)
+
+  monkeypatch.setattr(os, "pwrite", full)
+  said = refused(tmp_path / "nfnet.pth", tmp_path, capsys, "nfnet")
+  told = f"{tmp_path / 'jax'}: No space left on device\n"
+  assert said.endswith(told)
+
+
+def test_a_shard_with_more_than_the_index_names(tmp_path, capsys):
+  both = {"_fc.bias": np.ones(2, np.float32), "more": np.ones(1, np.float32)}
+  folder = two_shards(tmp_path, both)
+  index = {
+    "weight_map": {"_fc.weight": "a.safetensors", "_fc.bias": "b.safetensors"}
+  }
+  (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+  said = refused(folder, tmp_path, capsys)
+  assert "1 tensors" in said and "'more'" in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+  "file", ["config.json", "model.safetensors.index.json"]
+)
+def test_one_key_with_two_values(file, tmp_path, capsys):
+  folder = two_shards(tmp_path, {"_fc.bias": np.ones(2, np.float32)})
+  text = '{"weight_map": {"_fc.weight": "a.safetensors", "_fc.weight": "b"}}'
+  (folder / file).write_text(text)
+  said = refused(folder, tmp_path, capsys)
+  assert file in said and "'_fc.weight' twice" in said

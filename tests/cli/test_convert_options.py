@@ -135,6 +135,18 @@ def test_options_that_do_not_fit(folders, tmp_path, capsys):
   assert [p.name for p in tmp_path.iterdir()] == ["there.json"]
 
 
+def test_a_model_of_another_kind(folders, tmp_path, capsys):
+  """Granite's names are LLaMA's, its numbers are not."""
+  shutil.copytree(folders / "llama/hf", tmp_path / "hf")
+  path = tmp_path / "hf" / "config.json"
+  config = json.loads(path.read_text()) | dict(model_type="granite")
+  path.write_text(json.dumps(config))
+  asked = (tmp_path / "hf", tmp_path / "out", "--to", "jax")
+  assert "is of 'granite', not llama" in refused(
+    capsys, *asked, "--family", "llama"
+  )
+
+
 def test_a_part_that_is_not_there(folders, tmp_path, capsys):
   source = folders / "nfnet/hf/weights.pt"
   said = refused(

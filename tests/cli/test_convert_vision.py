@@ -18,7 +18,7 @@ from tests.timm_import import import_open_clip, import_timm
 PIXELS = torch.linspace(-1, 1, 2 * 3 * 8 * 8).reshape(2, 3, 8, 8)
 
 
-def tower():
+def tower(act="gelu"):
   return transformers.CLIPVisionConfig(
     hidden_size=32,
     intermediate_size=48,
@@ -27,7 +27,7 @@ def tower():
     image_size=8,
     patch_size=4,
     projection_dim=6,
-    hidden_act="gelu",
+    hidden_act=act,
     layer_norm_eps=1e-4,
   )
 
@@ -40,10 +40,12 @@ def assert_same_bits(folder, state):
     assert back[key].tobytes() == np.asarray(value).tobytes(), key
 
 
-@pytest.mark.parametrize("projection", [True, False])
-def test_clip_there_and_back(projection, tmp_path):
+@pytest.mark.parametrize(
+  "projection, act", [(True, "gelu"), (False, "gelu_new"), (False, "swish")]
+)
+def test_clip_there_and_back(projection, act, tmp_path):
   name = "CLIPVisionModelWithProjection" if projection else "CLIPVisionModel"
-  model = getattr(transformers, name)(tower()).eval()
+  model = getattr(transformers, name)(tower(act)).eval()
   model.save_pretrained(tmp_path / "hf")
   convert(tmp_path / "hf", tmp_path / "jax", to="jax")
   convert(tmp_path / "jax", tmp_path / "back", to="hf")
@@ -59,6 +61,19 @@ def test_clip_there_and_back(projection, tmp_path):
       assert torch.equal(
         model(PIXELS).last_hidden_state, again.eval()(PIXELS).last_hidden_state
       )
+
+
+def test_heads_that_a_nested_config_leaves_out(tmp_path):
+  """transformers 4 saves no default of a nested config, such as 12 heads."""
+  config = tower()
+  config.hidden_size, config.num_attention_heads = 192, 12
+  transformers.CLIPVisionModel(config).save_pretrained(tmp_path / "hf")
+  nested = dict(hidden_size=192, patch_size=4, image_size=8)
+  shown = dict(model_type="clip", vision_config=nested)
+  (tmp_path / "hf" / "config.json").write_text(json.dumps(shown))
+  convert(tmp_path / "hf", tmp_path / "jax", to="jax")
+  shown = json.loads((tmp_path / "jax" / "config.json").read_text())
+  assert shown["model"]["num_heads"] == 12
 
 
 def test_a_whole_clip_gives_its_tower(tmp_path):
@@ -101,7 +116,7 @@ def open_clip_model(width=64, heads=1):
   )
 
 
-def test_open_clip_there_and_back(tmp_path):
+def test_open_clip_there_and_back(tmp_path, caplog):
   """As its training saves it: in a part, with DDP's prefix."""
   state = open_clip_model().state_dict()
   saved = {f"module.{key}": value for key, value in state.items()}
@@ -116,6 +131,7 @@ def test_open_clip_there_and_back(tmp_path):
   convert(tmp_path / "jax", tmp_path / "back", to="hf")
   vision = {k: v for k, v in state.items() if k.startswith("visual.")}
   assert_same_bits(tmp_path / "back", vision)
+  assert "taking quick_gelu" in caplog.text
 
 
 def test_heads_that_no_tensor_tells(tmp_path):
@@ -167,6 +183,24 @@ def test_what_is_no_nfnet(change, message, tmp_path):
   change(state)
   torch.save(state, tmp_path / "nfnet.pth")
   with pytest.raises(ValueError, match=message):
+    convert(tmp_path / "nfnet.pth", tmp_path / "jax", to="jax", family="nfnet")
+
+
+@pytest.mark.parametrize(
+  "config",
+  [
+    dict(architecture="nfnet_f0"),
+    dict(model_args=dict(act_layer="silu")),
+    dict(model_args=dict(num_classes=3, alpha=0.1)),
+    dict(global_pool="max"),
+  ],
+)
+def test_settings_of_timm_that_no_tensor_tells(config, tmp_path):
+  state = reference((1,), (16,), 16, 8, 0, 0).state_dict()
+  torch.save(state, tmp_path / "nfnet.pth")
+  config = dict(architecture="dm_nfnet_f0") | config
+  (tmp_path / "config.json").write_text(json.dumps(config))
+  with pytest.raises(ValueError, match=r"config\.json"):
     convert(tmp_path / "nfnet.pth", tmp_path / "jax", to="jax", family="nfnet")
 
 

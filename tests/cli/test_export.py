@@ -8,19 +8,23 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 from flax import linen as nn
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from configs.flamingo.demo import get_config
+from mmjax import tree
 from mmjax.cli.convert import convert
 from mmjax.convert.families.flamingo import open_flamingo
 from mmjax.convert.rules import load
 from mmjax.systems import flamingo
 
 
-@pytest.fixture
-def run(tmp_path):
-  """A directory as training leaves it, and the parameters in it."""
+def make(folder, extra=0):
+  """A run's directory as training leaves it, its module and parameters.
+
+  With `extra` tokens, all else of the language model is frozen.
+  """
   config = get_config()
+  config.model.lm.extra_tokens = extra
   config.model.lm.update(vocab_size=50, width=32, num_layers=3, hidden=48)
   config.model.resampler.update(width=16, head_dim=8, hidden=32)
   config.model.encoder = None
@@ -36,14 +40,45 @@ def run(tmp_path):
     tokens=ones, positions=ones, segments=ones, media=dict(image=media)
   )
   params = nn.unbox(module.init(jax.random.key(0), batch))["params"]
-  folder = tmp_path / "run"
   folder.mkdir()
+  config.init = {}
+  trained = params
+  if extra:
+    flat = tree.flatten(params["lm"])
+    own = {k: np.asarray(v) for k, v in flat.items() if "extra" not in k}
+    save_file(own, folder / "lm.safetensors")
+    config.init.lm = dict(name="converted", path=str(folder / "lm.safetensors"))
+    rows = {"embedding": {"extra": params["lm"]["embedding"]["extra"]}}
+    trained = params | {"lm": rows}
   (folder / "config.json").write_text(json.dumps(config.to_dict()))
   with ocp.CheckpointManager(folder / "checkpoints") as manager:
-    state = ocp.args.StandardSave({"trainable": params, "step": 7})
+    state = ocp.args.StandardSave({"trainable": trained, "step": 7})
     data = ocp.args.JsonSave({"data": {}, "frozen": "none"})
     manager.save(7, args=ocp.args.Composite(state=state, data=data))
   return folder, module, params
+
+
+@pytest.fixture
+def run(tmp_path):
+  return make(tmp_path / "run")
+
+
+def test_new_rows_of_a_frozen_table_go_with_it(tmp_path):
+  """OpenFlamingo has both in one; the rest of a frozen model stays behind."""
+  folder, _, params = make(tmp_path / "run", extra=2)
+  convert(folder, tmp_path / "out", to="hf")
+  state = load_file(tmp_path / "out" / "model.safetensors")
+  language = [k for k in state if k.startswith("lang_encoder.model.embed")]
+  assert language == ["lang_encoder.model.embed_tokens.weight"]
+  table = params["lm"]["embedding"]
+  np.testing.assert_array_equal(
+    state[language[0]], np.concatenate([table["table"], table["extra"]])
+  )
+  assert not any("self_attn" in k for k in state)
+  config = json.loads((folder / "config.json").read_text())
+  (folder / "config.json").write_text(json.dumps(config | {"init": {}}))
+  with pytest.raises(ValueError, match="lm/embedding/table .* no source"):
+    convert(folder, tmp_path / "again", to="hf")
 
 
 def test_a_run_is_exported_and_reads_back(run, tmp_path):

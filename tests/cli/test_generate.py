@@ -82,6 +82,13 @@ def test_command_line_answers(run, picture, capsys):
     assert told[0] == told[1]
 
 
+def test_words_that_the_run_cannot_read_are_named(run, picture, caplog):
+  ask = ["generate", "--workdir", str(run), "--max-new-tokens", "1"]
+  asked = ["--prompt", "a cat", "--image", picture, "--prompt", "on a photo"]
+  assert main.main([*ask, *asked]) == 0
+  assert "does not have ['photo']" in caplog.text
+
+
 @pytest.mark.parametrize(
   ("parts", "message"),
   [

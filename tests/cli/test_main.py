@@ -1,11 +1,14 @@
 """The command line: what is said, and how it ends."""
 
+import re
 import subprocess
 import sys
 
 import pytest
 
 from mmjax.cli import main as cli
+from mmjax.cli.families import FAMILIES
+from mmjax.data.formats import FORMATS
 from mmjax.training.loop import REQUEUE, Preempted
 
 DEMO = ["--config", cli.DEMO]
@@ -17,6 +20,13 @@ def test_help_imports_no_jax():
     "make_parser().format_help(); assert 'jax' not in sys.modules"
   )
   subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_help_names_every_family_and_format(capsys):
+  for verb, names in ((["convert"], FAMILIES), (["data", "inspect"], FORMATS)):
+    with pytest.raises(SystemExit):
+      cli.main([*verb, "--help"])
+    assert set(names) <= set(re.findall(r"\w+", capsys.readouterr().out))
 
 
 def test_changes_are_parted_from_other_arguments():

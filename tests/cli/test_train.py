@@ -125,6 +125,16 @@ def test_updates_that_are_skipped_are_told_and_counted(run, caplog):
   assert "Step 7: 1 update(s) skipped since the last line, 4 of" in caplog.text
 
 
+def test_what_comes_is_announced(run, caplog):
+  path, workdir = run
+  assert train(path, workdir, "--config.train.plan.steps=3") == 0
+  assert f"{workdir}: step 3 of 3 is compiled now" in caplog.text
+  caplog.clear()
+  assert train(path, workdir, "--config.train.plan.steps=3") == 0
+  assert "has its 3 steps" in caplog.text
+  assert "compiled" not in caplog.text
+
+
 def test_data_that_end_lose_nothing(run, capsys):
   path, workdir = run
   changes = ["--config.train.plan={'steps': 9, 'checkpoint_every': 100}"]

@@ -56,8 +56,12 @@ def test_inspect_train_generate(recipe, tmp_path, capsys):
   # TensorBoard's file of the run, too.
   assert list((tmp_path / "run" / "tensorboard").glob("events*"))
   picture = str(tmp_path / "pictures" / "1.jpg")
-  ask = ["generate", "--workdir", workdir, "--image", picture]
-  assert main.main([*ask, "--max-new-tokens", "4"]) == 0
+  ask = ["generate", "--workdir", workdir, "--max-new-tokens", "4"]
+  shown = ["--image", picture, "--prompt", "green", "--image", picture]
+  assert main.main([*ask, *shown]) == 0
+  out = tmp_path / "out"
+  assert main.main(["convert", workdir, str(out), "--to", "hf"]) == 0
+  assert (out / "model.safetensors").exists()
 
 
 def test_a_picture_that_is_missing_is_named(recipe, tmp_path, capsys):

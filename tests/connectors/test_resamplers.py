@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from mmjax import tree
+from mmjax.config import build
+from mmjax.connectors import RESAMPLERS
 from mmjax.connectors.resamplers import (
   FLAMINGO_MLP,
   FLAMINGO_TRANSFORMER,
@@ -13,17 +15,21 @@ from mmjax.connectors.resamplers import (
 )
 
 SMALL = dict(width=8, depth=2, num_latents=3, max_frames=2, project_input=True)
-RESAMPLERS = [
-  MLPResampler(**SMALL),
-  TransformerResampler(num_heads=2, head_dim=4, **SMALL),
-]
+HEADS = dict(num_heads=2, head_dim=4)
+TINY = {"mlp": {}, "perceiver": HEADS, "transformer": HEADS}
 
 
-@pytest.fixture(params=RESAMPLERS, ids=["mlp", "transformer"])
+@pytest.fixture(params=sorted(RESAMPLERS))
 def made(request):
+  fields = {"name": request.param} | SMALL | TINY[request.param]
+  module = build(RESAMPLERS, fields)
   features = jax.random.normal(jax.random.key(0), (2, 2, 3, 4, 6))
-  variables = request.param.init(jax.random.key(1), features)
-  return request.param, nn.unbox(variables), features
+  variables = module.init(jax.random.key(1), features)
+  boxes = jax.tree.leaves(
+    variables, is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned)
+  )
+  assert all(isinstance(x, nn.LogicallyPartitioned) for x in boxes)
+  return module, nn.unbox(variables), features
 
 
 def test_nothing_reads_padded_frames(made):

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from mmjax import tree
+from mmjax.convert.configs import LM_CONFIGS
+from mmjax.convert.families import lms
 from mmjax.convert.rules import (
   ConversionError,
   Rule,
@@ -153,6 +155,13 @@ def test_a_stack_of_no_blocks_wants_no_names():
   blocks = Rule("gates.{layer}", "gates", numbers=())
   out = load(weights(), [*RULES, blocks], like() | {"gates": none})
   assert out["gates"].shape == none.shape
+
+
+def test_a_language_model_is_in_every_table():
+  """Whoever is in one only would fail inside an OpenFlamingo."""
+  names = lms.LM_RULES.keys()
+  assert names == lms.LAYER_ROOTS.keys() == lms.EMBEDDINGS.keys()
+  assert names == LM_CONFIGS.keys()
 
 
 def test_a_path_without_a_rule_is_not_lost():

@@ -49,6 +49,7 @@ def test_a_row_of_another_length_is_a_bad_sample(tmp_path, row):
   "text, encoding, message",
   [
     ("files,caption\na.jpg,x\n", "utf-8", "no column 'file'.*mean 'files'"),
+    ("image,caption\na.jpg,x\n", "utf-8", "Name the one .* `column`"),
     ("", "utf-8", "no column 'file'"),
     ("file;caption\na.jpg;x\n", "utf-8", "parted by ',' in a .csv"),
     ("file,a,a\nx,y,z\n", "utf-8", "two columns of one name"),

@@ -167,6 +167,21 @@ def test_charts_are_well_formed_xml(tmp_path):
       assert len(numbers) <= 2 * charts.MOST_POINTS
 
 
+def test_the_smoothed_loss_of_a_short_run_does_not_lag():
+  metrics = [{"step": 25 * i, "loss": 8 * 0.5**i} for i in range(28)]
+  text = report.render({}, metrics)
+  thin, thick = re.findall(r'<path d="M([^"]*)"', text)
+  ends = [
+    [float(point.split()[1]) for point in path.split("L")]
+    for path in (thin, thick)
+  ]
+  assert len(ends[0]) == len(ends[1]) == 28
+  # Pixels, of which the chart is 218 high.
+  assert max(abs(a - b) for a, b in zip(*ends)) < 40
+  assert abs(ends[0][10] - ends[1][10]) < 2
+  assert "thick ones smoothed" in text and "A gate is" not in text
+
+
 def test_an_empty_run_still_has_a_report():
   read = _Reader(report.render({}))
   assert "Report" in read.text and not read.all("table")

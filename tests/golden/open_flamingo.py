@@ -35,17 +35,29 @@ PERCEIVER = dict(
 BLOCK = dict(heads=8, dim_head=64, ff_mult=4, only_attend_immediate_media=True)
 
 
+# The class of transformers 4.35 reads few of its settings: these and the scale
+# of the scores.
+MPT_READS = (
+  "d_model",
+  "layer_norm_epsilon",
+  "n_heads",
+  "n_layers",
+  "tie_word_embeddings",
+  "vocab_size",
+)
+
+
 def language_model(golden: Golden):
-  """Our family and module for the Hugging Face config of a golden file."""
+  """Our family and settings for the Hugging Face config of a golden file."""
   family = lookup(FAMILIES, golden.config["language_model"], "language model")
   config = golden.config["language_model_config"]
   if family == "mpt":
-    # The class of transformers 4.35 reads few of its settings.
     attention = config.get("attn_config") or {}
-    attention = attention | dict(alibi=True, alibi_bias_max=8, clip_qkv=None)
-    config = config | dict(attn_config=attention, expansion_ratio=4)
+    config = {k: v for k, v in config.items() if k in MPT_READS}
+    scale = attention.get("softmax_scale")
+    config["attn_config"] = dict(softmax_scale=scale)
   _, fields, _ = LM_CONFIGS[family]
-  return family, LMS[family](**fields(config))
+  return family, fields(config)
 
 
 def resampler(golden: Golden) -> perceiver.PerceiverResampler:
@@ -67,7 +79,8 @@ def resampler(golden: Golden) -> perceiver.PerceiverResampler:
 
 def build(golden: Golden):
   """Our model and its rules for a golden file's config."""
-  family, lm = language_model(golden)
+  family, fields = language_model(golden)
+  lm = LMS[family](**fields)
   c = described(golden.config.get("gated_block"), BLOCK)
   every = golden.config["cross_attn_every_n_layers"]
   before = layers_before(lm.num_layers, every, every - 1)

@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 from tests.golden.__main__ import main
 from tests.golden.compare import COMPONENTS, compare
 from tests.golden.file import read
+from tests.golden.open_flamingo import language_model
 
 ARRAYS = Path(__file__).parent / "arrays"
 FILES = sorted(ARRAYS.glob("*/*.safetensors"))
@@ -30,6 +31,18 @@ def test_all_outputs_agree(path):
   assert lines and all(line.passed for line in lines), "\n".join(
     map(str, lines)
   )
+
+
+def test_settings_that_the_class_of_mpt_does_not_read():
+  path = ARRAYS / "open_flamingo" / "model_mpt_every4.safetensors"
+  golden = read(path)
+  given = golden.config["language_model_config"]
+  attention = dict(qk_ln=True, clip_qkv=1, alibi_bias_max=4, alibi=False)
+  more = dict(logit_scale=2, no_bias=False, expansion_ratio=2)
+  config = given | more | dict(attn_config=attention)
+  config = golden.config | dict(language_model_config=config)
+  changed = dataclasses.replace(golden, config=config)
+  assert language_model(changed) == language_model(golden)
 
 
 def test_every_component_has_files():

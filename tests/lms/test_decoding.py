@@ -21,6 +21,10 @@ FAMILIES = {
 }
 
 
+def test_every_language_model_is_tried():
+  assert FAMILIES.keys() == LMS.keys()
+
+
 @functools.cache
 def built(name):
   """A module, drawn parameters, and its compiled calls."""

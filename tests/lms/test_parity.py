@@ -45,6 +45,8 @@ def llama_case(**kwargs):
     intermediate_size=48,
     tie_word_embeddings=tied,
     rms_norm_eps=1e-5,
+    attention_bias=kwargs.get("attention_bias", False),
+    mlp_bias=kwargs.get("mlp_bias", False),
   )
   return ours, theirs, rules.llama(tied)
 
@@ -73,9 +75,9 @@ def opt_case(pre_norm=True, embed_width=None, tied=True):
   return ours, theirs, rules.opt(tied)
 
 
-def mpt_case(num_heads=4, clip=None, eps=1e-5, tied=True):
+def mpt_case(num_heads=4, clip=None, scale=None, eps=1e-5, tied=True):
   common = COMMON | dict(num_heads=num_heads, width=8 * num_heads)
-  options = dict(clip=clip, norm_eps=eps, tie_embeddings=tied)
+  options = dict(clip=clip, scale=scale, norm_eps=eps, tie_embeddings=tied)
   ours = mpt(**common, hidden=32 * num_heads, **options)
   theirs = hf(
     "Mpt",
@@ -84,7 +86,7 @@ def mpt_case(num_heads=4, clip=None, eps=1e-5, tied=True):
     n_layers=3,
     n_heads=num_heads,
     max_seq_len=20,
-    attn_config=dict(alibi=True, clip_qkv=clip),
+    attn_config=dict(alibi=True, clip_qkv=clip, softmax_scale=scale),
     layer_norm_epsilon=eps,
     tie_word_embeddings=tied,
   )
@@ -111,12 +113,15 @@ def neox_case(parallel=True, fraction=0.5):
 CASES = {
   "llama": llama_case,
   "llama_grouped_tied": lambda: llama_case(num_kv_heads=2, tied=True),
+  "llama_attention_biases": lambda: llama_case(attention_bias=True),
+  "llama_mlp_biases": lambda: llama_case(mlp_bias=True, num_kv_heads=1),
   "opt": opt_case,
   "opt_350m_style": lambda: opt_case(False, 16),
   "opt_350m_style_untied": lambda: opt_case(False, 16, tied=False),
   "mpt": mpt_case,
   "mpt_large_eps_untied": lambda: mpt_case(eps=0.1, tied=False),
   "mpt_six_heads_clipped": lambda: mpt_case(6, 0.4),
+  "mpt_scaled_scores": lambda: mpt_case(2, scale=0.9),
   "neox": neox_case,
   "neox_sequential_full_rotary": lambda: neox_case(False, 1.0),
 }

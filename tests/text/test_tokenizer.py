@@ -55,6 +55,16 @@ def test_text_that_goes_on_gets_no_space_before_it():
   assert words().encode("a", continues=True) == words().encode("a")
 
 
+def test_words_that_are_unknown_are_named():
+  assert words().unknown("a horse sits <s>") == ["horse", "s"]
+  assert tokenizer.drawn().unknown("What kind? A Zebra, stranger?") == [
+    "Zebra,",
+    "stranger?",
+  ]
+  whole = tokenizer.byte_level(list(pre_tokenizers.ByteLevel.alphabet()), [])
+  assert Tokenizer(whole).unknown("é 図") == []
+
+
 def test_decode_with_and_without_specials():
   made = words()
   ids = [made.bos, *made.encode("a dog"), made.id("<EOC>"), made.eos]

@@ -37,17 +37,15 @@ def llama(tied: bool = False) -> list[Rule]:
     Rule(
       f"{layer}.self_attn.o_proj.weight", f"{ours}/attention/out/kernel", _OUT
     ),
+    Rule(f"{layer}.self_attn.o_proj.bias", f"{ours}/attention/out/bias"),
   ]
   for name, path in (("q", "query"), ("k", "key"), ("v", "value")):
-    rules.append(
-      Rule(
-        f"{layer}.self_attn.{name}_proj.weight",
-        f"{ours}/attention/{path}/kernel",
-        _QUERY,
-      )
-    )
+    theirs = f"{layer}.self_attn.{name}_proj"
+    mine = f"{ours}/attention/{path}"
+    rules.append(Rule(f"{theirs}.weight", f"{mine}/kernel", _QUERY))
+    rules.append(Rule(f"{theirs}.bias", f"{mine}/bias", _BIAS))
   for name in ("gate", "up", "down"):
-    rules += _matrix(f"{layer}.mlp.{name}_proj", f"{ours}/mlp/{name}")
+    rules += _matrix(f"{layer}.mlp.{name}_proj", f"{ours}/mlp/{name}", True)
   return rules + ([] if tied else [Rule("lm_head.weight", "head/table")])
 
 
@@ -109,7 +107,10 @@ def opt(tied: bool = True) -> list[Rule]:
 
 
 def mpt(tied: bool = True) -> list[Rule]:
-  """`MptForCausalLM`, and the older `MosaicGPT` (mpt-1b) by its aliases."""
+  """`MptForCausalLM`, and the older `MosaicGPT` (mpt-1b) by its aliases.
+
+  OpenFlamingo drops the frozen table, but not the name of its tied head.
+  """
   layer, ours = "transformer.blocks.{layer}", "layers"
   fused = tuple(f"{ours}/attention/{name}/kernel" for name in _FUSED)
 
@@ -117,7 +118,11 @@ def mpt(tied: bool = True) -> list[Rule]:
     return Rule(f"{layer}.{new}", path, dims, aliases=(f"{layer}.{old}",))
 
   return [
-    Rule("transformer.wte.weight", "embedding/table"),
+    Rule(
+      "transformer.wte.weight",
+      "embedding/table",
+      aliases=("lm_head.weight",) if tied else (),
+    ),
     Rule(
       "transformer.norm_f.weight",
       "final_norm/scale",

@@ -1,0 +1,41 @@
+"""What README and the recipes tell a user to type is understood."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from mmjax.cli.configs import load
+from mmjax.cli.main import make_parser, take_changes
+
+PAGES = ("README.md", "CONTRIBUTING.md", "configs/flamingo/folder.py")
+README, CONTRIBUTING, _ = TEXTS = [Path(page).read_text() for page in PAGES]
+
+
+def commands(text):
+  """Indented `mmjax ...`, with the lines that they go on in."""
+  joined = re.sub(r"\\+\n", " ", text)
+  return re.findall(r"^ {2,4}mmjax (?!convert SRC)(.*)$", joined, re.MULTILINE)
+
+
+@pytest.mark.parametrize("line", [c for text in TEXTS for c in commands(text)])
+def test_a_command_is_understood(line):
+  given, changes = take_changes(shlex.split(line))
+  args = make_parser().parse_args(given)
+  if getattr(args, "config", None):
+    load(args.config, changes)
+  assert args.verb == given[0]
+
+
+def test_commands_are_found():
+  assert [len(commands(text)) > 1 for text in TEXTS] == [True, False, True]
+
+
+@pytest.mark.parametrize("text", [README, CONTRIBUTING])
+def test_links_and_named_files_are_there(text):
+  links = re.findall(r"\]\(([\w./]+)\)", text)
+  named = re.findall(r"(?:mmjax|configs|tests|benchmarks)/[\w/]+\.\w+", text)
+  assert len(links) > 1
+  for path in links + named:
+    assert "NAME" in path or Path(path).exists(), path
