@@ -170,8 +170,9 @@ def fingerprint(params: Params) -> str:
   """A hash over names, shapes, dtypes and a sum of every array's bits.
 
   Cheap for any size and sharding: only one number an array leaves its device.
+  The order in which a tree was put together plays no part.
   """
-  flat = tree.flatten(params)
+  flat = dict(sorted(tree.flatten(params).items()))
   if not flat:
     return "none"
   sums = _bit_sums(list(flat.values()))

@@ -42,6 +42,7 @@ Params: TypeAlias = Mapping[str, Any]
 #   segments   Int   [B L]  1, 2, ... for packed documents; 0 is padding
 #   media      {kind: {...}}, for images and video (an image is one frame):
 #     values     UInt8 [B M T height width C], or
+#     keys       Int   [B M]  rows of a table of features; -1 is none, or
 #     features   Float [B M T P E], what a frozen encoder made of the values
 #     mask       Bool  [B M T]  False where a slot holds no frame
 #     index      Int   [B L]  the medium each token may see, 1..M; 0 is none

@@ -1,9 +1,11 @@
 """OpenFlamingo's models (arXiv 2308.01390, Table 1) and their recipe.
 
 LAION-2B captions and MMC4, both as tars below $MMJAX_DATA, with 64 and 32
-samples on each of 64 GPUs. The 4B models kept the rows of their two new
-tokens frozen and random. Vision weights are CLIP ViT-L/14 of OpenAI, read
-without the last norm, as the released models were trained.
+samples on each of 64 GPUs. Half of the documents with one image are left out;
+the original draws them anew each time, here they are always the same. The 4B
+models kept the rows of their two new tokens frozen and random. Vision weights
+are CLIP ViT-L/14 of OpenAI, read without the last norm, as the released models
+were trained.
 """
 
 from configs.flamingo import common
@@ -56,7 +58,9 @@ def get_config(size="3B"):
       ),
       mmc4=dataset(
         "mmc4/*.tar",
-        format=dict(name="mmc4", min_similarity=0.24, max_images=6),
+        format=dict(
+          name="mmc4", min_similarity=0.24, max_images=6, keep_single=0.5
+        ),
         prompt=dict(length=256, media=6),
         batch=2048,
       ),

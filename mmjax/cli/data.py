@@ -53,14 +53,14 @@ def inspect(
     return _show(_open(target, format), target, count, start, write)
   if format is not None:
     raise ValueError("A config names its formats; --format is for files.")
-  bad = 0
-  for name, entry in build.plain(target)["datasets"].items():
+  bad, config = 0, build.plain(target)
+  for name, entry in config["datasets"].items():
     parts = entry.get("mix") or {"": entry}
     for key, part in parts.items():
       if part.get("source") is None:
         raise ValueError(f"Dataset {name!r} names no source.")
       named = {k: part.get(k) for k in ("source", "format", "filter")}
-      found = build.documents(**named)
+      found = build.documents(**named, seed=config.get("seed", 0))
       label = f"{name}/{key}" if key else name
       bad += _show(found, label, count, start, write)
   return bad

@@ -41,6 +41,7 @@ def documents(
   source: Mapping[str, Any],
   format: Mapping[str, Any] | None = None,
   filter: Mapping[str, Any] | None = None,
+  seed: int = 0,
 ) -> Source:
   """The documents that a source and a format name.
 
@@ -48,15 +49,16 @@ def documents(
     source: of SOURCES, or one that gives documents by itself.
     format: of FORMATS.
     filter: of FILTERS; what it leaves out gives way to other documents.
+    seed: for a source that draws its documents and names no seed of its own.
   """
-  found = _documents(source, format)
+  found = _documents(source, format, seed)
   if filter is None:
     return found
   return Documents(found, build(FILTERS, filter))
 
 
 def _documents(
-  source: Mapping[str, Any], format: Mapping[str, Any] | None
+  source: Mapping[str, Any], format: Mapping[str, Any] | None, seed: int
 ) -> Source:
   given = {**TASKS, "drawn": Drawn}
   if source.get("name") in given:
@@ -64,6 +66,8 @@ def _documents(
       raise ValueError(
         f"Source {source['name']!r} gives documents; it takes no format."
       )
+    if source["name"] == "drawn":
+      source = {"seed": seed, **source}
     return build(given, source)
   records = build({**SOURCES, **given}, source)
   if format is None:
@@ -156,7 +160,8 @@ def _stream(
   if (part["source"] is None) == (mix is None):
     raise ValueError(f"Dataset {name!r} needs either 'source' or 'mix'.")
   if mix is None:
-    return Stream(documents(**part), made, name=name, **order)
+    found = documents(**part, seed=order["seed"])
+    return Stream(found, made, name=name, **order)
 
   def shared(
     source: Mapping,
@@ -164,7 +169,7 @@ def _stream(
     format: Mapping | None = None,
     filter: Mapping | None = None,
   ) -> tuple[Source, float | int]:
-    return documents(source, format, filter), share
+    return documents(source, format, filter, order["seed"]), share
 
   parts = {key: call(shared, entry) for key, entry in mix.items()}
   streams = [

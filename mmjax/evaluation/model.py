@@ -9,6 +9,7 @@ alike lengths belong together.
 """
 
 import dataclasses
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,14 +18,17 @@ import jax
 import numpy as np
 
 from mmjax.data.batching import stack, trim
-from mmjax.data.document import Document
+from mmjax.data.document import Document, Media
 from mmjax.data.stream import Encoder
 from mmjax.evaluation.answers import Likelihoods
 from mmjax.generation.beam import beam_search
 from mmjax.generation.sample import Sampling, generate
 from mmjax.generation.score import score_answers
+from mmjax.text.prompts.base import TooLong
 from mmjax.text.tokenizer import Tokenizer
 from mmjax.typing import Params
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Model:
     length_penalty: of the beam search.
     batch_size: rows of a batch; the last one is filled up.
     overflow: what becomes of a document that is too long: it loses its "left"
-      end, or is an "error".
+      end, which is told, or is an "error".
   """
 
   module: nn.Module
@@ -67,10 +71,15 @@ class Model:
         f"num_beams is {self.num_beams}, batch_size {self.batch_size}, "
         f"max_new_tokens {self.max_new_tokens}; expected 1 or more."
       )
-    if self.num_beams > 1 and (self.temperature or self.top_k):
+    if self.overflow not in ("left", "error"):
       raise ValueError(
-        "A beam search does not sample: leave out temperature and top_k, or "
-        f"take num_beams=1 in place of {self.num_beams}."
+        f"overflow is {self.overflow!r}, expected 'left' or 'error'."
+      )
+    sampled = self.temperature or self.top_k or self.top_p != 1
+    if self.num_beams > 1 and sampled:
+      raise ValueError(
+        "A beam search does not sample: leave out temperature, top_k and "
+        f"top_p, or take num_beams=1 in place of {self.num_beams}."
       )
 
   def generate(self, documents: Sequence[Document]) -> list[str]:
@@ -119,8 +128,14 @@ class Model:
     The token that ends an answer counts, so that "a cat" does not win over "a
     cat house" by being its beginning.
     """
-    stop = self.tokenizer.id(self.stop)
-    ids = [[*self.tokenizer.encode(a), stop] for a in answers]
+    goes_on = {_ends_in_text(document) for document in documents}
+    if len(goes_on) > 1:
+      raise ValueError(
+        "Some of the documents end in a text and some in a medium, after which "
+        "an answer may have other ids. Score them apart."
+      )
+    stop, continues = self.tokenizer.id(self.stop), goes_on.pop()
+    ids = [[*self.tokenizer.encode(a, continues), stop] for a in answers]
     lengths = np.array([len(row) for row in ids])
     table = np.zeros((len(ids), lengths.max()), np.int32)
     for row, own in zip(table, ids):
@@ -136,8 +151,36 @@ class Model:
     self, documents: Sequence[Document]
   ) -> Iterator[tuple[dict[str, Any], int]]:
     """Batches, and how many rows of each are documents."""
+    cut: list[str] = []
     for start in range(0, len(documents), self.batch_size):
       part = documents[start : start + self.batch_size]
-      examples = [self.encoder.query(d, self.overflow) for d in part]
+      examples = [self._example(document, cut) for document in part]
       fill = [examples[-1]] * (self.batch_size - len(examples))
       yield trim(stack(examples + fill)), len(part)
+    if cut:
+      log.warning(
+        "%d of %d documents did not fit %d tokens and %d media and lost what "
+        "they begin with, such as %r. Use fewer shots, or a longer prompt.",
+        *(len(cut), len(documents), self.encoder.prompt.length),
+        *(self.encoder.prompt.media, cut[0]),
+      )
+
+  def _example(self, document: Document, cut: list[str]) -> dict[str, Any]:
+    """A document as an example; `cut` is told the id of one that is cut."""
+    try:
+      return self.encoder.query(document)
+    except TooLong:
+      if self.overflow == "error":
+        raise
+      cut.append(document.id)
+      return self.encoder.query(document, self.overflow)
+
+
+def _ends_in_text(document: Document) -> bool:
+  """Whether what follows goes on from a text; see Tokenizer.encode."""
+  for segment in reversed(document.segments):
+    if isinstance(segment, Media):
+      return False
+    if segment.text or segment.end:
+      return not segment.end
+  return False

@@ -58,6 +58,11 @@ class Sampling:
       )
     if not 0 < self.top_p <= 1:
       raise ValueError(f"top_p is {self.top_p}; expected 0 < top_p <= 1.")
+    if not self.temperature and (self.top_k or self.top_p < 1):
+      raise ValueError(
+        f"top_k is {self.top_k} and top_p {self.top_p}, but with temperature 0 "
+        "nothing is sampled. Set temperature=1, or leave them out."
+      )
 
 
 @struct.dataclass

@@ -120,7 +120,7 @@ def train(
       batches.set_state(data)
     begun(int(state.step))
     _announce(int(state.step), plan, workdir)
-    interval = _Interval(monitor, extra or {})
+    interval = _Interval(monitor, extra or {}, int(state.skipped))
     writer = open_writers(workdir, plan.steps, shown=("loss",))
     with writer:
       for now in range(int(state.step) + 1, plan.steps + 1):
@@ -188,8 +188,10 @@ class _Interval:
     self,
     monitor: Callable[[Params], Mapping[str, Any]],
     extra: Mapping[str, Callable[[int], float]],
+    skipped: int,
   ):
     self._monitor, self._extra = jax.jit(monitor), extra
+    self._skipped = skipped
     self._sums = Sums()
     self._waited, self._started = 0.0, time.monotonic()
 
@@ -209,6 +211,14 @@ class _Interval:
     values = self._sums.take()
     values |= jax.tree.map(float, self._monitor(state.trainable))
     values |= {name: f(now) for name, f in self._extra.items()}
+    values["skipped"] = skipped = int(state.skipped)
+    if skipped > self._skipped:
+      log.warning(
+        "Step %d: %d update(s) skipped since the last line, %d of the run; "
+        "their gradients were not finite, or a spike",
+        *(now, skipped - self._skipped, skipped),
+      )
+    self._skipped = skipped
     total = max(time.monotonic() - self._started, 1e-9)
     values["input_wait"] = self._waited / total
     self._waited, self._started = 0.0, time.monotonic()

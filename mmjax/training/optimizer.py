@@ -19,7 +19,9 @@ Rules = Sequence[tuple[str, Any]]
 def warmup_constant(peak: float, warmup: int, total: int) -> optax.Schedule:
   """Linear from 0, then constant: Flamingo's and OpenFlamingo's."""
   del total
-  return optax.warmup_constant_schedule(0.0, peak, max(warmup, 1))
+  if not warmup:
+    return optax.constant_schedule(peak)
+  return optax.warmup_constant_schedule(0.0, peak, warmup)
 
 
 def warmup_cosine(
@@ -115,10 +117,12 @@ def make_optimizer(
 
 def _check(schedule: Mapping[str, Any]) -> None:
   """Numbers with which a run would climb, or stand still, in silence."""
-  for key in ("peak", "warmup"):
-    if not 0 <= schedule[key] < math.inf:
+  least = {"peak": 0, "warmup": 0, "final": 0, "factor": 0, "every": 1}
+  for key in least.keys() & schedule.keys():
+    if not least[key] <= schedule[key] < math.inf:
       raise ValueError(
-        f"The schedule's {key} is {schedule[key]}; expected 0 or more."
+        f"The schedule's {key} is {schedule[key]}; expected {least[key]} or "
+        "more."
       )
 
 

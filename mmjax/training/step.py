@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -103,7 +102,7 @@ def _gradient(loss, state, batch, microbatches):
 
 
 def _update(state, grads, optimizer, guard):
-  norm = optax.global_norm(grads)
+  norm = optax.tree.norm(grads)
   ok = jnp.isfinite(norm)
   if guard.spike:
     usual = state.norm * guard.spike
@@ -114,19 +113,14 @@ def _update(state, grads, optimizer, guard):
   def keep(new, old):
     return jax.tree.map(lambda a, b: jnp.where(ok, a, b), new, old)
 
-  decay = jnp.where(state.step == 0, 0.0, guard.decay)
-  mean = decay * state.norm + (1 - decay) * jnp.where(ok, norm, state.norm)
-  skipped = state.skipped + (~ok).astype(state.skipped.dtype)
-  one = jnp.ones(())
+  # The first norm that counts is the mean; from 0 it would take long to rise.
+  decay = jnp.where(state.norm == 0, 0.0, guard.decay)
+  mean = decay * state.norm + (1 - decay) * norm
   new = state.replace(
     step=state.step + 1,
     trainable=keep(trainable, state.trainable),
     opt_state=keep(opt_state, state.opt_state),
-    skipped=skipped,
+    skipped=state.skipped + (~ok).astype(state.skipped.dtype),
     norm=jnp.where(ok, mean, state.norm),
   )
-  metrics: dict[str, Any] = {
-    "grad_norm": (norm, one),
-    "skipped": (skipped.astype(jnp.float32), one),
-  }
-  return new, metrics
+  return new, {"grad_norm": (norm, jnp.ones(()))}

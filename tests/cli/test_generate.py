@@ -104,6 +104,8 @@ def test_words_that_the_run_cannot_read_are_named(run, picture, caplog):
     (["--prompt", "a", "--num-beams", "0"], "num_beams is 0"),
     (["--prompt", "a", "--max-new-tokens", "0"], "max_new_tokens 0"),
     (["--prompt", "a", "--num-beams", "2", "--top-k", "3"], "does not sample"),
+    (["--prompt", "a", "--num-beams", "2", "--top-p", ".5"], "does not sample"),
+    (["--prompt", "a", "--top-k", "3"], "nothing is sampled"),
     (["--image", "benchmarks/results/flamingo_demo.png"] * 4, "4 media"),
   ],
 )

@@ -8,6 +8,7 @@ import pytest
 from configs.contrastive.tiny import get_config
 from mmjax.checkpoints import load_trainable
 from mmjax.cli import main
+from mmjax.training.metrics import read_jsonl
 from tests.data.pictures import encode, photo
 
 
@@ -110,6 +111,20 @@ def test_a_config_that_fits_keeps_the_one_before(run, caplog):
   assert kept(workdir)[-1] == 3
 
 
+def test_updates_that_are_skipped_are_told_and_counted(run, caplog):
+  path, workdir = run
+  # The next update throws the parameters so far that all after it fail.
+  changes = ["--config.train.optimizer.schedule.peak=1e38"]
+  plan = {"steps": 6, "log_every": 3, "checkpoint_every": 3}
+  assert train(path, workdir, *changes, f"--config.train.plan={plan}") == 0
+  assert "Step 6: 3 update(s) skipped" in caplog.text
+  lines = read_jsonl(workdir / "metrics.jsonl")
+  assert [line["skipped"] for line in lines] == [0, 0, 0, 3]
+  plan |= {"steps": 7, "log_every": 5}  # The last step has a line anyway.
+  assert train(path, workdir, *changes, f"--config.train.plan={plan}") == 0
+  assert "Step 7: 1 update(s) skipped since the last line, 4 of" in caplog.text
+
+
 def test_what_comes_is_announced(run, caplog):
   path, workdir = run
   assert train(path, workdir, "--config.train.plan.steps=3") == 0
@@ -146,6 +161,11 @@ def test_data_that_spoil_lose_nothing(run, capsys, tmp_path):
   assert train(path, workdir) == 1
   assert "6.png" in last_line(capsys)
   assert kept(workdir)[-1] == 3
+  # The bad sample is of the step that was not done, and will be met again.
+  (file,) = (workdir / "checkpoints" / "3" / "data").glob("metadata")
+  counts = json.loads(file.read_text())["data"]
+  assert counts["step"] == 3 and counts["seen"] == {"pairs": 6}
+  assert counts["bad"] == {"pairs": 0}
 
 
 def test_a_run_without_an_evaluation_says_so(trained, capsys):

@@ -1,3 +1,5 @@
+import contextlib
+
 import jax
 import numpy as np
 import pyarrow
@@ -17,9 +19,13 @@ from configs.flamingo import (
 )
 from mmjax import tree
 from mmjax.cli import configs
+from mmjax.config import build
 from mmjax.data import build as data
+from mmjax.data.document import Filtered
+from mmjax.data.formats import FORMATS
 from mmjax.text.tokenizer import drawn as drawn_tokenizer
 from mmjax.training.state import trainable_mask
+from tests.data.test_formats import mmc4
 
 ENCODER, RESAMPLER = 435_286_116, 193_628_160
 
@@ -73,6 +79,16 @@ def test_open_flamingo_counts(size, block, blocks, trainable):
   mask = trainable_mask(parameters(config), config.train.trainable)
   rows = [path for path in mask if path.endswith("extra")]
   assert rows and {mask[path] for path in rows} == {not size.startswith("4B")}
+
+
+def test_open_flamingo_leaves_out_half_of_the_documents_with_one_image():
+  named = open_flamingo.get_config().data.datasets.mmc4.format
+  read, kept = build(FORMATS, data.plain(named)), 0
+  for i in range(200):
+    with contextlib.suppress(Filtered):
+      read(mmc4([[0.1, 0.9, 0.1]]) | {"__key__": f"d{i}"})
+      kept += 1
+  assert 75 < kept < 125
 
 
 @pytest.mark.parametrize("row", ablations.ABLATIONS)

@@ -52,6 +52,17 @@ def test_media_without_frames_stay_finite(made):
   assert np.isfinite(out).all()
 
 
+def test_what_comes_out_of_a_transformer_are_its_latents():
+  """With layers that do nothing, they are the table itself."""
+  module = RESAMPLERS[1]
+  features = jax.random.normal(jax.random.key(0), (2, 2, 3, 4, 6))
+  params = nn.unbox(module.init(jax.random.key(1), features))["params"]
+  params["layers"] = jax.tree.map(jnp.zeros_like, params["layers"])
+  out = module.apply({"params": params}, features)
+  expected = jnp.broadcast_to(params["latents"], out.shape)
+  np.testing.assert_array_equal(out, expected)
+
+
 def test_gradient_reaches_every_parameter(made):
   module, variables, features = made
   weights = jax.random.normal(jax.random.key(2), (2, 2, 3, 8))

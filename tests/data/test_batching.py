@@ -67,6 +67,13 @@ def test_pack_table():
   assert media["mask"].any(1).tolist() == [True, True, True, False]
 
 
+def test_a_row_may_be_filled_to_the_last_token_and_slot():
+  slots = Slots(count=3, frames=2, height=2, width=3, keys=True)
+  row, dropped = pack([first(), second(), empty(5, SLOTS)], 5, slots)
+  assert dropped == 0 and row["segments"].tolist() == [1, 1, 1, 2, 2]
+  assert row["media"]["image"]["mask"].any(1).all()
+
+
 def test_packing_leaves_out_empty_examples_and_keeps_the_sums():
   slots = Slots(count=4, frames=2, height=2, width=3, keys=True)
   row, _ = pack([first(), empty(5, SLOTS), second()], 10, slots)

@@ -106,6 +106,22 @@ def test_mix_of_sources():
   assert sorted(pictures.tolist()) == [1, 3, 3, 3]
 
 
+def test_drawn_documents_follow_the_seed_of_the_data():
+  def tokens(entry, seed):
+    config = {"seed": seed, "datasets": {"d": entry}}
+    with build.batches(config, tokenizer.drawn()) as iterator:
+      return next(iterator)["d"]["tokens"].tolist()
+
+  plain = drawn(keys=True, values=False, transforms=[])
+  mixed = {k: v for k, v in plain.items() if k != "source"}
+  mixed["mix"] = {"bind": {"source": plain["source"], "share": 1}}
+  for entry in (plain, mixed):
+    assert tokens(entry, 1) == tokens(entry, 1) != tokens(entry, 0)
+  # A source may have a seed of its own.
+  own = plain | {"source": plain["source"] | {"seed": 1}}
+  assert tokens(own, 0) == tokens(plain, 1)
+
+
 @pytest.mark.parametrize(
   ("change", "message"),
   [

@@ -26,6 +26,12 @@ def test_query_leaves_the_last_answer_out():
   assert query.metadata == vqa().metadata
 
 
+def test_query_leaves_out_all_pieces_of_the_last_answer():
+  said = (Text(" a", target=True), Text(" cat", target=True), Text("\n"))
+  whole = Document((*vqa().query().segments, *said))
+  assert whole.query().segments == vqa().query().segments
+
+
 def test_query_of_an_answer_alone_is_an_error():
   with pytest.raises(ValueError, match="nothing before"):
     Document((Text("yes", target=True),), id="x").query()

@@ -1,4 +1,5 @@
 import collections
+import dataclasses
 
 import numpy as np
 import pytest
@@ -169,6 +170,12 @@ def test_zero_shot_keeps_the_text_of_its_examples():
   )
   assert [m.name for m in document.media] == ["q"]
   assert pieces(document)[1] == (" me", False, True)
+  two = row("s", "Who?", "me")
+  two = dataclasses.replace(two, segments=(*two.media, *two.segments))
+  shown = few_shot(
+    row("q", "Where?", "here"), [two, two], FLAMINGO["vqa"], text_only=True
+  )
+  assert [m.name for m in shown.media] == ["q"]
 
 
 def test_templates_name_missing_fields():

@@ -83,6 +83,11 @@ def test_mmc4_filters():
   with pytest.raises(Filtered):
     MMC4()(small)
   assert len(MMC4(min_kilobytes=0)(small).media) == 1
+  # More than ten whole kilobytes, and a similarity of 0.24 or more.
+  with pytest.raises(Filtered):
+    MMC4()(mmc4([[0.1, 0.24, 0.1]], images=[bytes(10_999)]))
+  edge = mmc4([[0.1, 0.24, 0.1]], images=[bytes(11_000)])
+  assert len(MMC4()(edge).media) == 1
   with pytest.raises(Filtered, match="one image"):
     MMC4(keep_single=0.0)(mmc4([[0.1, 0.9, 0.1]]))
   with pytest.raises(Filtered, match="1 of 2"):
@@ -190,6 +195,13 @@ def test_obelics_from_parquet(tmp_path):
   assert document.media[0].load() == PNG
   with pytest.raises(BadSample, match=r"b\.png"):
     Documents(source, Obelics(str(tmp_path), str(table)))[0]
+
+
+def test_obelics_keeps_the_first_images_and_all_texts():
+  images, texts = [PNG, None] * 3, [None, "A dog."] * 3
+  record = {"__key__": "o", "images": images, "texts": texts}
+  kinds = [type(s).__name__ for s in Obelics(max_images=2)(record).segments]
+  assert kinds == ["Media", "Text", "Media", "Text", "Text"]
 
 
 def test_obelics_with_bytes_and_bad_rows():

@@ -68,6 +68,9 @@ def test_other_modes():
   assert (grey == 77).all() and grey.shape == (3, 3, 3)
   deep = image.decode(encode(np.full((3, 3), 257 * 90, np.uint16)))
   assert (deep == 90).all()
+  # 65535 is 255: a byte's step is 257, not 256.
+  deep = image.decode(encode(np.full((3, 3), 512, np.uint16)))
+  assert (deep == 1).all()
   palette = Image.fromarray(photo()).convert("P")
   data = io.BytesIO()
   palette.save(data, "PNG", transparency=0)
@@ -83,7 +86,9 @@ def test_first_frame_of_an_animation():
   )
 
 
-@pytest.mark.parametrize("size", [(40, 60), (61, 40), (33, 33), (7, 50)])
+@pytest.mark.parametrize(
+  "size", [(40, 60), (61, 40), (33, 33), (7, 50), (36, 32), (32, 36)]
+)
 def test_clip_val_equals_torchvisions_recipe(size):
   # Resize to an int and CenterCrop, as torchvision states them for PIL.
   pixels = photo(*size)
@@ -105,10 +110,11 @@ def test_a_thread_of_a_picture_does_not_fill_the_memory():
     image.ClipVal(224)(np.zeros((1, 3_000_000, 3), np.uint8), None)
 
 
-def test_efficientnet_lite_crops_then_resizes():
-  pixels = photo(100, 160)
-  side = int(100 * 64 / (64 + 32))
-  top, left = (100 - side + 1) // 2, (160 - side + 1) // 2
+@pytest.mark.parametrize("height, width", [(100, 160), (103, 160), (161, 100)])
+def test_efficientnet_lite_crops_then_resizes(height, width):
+  pixels = photo(height, width)
+  side = int(min(height, width) * 64 / (64 + 32))
+  top, left = (height - side + 1) // 2, (width - side + 1) // 2
   crop = Image.fromarray(pixels).crop((left, top, left + side, top + side))
   expected = np.asarray(crop.resize((64, 64), Image.BICUBIC))
   out = image.EfficientNetLite(64)(pixels, None)
@@ -134,6 +140,9 @@ def test_flip_is_a_function_of_the_generator():
   flipped = [np.array_equal(f, pixels[:, ::-1]) for f in first]
   assert 0 < sum(flipped) < 20
   np.testing.assert_array_equal(flip(pixels, None), pixels)
+  rng = np.random.default_rng(0)
+  np.testing.assert_array_equal(image.Flip(0.0)(pixels, rng), pixels)
+  np.testing.assert_array_equal(image.Flip(1.0)(pixels, rng), pixels[:, ::-1])
 
 
 @pytest.mark.parametrize("name", sorted(image.TRANSFORMS))

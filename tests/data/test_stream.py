@@ -175,6 +175,25 @@ def test_all_pictures_of_a_document_share_their_coins():
   assert len(outcomes) == 2
 
 
+def test_all_frames_of_a_clip_share_their_coins():
+  clip = np.stack([photo(8, 8)] * 4)
+  made = encoder([Flip()], frames=4)
+  for seed in range(10):
+    document = Document((Media("video", clip), Text("a", target=True)))
+    frames = made(document, [seed])["media"]["image"]["values"][0]
+    np.testing.assert_array_equal(frames, np.stack([frames[0]] * 4))
+
+
+def test_a_record_gets_new_coins_in_every_epoch():
+  made = encoder([Flip()])
+  stream = Stream(Numbers(20, payload=photo(8, 8)), made, shuffle=False)
+  first, second = (
+    [number(stream[epoch * 20 + i]) for i in range(20)] for epoch in (0, 1)
+  )
+  assert stream.record(3) == stream.record(23) == 3
+  assert first != second
+
+
 def test_keys_have_to_be_there():
   document = Numbers(3)[0]
   with pytest.raises(ValueError, match="0: has no 'key'"):

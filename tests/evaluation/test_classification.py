@@ -39,6 +39,9 @@ def test_top_k_is_scikit_learns():
 def test_top_k_ties_are_no_gift():
   labels = np.array([0, 1, 2, 3])
   assert classification.top_k_accuracy(np.zeros((4, 4)), labels, 1) == 25
+  # The lower index is the better one.
+  labels = np.array([0, 0, 1, 3])
+  assert classification.top_k_accuracy(np.zeros((4, 4)), labels, 2) == 75
 
 
 def test_per_class_accuracy_is_balanced_accuracy():

@@ -1,13 +1,15 @@
 """Few-shot evaluation with models that can be predicted by hand."""
 
 import dataclasses
+import functools
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
 
 from mmjax.data.document import Document, Media, Text
-from mmjax.evaluation import answers, controls, in_context, tasks
+from mmjax.evaluation import answers, controls, in_context, support, tasks
 from mmjax.evaluation.answers import Likelihoods
 from mmjax.evaluation.in_context import Features, Protocol
 
@@ -216,6 +218,40 @@ def test_rices_shows_the_most_similar_last():
     assert record["support"] == ["train/2", "train/1", "train/0"]
 
 
+def test_rices_looks_in_the_pool_only_and_not_at_the_query():
+  angle = np.linspace(0, 1, len(EXAMPLES)) ** 1.5  # No two alike.
+  vectors = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+  results = in_context.evaluate(
+    TASK,
+    EXAMPLES,
+    EXAMPLES,
+    generate=Seeing().generate,
+    protocol=Protocol(shots=(2,), selection="rices", pool=10),
+    features=Features(vectors, vectors),
+  )
+  pool = support.draw_pool([e.id for e in EXAMPLES], seed=0, size=10)
+  assert len(set(pool)) == 10 and pool.max() >= 10
+  for number, record in enumerate(results[0].records):
+    others = [i for i in pool if i != number]
+    near = sorted(others, key=lambda i, n=number: abs(angle[i] - angle[n]))
+    assert record["support"] == [f"train/{i}" for i in near[1::-1]]
+
+
+def test_features_of_nothing_are_like_nothing():
+  vectors = np.array([[3.0, 4.0], [0.0, 0.0], [-4.0, 3.0]])
+  found = support.cosine(vectors, vectors)
+  np.testing.assert_allclose(found, np.diag([1, 0, 1]), atol=1e-6)
+
+
+def test_a_pool_has_as_many_of_every_class():
+  labels = [NAMES[i % 4] for i in range(40)]
+  ids = [str(i) for i in range(40)]
+  draw = functools.partial(support.draw_pool, ids, labels=labels, per_class=3)
+  pool = draw(seed=0)
+  assert Counter(labels[i] for i in pool) == dict.fromkeys(NAMES, 3)
+  assert list(pool) == sorted(set(pool)) and list(pool) != list(draw(seed=1))
+
+
 def test_closed_ended_choice_and_ensembling():
   model = Seeing()
   results = in_context.evaluate(
@@ -232,6 +268,18 @@ def test_closed_ended_choice_and_ensembling():
   last = model.asked[3 * len(QUERIES) :]
   orders = {tuple(d.metadata["support"]) for d in last if d.id == "test/0"}
   assert len(orders) == 6 and len({frozenset(o) for o in orders}) == 1
+
+
+def test_written_answers_are_asked_for_once():
+  model = Seeing()
+  in_context.evaluate(
+    TASK,
+    QUERIES,
+    EXAMPLES,
+    generate=model.generate,
+    protocol=Protocol(shots=(2,), permutations=6),
+  )
+  assert len(model.asked) == len(QUERIES)
 
 
 def test_ensembling_averages_likelihoods():

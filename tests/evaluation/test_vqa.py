@@ -28,6 +28,9 @@ def test_the_protocols_differ_somewhere():
     ("The Two dogs.", "2 dogs"),
     ("t-shirt", "t shirt"),
     ("black - white", "black white"),
+    # A mark that touches a space anywhere is deleted everywhere.
+    ("red -ish t-shirt", "red ish tshirt"),
+    ("red- t-shirt", "red tshirt"),
     ("1,000", "1000"),
     ("3.5", "3.5"),
     ("dont", "don't"),

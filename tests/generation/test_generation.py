@@ -108,6 +108,24 @@ def test_greedy_is_the_best_token_of_the_whole_model(
     np.testing.assert_allclose(out.log_probs[row, :count], each, atol=1e-5)
 
 
+def test_rows_end_with_their_stop_id(model, log_probs):
+  free = []
+  for row in range(2):
+    free.append([])
+    for _ in range(4):
+      free[row].append(int(log_probs(row, free[row]).argmax()))
+  stop = free[0][1]
+  out = generate(
+    *model, make_batch(ROWS, 5), Sampling(4, stop=(stop,), pad=PAD)
+  )
+  for row, new in enumerate(free):
+    count = new.index(stop) + 1 if stop in new else 4
+    assert out.tokens[row].tolist() == new[:count] + [PAD] * (4 - count)
+    assert out.mask[row].tolist() == [True] * count + [False] * (4 - count)
+    assert (out.log_probs[row, count:] == 0).all()
+  assert not out.mask[0].all()
+
+
 def test_beams_as_wide_as_the_tree_find_the_best_sequence(model, log_probs):
   length = 2
   beams = beam_search(
@@ -159,17 +177,21 @@ def test_scores_of_answers_are_sums_of_the_whole_model(model, log_probs, left):
 
 def test_a_new_image_may_come_in_a_conversation(model):
   module, params = model
-  whole = make_batch([([1, 2, 3, 4, 2, 6], [1, 1, 1, 2, 2, 2])], 6)
+  # The second turn begins with text, which sees the picture of the first.
+  whole = make_batch([([1, 2, 3, 4, 2, 6], [1, 1, 1, 1, 2, 2])], 6)
   expected = module.apply({"params": params}, whole).logits
 
-  def turn(start, stop, number):
+  def turn(start, stop, number, index):
     part = {k: v[:, start:stop] for k, v in whole.items() if k != "media"}
-    one = jnp.ones((1, stop - start), jnp.int32)
-    return medium(part | {"media": whole["media"]}, number, one)
+    whose = jnp.array([index], jnp.int32)
+    return medium(part | {"media": whole["media"]}, number, whose)
 
   state = sample.apply(module, params, "start", 1, 8, 3)
-  _, state = sample.apply(module, params, "prefill", turn(0, 3, 0), state)
-  logits, state = sample.apply(module, params, "prefill", turn(3, 5, 1), state)
+  _, state = sample.apply(
+    module, params, "prefill", turn(0, 3, 0, [1, 1, 1]), state
+  )
+  second = turn(3, 5, 1, [0, 1])
+  logits, state = sample.apply(module, params, "prefill", second, state)
   np.testing.assert_allclose(logits, expected[:, 4], atol=1e-5)
   token = whole["tokens"][:, 5:]
   logits, _ = sample.apply(module, params, "decode", token, state)
@@ -271,6 +293,8 @@ def test_sampling_follows_its_distribution(options, kept):
     dict(max_new_tokens=1, temperature=-1.0),
     dict(max_new_tokens=1, top_p=0.0),
     dict(max_new_tokens=1, top_k=-2),
+    dict(max_new_tokens=1, top_k=2),
+    dict(max_new_tokens=1, top_p=0.5),
   ],
 )
 def test_senseless_settings_are_refused(options):
@@ -281,3 +305,16 @@ def test_senseless_settings_are_refused(options):
 def test_sampling_wants_a_key(model):
   with pytest.raises(ValueError, match="key"):
     generate(*model, make_batch(ROWS, 5), Sampling(2, temperature=1.0))
+
+
+def test_every_token_and_row_is_drawn_anew(model):
+  batch = make_batch([ROWS[0]] * 2, 5)
+
+  def draw(seed):
+    sampling = Sampling(8, temperature=1e3, pad=PAD)
+    key = jax.random.key(seed)
+    return generate(*model, batch, sampling, key=key).tokens.tolist()
+
+  first, second = draw(0)
+  assert first != second and len(set(first)) > 2 < len(set(second))
+  assert draw(0) == [first, second] != draw(1)

@@ -148,14 +148,15 @@ def test_nobody_sees_the_future(name):
 
 
 def test_rows_of_a_cache_follow_their_beams():
-  full, start, step = built("llama")
-  tokens = rows(4)
-  ones = np.ones_like(tokens[:, :5])
-  _, cache = start(tokens[:, :5], places(ones), ones)
+  full, start, step = built("mpt")  # ALiBi needs their positions.
+  tokens, lengths = rows(4), np.array([3, 6])
+  ids, segments = pad(tokens, lengths, "right")
+  _, cache = start(ids, places(segments), segments)
   swapped = cache.rows(jnp.array([1, 0]))
-  new, at = tokens[:, 5:6], np.full((2, 1), 5)
+  at = lengths[:, None]
+  new = np.take_along_axis(tokens, at, axis=1)
   one = np.ones_like(new)
-  out, _ = step(new[::-1], at, one, swapped)
+  out, _ = step(new[::-1], at[::-1], one, swapped)
   expected, _ = step(new, at, one, cache)
   np.testing.assert_allclose(out[::-1], expected, atol=1e-5)
 

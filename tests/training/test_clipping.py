@@ -86,3 +86,13 @@ def test_zero_gradients_stay_zero():
     tx = clip_gradients(constant(limit), 1.0)
     ours = tx.update(zeros, tx.init(params), params)[0]
     jax.tree.map(np.testing.assert_array_equal, ours, zeros)
+
+
+def test_weights_of_zero_still_learn():
+  grads = {"head": draw(1, 0.05)["image"]["head"]["kernel"]}
+  params = jax.tree.map(jnp.zeros_like, grads)
+  ours = clip_gradients({"head": 0.04}).update(grads, None, params)[0]
+  tx = optax.adaptive_grad_clip(0.04)
+  expected = tx.update(grads, tx.init(params), params)[0]
+  assert_equal(ours, expected)
+  assert np.abs(ours["head"]).max() > 1e-6

@@ -53,6 +53,9 @@ def test_jsonl_of_a_killed_and_resumed_run(tmp_path, caplog):
     lines = metrics.read_jsonl(path)
   assert [(x["step"], x["loss"]) for x in lines] == [(1, 3), (2, 2.5), (3, 1.5)]
   assert "line 3" in caplog.text
+  # A run that goes on with other steps between its lines.
+  path.write_text('{"step": 25, "loss": 1}\n{"step": 20, "loss": 2}\n')
+  assert [line["step"] for line in metrics.read_jsonl(path)] == [20, 25]
 
 
 class _Terminal(io.StringIO):

@@ -77,6 +77,25 @@ def test_a_spike_is_dropped_once_the_guard_is_warm():
   assert int(early[-1].skipped) == 0
 
 
+def test_a_mean_of_norms_begins_with_the_first_good_one():
+  good, poisoned = make_batch(), make_batch() | {"y": jnp.full(8, np.nan)}
+  _, skipped, first, second = run(
+    [{"a": poisoned}, {"a": good}, {"a": make_batch(1)}],
+    guard=Guard(decay=0.9),
+  )
+  assert float(skipped.norm) == 0.0
+  (alone,) = run([{"a": good}])[1:]
+  np.testing.assert_allclose(first.norm, alone.norm, rtol=1e-6)
+  last = (second.norm - 0.9 * first.norm) / 0.1
+  slope = jax.grad(lambda w: mean_loss(w, make_batch(1)))(first.trainable["w"])
+  np.testing.assert_allclose(last, jnp.linalg.norm(slope), rtol=1e-4)
+
+
+def mean_loss(w, batch):
+  total, count = loss({"w": w, "fixed": 0.3}, batch)["loss"]
+  return total / count
+
+
 def test_micro_batches_give_the_update_of_the_whole():
   whole = run([{"a": make_batch()}])[-1]
   parts = run([{"a": make_batch()}], microbatches=4)[-1]

@@ -12,6 +12,10 @@ from mmjax.typing import Float, Int
 MAX_CHARACTERS = 2**22
 
 
+class TooLong(ValueError):
+  """A prompt for generation that does not fit."""
+
+
 @runtime_checkable
 class Segments(Protocol):
   """What a prompt reads: a `Document`, known here by its shape only.
@@ -159,7 +163,7 @@ def fit_query(
   The end is what is asked about: its tokens and its media are never dropped.
 
   Raises:
-    ValueError: when it is too long, or has too many media, and `overflow` is
+    TooLong: when it is too long, or has too many media, and `overflow` is
       "error".
   """
   if overflow not in ("error", "left"):
@@ -168,7 +172,7 @@ def fit_query(
   if 0 < slots < len(sheet.tags):  # Without a slot, text alone is read.
     start = max(start, sheet.tags[-slots])
   if start and overflow == "error":
-    raise ValueError(
+    raise TooLong(
       f"The prompt of {name!r} has {len(sheet.tokens)} tokens and "
       f"{len(sheet.tags)} media; {length} and {slots} fit. Use fewer shots, a "
       "longer `length`, more `media`, or overflow='left'."

@@ -187,6 +187,11 @@ def test_leading_space_of_pairs_is_a_coin():
     for i in range(200)
   ]
   assert 70 < sum(spaces) < 130
+  # Text before the first image is of no pair; a space that is there is enough.
+  always, rng = Flamingo(Spy(), p_space=1.0), np.random.default_rng(0)
+  written = always.write(document("lead", None, "a", None, " b"), rng)
+  assert written.tokens.tolist().count(ord(" ")) == 2
+  assert written.tokens[:4].tolist() == list(b"lead")
   assert ord(" ") not in prompt.write(document(None, "a")).tokens
 
 
