@@ -3,11 +3,11 @@
 import base64
 import io
 import json
-import shutil
 import tarfile
 
 import pyarrow
 import pytest
+import tokenizers
 from pyarrow import parquet
 
 from configs.flamingo import baseline_3b, open_flamingo
@@ -33,21 +33,27 @@ def write_tar(path, members):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-  shutil.copyfile(DRAWN, tmp_path / "tokenizer.json")
+  backend = tokenizers.Tokenizer.from_file(str(DRAWN))
+  backend.add_special_tokens(["<|endoftext|>"])
+  backend.save(str(tmp_path / "tokenizer.json"))
   for name in ("align", "ltip", "laion"):
     pair = {"0.png": PICTURE, "0.txt": CAPTION}
     write_tar(tmp_path / name / "0.tar", pair)
   write_tar(tmp_path / "vtp" / "0.tar", {"0.mp4": clip(), "0.txt": CAPTION})
-  picture = {
-    "image_name": "0.png",
-    "image_base64": base64.b64encode(PICTURE).decode(),
-    "matched_text_index": 0,
-    "matched_sim": 0.9,
-  }
+  # Of pages with one picture a half is left out.
+  pictures = [
+    {
+      "image_name": f"{i}.png",
+      "image_base64": base64.b64encode(PICTURE).decode(),
+      "matched_text_index": i,
+      "matched_sim": 0.9,
+    }
+    for i in range(2)
+  ]
   page = {
-    "text_list": ["a red kite"],
-    "image_info": [picture],
-    "similarity_matrix": [[0.9]],
+    "text_list": ["a red kite", "a dog"],
+    "image_info": pictures,
+    "similarity_matrix": [[0.9, 0.1], [0.1, 0.9]],
   }
   write_tar(tmp_path / "mmc4" / "0.tar", {"0.json": json.dumps(page).encode()})
   rows = {"images": [[PICTURE, None]], "texts": [[None, "a red kite"]]}
