@@ -41,7 +41,7 @@ LAION = {
 }
 CLIP = {
   "model.encoder": dict(name="clip_vit", variant="L/14"),
-  "init.encoder": common.converted("clip_vit_l14"),
+  "init.encoder": common.clip("clip_vit_l14"),
   **{
     f"{_data(name)}.transforms": [dict(name="flip"), dict(name="clip_val")]
     for name in ("m3w", "align", "ltip", "vtp")

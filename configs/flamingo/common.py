@@ -21,9 +21,14 @@ def local(path: str) -> str:
   return f"{os.environ.get('MMJAX_DATA', '$MMJAX_DATA')}/{path}"
 
 
-def converted(folder: str) -> dict:
+def converted(folder: str, **fields) -> dict:
   """Weights that `mmjax convert --to jax` wrote below $MMJAX_DATA."""
-  return dict(name="converted", path=local(folder))
+  return dict(name="converted", path=local(folder), **fields)
+
+
+def clip(folder: str) -> dict:
+  """The same of a CLIP tower, whose tokens are read before its projection."""
+  return converted(folder, leave_out="projection/.*")
 
 
 def paper(*, model, datasets, tokenizer, init=(), **train):

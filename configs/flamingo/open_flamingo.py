@@ -6,6 +6,22 @@ the original draws them anew each time, here they are always the same. The 4B
 models kept the rows of their two new tokens frozen and random. Vision weights
 are CLIP ViT-L/14 of OpenAI, read without the last norm, as the released models
 were trained.
+
+All language models have the tokenizer of GPT-NeoX-20B, whose 50,277 tokens are
+fewer than the rows of their published tables. As in the original the tables
+lose the others, and new rows come behind: end of chunk, image and padding. The
+original trains the first two; here that of padding, which is never read, is
+trained as a wrong answer too.
+
+What `mmjax convert --to jax` makes of the published weights is looked for in
+$MMJAX_DATA/clip_vit_l14 and /mpt_1b, /mpt_1b_dolly, /incite_3b,
+/incite_3b_instruct or /mpt_7b. A released OpenFlamingo is put on top:
+
+  # of3b.py, for mmjax generate --config of3b.py --workdir runs/of3b ...
+  from configs.flamingo import open_flamingo
+
+  def get_config():
+    return open_flamingo.released("3B", "converted/of3b")
 """
 
 from configs.flamingo import common
@@ -15,14 +31,17 @@ from mmjax.lms import gpt_neox, mpt
 MPT_1B = dict(name="mpt", **mpt.SIZES["1b"])
 MPT_7B = dict(name="mpt", **mpt.SIZES["7b"])
 INCITE = dict(name="gpt_neox", **gpt_neox.SIZES["incite_3b"])
-# Language model, layers a block, whether the new rows train.
+# Language model, folder of its weights, layers a block, whether the new rows
+# train.
 SIZES = {
-  "3B": (MPT_1B, 1, True),
-  "3B-I": (MPT_1B, 1, True),
-  "4B": (INCITE, 2, False),
-  "4B-I": (INCITE, 2, False),
-  "9B": (MPT_7B, 4, True),
+  "3B": (MPT_1B, "mpt_1b", 1, True),
+  "3B-I": (MPT_1B, "mpt_1b_dolly", 1, True),
+  "4B": (INCITE, "incite_3b", 2, False),
+  "4B-I": (INCITE, "incite_3b_instruct", 2, False),
+  "9B": (MPT_7B, "mpt_7b", 4, True),
 }
+VOCABULARY = 50_277
+NEW_TOKENS = ("<|endofchunk|>", "<image>", "<PAD>")
 
 
 def dataset(path, *, prompt, **fields):
@@ -35,18 +54,25 @@ def dataset(path, *, prompt, **fields):
 
 
 def get_config(size="3B"):
-  lm, every, train_rows = SIZES[size]
+  lm, weights, every, train_rows = SIZES[size]
+  lm = lm | dict(vocab_size=VOCABULARY, extra_tokens=len(NEW_TOKENS))
   config = common.paper(
     model=dict(
       encoder=dict(name="clip_vit", variant="L/14"),
       resampler=dict(name="perceiver", width=1024, **perceiver.OPEN_FLAMINGO),
-      lm=dict(**lm, extra_tokens=2),
+      lm=lm,
       xattn=dict(every=every, first=every - 1, **gated_attention.OPEN_FLAMINGO),
     ),
     tokenizer=dict(
       name="file",
       path=common.local("tokenizer.json"),
-      added=["<|endofchunk|>", "<image>"],
+      added=list(NEW_TOKENS),
+      eos="<|endoftext|>",
+      pad="<PAD>",
+    ),
+    init=dict(
+      encoder=common.clip("clip_vit_l14"),
+      lm=common.converted(weights, cut_vocabulary=True),
     ),
     datasets=dict(
       laion=dataset(
@@ -74,4 +100,11 @@ def get_config(size="3B"):
   config.train.optimizer.weight_decay = [("blocks/.*", 0.1), (".*", 0.0)]
   config.train.optimizer.schedule.warmup = 1875
   config.train.plan.steps = 29_300
+  return config
+
+
+def released(size, path):
+  """A size with the weights of `mmjax convert CHECKPOINT path --to jax`."""
+  config = get_config(size)
+  config.init.all = dict(name="open_flamingo", path=path)
   return config

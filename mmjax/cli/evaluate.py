@@ -1,6 +1,7 @@
 """`mmjax evaluate`: the evaluation that a config names, on a trained run."""
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,11 @@ from mmjax.evaluation.answers import Result, write_records
 from mmjax.evaluation.model import Model
 from mmjax.systems import SYSTEMS
 from mmjax.training import metrics
-from mmjax.training.sources import load_parts, make_tokenizer
+from mmjax.training.sources import check_tokens, load_parts, make_tokenizer
 from mmjax.training.state import abstract_params, trainable_mask
 from mmjax.typing import Params
+
+log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 
@@ -95,6 +98,7 @@ def load_model(
   require(config, ("system", "model", "tokenizer", "data", "train"))
   module = lookup(SYSTEMS, config["system"], "system").build(config["model"])
   tokenizer = make_tokenizer(config["tokenizer"])
+  check_tokens(tokenizer, module)
   first = next(iter(config["data"]["datasets"].values()))
   names = ("transforms", "frames", "fps", "keys", "values")
   encoder = call(
@@ -122,13 +126,23 @@ def load_params(
   example: Mapping[str, Any],
   workdir: str | Path,
 ) -> Params:
-  """Trained parameters of a run, with the frozen ones of their source."""
+  """Trained parameters of a run, with the frozen ones of their source.
+
+  Where nothing was trained, `config.init` has to name a source of all that
+  would be: a published checkpoint.
+  """
   shapes = nn.unbox(abstract_params(module, example))
   mask = trainable_mask(shapes, config["train"]["trainable"])
   loaded = load_parts(config.get("init", {}), shapes)
-  trained = tree.flatten(load_trainable(Path(workdir) / "checkpoints"))
-  _check(trained, tree.flatten(shapes), workdir)
-  flat = {k: np.asarray(v) for k, v in loaded.items() if not mask[k]} | trained
+  directory = Path(workdir) / "checkpoints"
+  if not directory.exists() and all(k in loaded for k in mask if mask[k]):
+    log.info("%s has no checkpoints: taking config.init alone.", workdir)
+    flat = {k: np.asarray(v) for k, v in loaded.items()}
+  else:
+    trained = tree.flatten(load_trainable(directory))
+    _check(trained, tree.flatten(shapes), workdir)
+    frozen = {k: v for k, v in loaded.items() if not mask[k]}
+    flat = {k: np.asarray(v) for k, v in frozen.items()} | trained
   missing = tree.flatten(shapes).keys() - flat.keys()
   if missing:
     # Frozen as they were drawn: the same draw, by the seed of the run.

@@ -19,7 +19,7 @@ from mmjax.sharding import make_mesh
 from mmjax.systems import SYSTEMS
 from mmjax.training import loop
 from mmjax.training.optimizer import make_optimizer
-from mmjax.training.sources import load_parts, make_tokenizer
+from mmjax.training.sources import check_tokens, load_parts, make_tokenizer
 from mmjax.training.state import (
   TrainState,
   abstract_params,
@@ -51,6 +51,7 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> TrainState:
   system = lookup(SYSTEMS, config["system"], "system")
   module = system.build(config["model"])
   tokenizer = make_tokenizer(config["tokenizer"])
+  check_tokens(tokenizer, module)
   host = (jax.process_index(), jax.process_count())
   batches = data.batches(config["data"], tokenizer, host)
   changed = find_changes(config, workdir)

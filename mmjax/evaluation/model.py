@@ -39,7 +39,8 @@ class Model:
     module, params: of the system.
     encoder: documents to examples.
     tokenizer: of the system.
-    stop: name of the token that ends an answer.
+    stop: name of the token that ends an answer; None is the prompt's end of a
+      chunk.
     max_new_tokens: length of an answer.
     temperature, top_k, top_p: of sampling; a temperature of 0 is greedy.
     seed: of sampling.
@@ -54,7 +55,7 @@ class Model:
   params: Params
   encoder: Encoder
   tokenizer: Tokenizer
-  stop: str = "<EOC>"
+  stop: str | None = None
   max_new_tokens: int = 10
   temperature: float = 0.0
   top_k: int = 0
@@ -82,6 +83,10 @@ class Model:
         f"top_p, or take num_beams=1 in place of {self.num_beams}."
       )
 
+  @property
+  def _stop(self) -> int:
+    return self.tokenizer.id(self.stop or self.encoder.prompt.end_of_chunk)
+
   def generate(self, documents: Sequence[Document]) -> list[str]:
     """What the system says after each document."""
     texts: list[str] = []
@@ -91,7 +96,7 @@ class Model:
     return texts
 
   def _tokens(self, batch, number):
-    stop = self.tokenizer.id(self.stop)
+    stop = self._stop
     if self.num_beams > 1:
       beams = beam_search(
         self.module,
@@ -116,7 +121,7 @@ class Model:
     return generate(self.module, self.params, batch, sampling, key=key).tokens
 
   def _text(self, row: np.ndarray) -> str:
-    ends = np.flatnonzero(row == self.tokenizer.id(self.stop))
+    ends = np.flatnonzero(row == self._stop)
     row = row[: ends[0]] if len(ends) else row
     return self.tokenizer.decode(row).strip()
 
@@ -134,7 +139,7 @@ class Model:
         "Some of the documents end in a text and some in a medium, after which "
         "an answer may have other ids. Score them apart."
       )
-    stop, continues = self.tokenizer.id(self.stop), goes_on.pop()
+    stop, continues = self._stop, goes_on.pop()
     ids = [[*self.tokenizer.encode(a, continues), stop] for a in answers]
     lengths = np.array([len(row) for row in ids])
     table = np.zeros((len(ids), lengths.max()), np.int32)

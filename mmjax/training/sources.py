@@ -8,6 +8,7 @@ is read from disk when NumPy asks for it, so that a host holds one at a time.
 import hashlib
 import logging
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,11 @@ from mmjax.typing import Params
 
 log = logging.getLogger(__name__)
 
+# The key of config.init for a source that fills parts of the whole model.
+WHOLE = "all"
+# Rows of new tokens, which have tables of their own.
+NEW_ROWS = ("embedding/extra", "head/extra")
+
 
 def load_parts(
   config: Mapping[str, Mapping[str, Any]], shapes: Params
@@ -41,12 +47,13 @@ def load_parts(
   """All loaded parameters of a model, by path.
 
   Args:
-    config: path prefix of a part to the source that fills it.
+    config: path prefix of a part to the source that fills it; "all" is the
+      whole model, and wins over its parts.
     shapes: of the whole model.
   """
   flat, loaded = tree.flatten(shapes), {}
-  for prefix, source in config.items():
-    head = f"{prefix}/"
+  for prefix in sorted(config, key=lambda prefix: prefix == WHOLE):
+    source, head = config[prefix], "" if prefix == WHOLE else f"{prefix}/"
     own = {
       path.removeprefix(head): x
       for path, x in flat.items()
@@ -63,17 +70,50 @@ def load_parts(
 
 
 class Stored:
-  """An array of a file; only its shape is known until NumPy reads it."""
+  """An array of a file, or some of its rows.
 
-  def __init__(self, weights: Safetensors, name: str):
-    self._weights, self._name = weights, name
+  Only its shape is known until NumPy reads it.
+  """
+
+  def __init__(
+    self, weights: Safetensors, name: str, rows: slice | None = None
+  ):
+    self._weights, self._name, self._rows = weights, name, rows
     self.shape = weights.shape(name)
+    if rows is not None:
+      count = len(range(self.shape[0])[rows])
+      self.shape = (count, *self.shape[1:])
 
   def __array__(self, dtype=None, copy=None) -> np.ndarray:
-    return np.asarray(self._weights[self._name], dtype)
+    value = self._weights[self._name]
+    return np.asarray(value if self._rows is None else value[self._rows], dtype)
 
 
-def converted(shapes: Mapping[str, Any], path: str) -> dict[str, Stored]:
+def _open_converted(path: str) -> Safetensors:
+  if not Path(path).exists():
+    raise ValueError(
+      f"There are no converted weights at {path}. Make them with "
+      "`mmjax convert SRC DST --to jax` and name DST in config.init, or take "
+      "the part out of config.init to draw it at random."
+    )
+  return Safetensors(path)
+
+
+def _refuse(path: str, wrong: Sequence[str]) -> None:
+  if wrong:
+    raise ValueError(
+      f"{path} does not hold the weights of this part; was it written by "
+      "`mmjax convert --to jax`, from a model of this size?\n  "
+      + "\n  ".join(wrong)
+    )
+
+
+def converted(
+  shapes: Mapping[str, Any],
+  path: str,
+  cut_vocabulary: bool = False,
+  leave_out: str = "",
+) -> dict[str, Stored]:
   """Weights that `mmjax convert SRC path --to jax` wrote.
 
   Rows of new tokens (`embedding/extra`, `head/extra`) that the files do not
@@ -82,33 +122,65 @@ def converted(shapes: Mapping[str, Any], path: str) -> dict[str, Stored]:
   Args:
     shapes: of the part.
     path: a safetensors file, or a folder of them.
+    cut_vocabulary: tables of tokens with more rows than the part's lose those
+      behind, which no id of the tokenizer means: published tables are padded.
+    leave_out: pattern of names in the files that the part does without.
 
   Raises:
     ValueError: when there is no such file, or for names and shapes that are
       not the part's; every one is listed.
   """
-  if not Path(path).exists():
-    raise ValueError(
-      f"There are no converted weights at {path}. Make them with "
-      "`mmjax convert SRC DST --to jax` and name DST in config.init, or take "
-      "the part out of config.init to draw it at random."
-    )
-  weights = Safetensors(path)
-  new = ("embedding/extra", "head/extra")
-  wrong = [f"{k}: missing" for k in shapes if k not in weights and k not in new]
-  wrong += [f"{k}: not in the model" for k in weights if k not in shapes]
-  wrong += [
-    f"{k}: {weights.shape(k)}, the model's is {tuple(shapes[k].shape)}"
-    for k in weights
-    if k in shapes and weights.shape(k) != tuple(shapes[k].shape)
+  weights = _open_converted(path)
+  rows = {}
+  for name in ("embedding/table", "head/table"):
+    if cut_vocabulary and name in weights and name in shapes:
+      rows[name] = slice(shapes[name].shape[0])
+  kept = [k for k in weights if not re.fullmatch(leave_out, k)]
+  found = {k: Stored(weights, k, rows.get(k)) for k in kept}
+  missing = [k for k in shapes if k not in found and k not in NEW_ROWS]
+  _refuse(path, [f"{k}: missing" for k in missing] + _misfits(found, shapes))
+  return found
+
+
+def open_flamingo(shapes: Mapping[str, Any], path: str) -> dict[str, Stored]:
+  """What an OpenFlamingo checkpoint holds, as `mmjax convert` writes it.
+
+  Resampler and blocks, and where the embeddings trained, the tables of tokens:
+  their last rows are the new tokens', in a table of their own here. The rest
+  of the language model and the vision encoder come from their own sources.
+
+  Args:
+    shapes: of the whole model.
+    path: a safetensors file, or a folder of them.
+
+  Raises:
+    ValueError: as for `converted`.
+  """
+  weights, found = _open_converted(path), {}
+  for name in weights:
+    new = name.removesuffix("table") + "extra"
+    if name in shapes and name.endswith("/table") and new in shapes:
+      size = shapes[name].shape[0]
+      found[name] = Stored(weights, name, slice(size))
+      found[new] = Stored(weights, name, slice(size, None))
+    else:
+      found[name] = Stored(weights, name)
+  own = ("resampler/", "blocks/")
+  missing = [k for k in shapes if k.startswith(own) and k not in found]
+  _refuse(path, [f"{k}: missing" for k in missing] + _misfits(found, shapes))
+  return found
+
+
+def _misfits(
+  found: Mapping[str, Stored], shapes: Mapping[str, Any]
+) -> list[str]:
+  """What is not in the model, or has another shape there."""
+  wrong = [f"{k}: not in the model" for k in found if k not in shapes]
+  return wrong + [
+    f"{k}: {x.shape}, the model's is {tuple(shapes[k].shape)}"
+    for k, x in found.items()
+    if k in shapes and x.shape != tuple(shapes[k].shape)
   ]
-  if wrong:
-    raise ValueError(
-      f"{path} does not hold the weights of this part; was it written by "
-      "`mmjax convert --to jax`, from a model of this size?\n  "
-      + "\n  ".join(wrong)
-    )
-  return {k: Stored(weights, k) for k in weights}
 
 
 def efficientnet_lite0(shapes: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -236,6 +308,33 @@ def make_tokenizer(config: Mapping[str, Any]) -> Tokenizer:
   return build(TOKENIZERS, config)
 
 
+def check_tokens(tokenizer: Tokenizer, module: nn.Module) -> None:
+  """Whether every id has its row; new tokens' are those that train.
+
+  Raises:
+    ValueError: when a language model has too few rows, or the tokenizer's new
+      tokens would read rows of its vocabulary and not those made for them.
+  """
+  lm = getattr(module, "lm", None)
+  if lm is None:
+    return
+  rows = lm.vocab_size + lm.extra_tokens
+  if tokenizer.vocab_size > rows:
+    raise ValueError(
+      f"The tokenizer has {tokenizer.vocab_size} tokens, the language model "
+      f"{lm.vocab_size} rows and {lm.extra_tokens} for new tokens. Raise "
+      "config.model.lm.vocab_size or extra_tokens."
+    )
+  first = tokenizer.base_size
+  if lm.extra_tokens and tokenizer.added and first != lm.vocab_size:
+    raise ValueError(
+      f"The tokenizer's new tokens begin at {first}, the language model's rows "
+      f"for them at {lm.vocab_size}. Set config.model.lm.vocab_size={first}; "
+      "where a published table is padded, cut_vocabulary=True in "
+      "config.init.lm cuts it."
+    )
+
+
 TOKENIZERS = {
   "drawn": drawn_tokenizer,
   "file": Tokenizer.from_file,
@@ -245,6 +344,7 @@ SOURCES = {
   "converted": converted,
   "drawn_features": drawn_features,
   "efficientnet_lite0": efficientnet_lite0,
+  "open_flamingo": open_flamingo,
   "reduced_efficientnet_lite0": reduced_efficientnet_lite0,
   "smollm2": smollm2_weights,
 }

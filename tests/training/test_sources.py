@@ -15,8 +15,9 @@ from mmjax import tree
 from mmjax.cli.convert import convert
 from mmjax.lms import LMS
 from mmjax.sharding import make_mesh
-from mmjax.training.sources import load_parts
+from mmjax.training.sources import check_tokens, load_parts
 from mmjax.training.state import abstract_params, init_state
+from tests.text.words import words
 
 VOCAB, NEW = 53, 2
 TOKENS = jnp.arange(24).reshape(2, 12)
@@ -144,3 +145,64 @@ def test_files_that_are_none(tmp_path):
   broken.write_bytes(b"\xff" * 64)
   with pytest.raises(ValueError, match="no safetensors file"):
     load(system(), broken)
+
+
+def test_a_padded_vocabulary_is_cut_where_that_is_asked_for(peer):
+  module = System(
+    LMS["llama"](
+      vocab_size=VOCAB - 3,
+      width=32,
+      num_layers=2,
+      num_heads=4,
+      hidden=48,
+      num_kv_heads=2,
+      extra_tokens=NEW,
+    )
+  )
+  shapes = nn.unbox(abstract_params(module, BATCH))
+  source = {"name": "converted", "path": str(peer[1])}
+  with pytest.raises(ValueError, match=r"embedding/table: \(53, 32\)"):
+    load_parts({"lm": source}, shapes)
+  loaded = load_parts({"lm": source | {"cut_vocabulary": True}}, shapes)
+  whole = load(system(), peer[1])
+  for name in ("lm/embedding/table", "lm/head/table"):
+    expected = np.asarray(whole[name])[:-3]
+    np.testing.assert_array_equal(np.asarray(loaded[name]), expected)
+    assert loaded[name].shape == expected.shape
+  with pytest.raises(ValueError, match=r"not hold .*\n.*embedding/table"):
+    # Rows that are missing are not made up.
+    more = nn.unbox(abstract_params(system(extra_tokens=0), BATCH))
+    more["lm"]["embedding"]["table"] = jnp.zeros((VOCAB + 1, 32))
+    load_parts({"lm": source | {"cut_vocabulary": True}}, more)
+
+
+def test_names_that_a_part_does_without(peer):
+  shapes = nn.unbox(abstract_params(system(), BATCH))
+  source = {"name": "converted", "path": str(peer[1])}
+  with pytest.raises(ValueError, match="final_norm/scale: missing"):
+    load_parts({"lm": source | {"leave_out": "final_norm/.*"}}, shapes)
+  del shapes["lm"]["final_norm"]
+  loaded = load_parts({"lm": source | {"leave_out": "final_norm/.*"}}, shapes)
+  assert len(loaded) == len(load(system(), peer[1])) - 1
+
+
+@pytest.mark.parametrize(
+  "rows, new, added, said",
+  [
+    (60, 0, ["<x>"], None),
+    (12, 1, ["<x>"], None),
+    (11, 1, ["<x>"], "has 13 tokens, the language model 11 rows"),
+    (20, 1, ["<x>"], "new tokens begin at 12, .* rows for them at 20"),
+    (20, 1, [], None),
+  ],
+)
+def test_every_new_token_has_its_row(rows, new, added, said):
+  tokenizer = words(added=added, specials=False)
+  assert tokenizer.base_size == 12
+  sizes = dict(width=8, num_layers=1, num_heads=2, hidden=8)
+  lm = LMS["llama"](vocab_size=rows, extra_tokens=new, **sizes)
+  if said is None:
+    check_tokens(tokenizer, System(lm))
+  else:
+    with pytest.raises(ValueError, match=said):
+      check_tokens(tokenizer, System(lm))
