@@ -15,13 +15,8 @@ trained as a wrong answer too.
 
 What `mmjax convert --to jax` makes of the published weights is looked for in
 $MMJAX_DATA/clip_vit_l14 and /mpt_1b, /mpt_1b_dolly, /incite_3b,
-/incite_3b_instruct or /mpt_7b. A released OpenFlamingo is put on top:
-
-  # of3b.py, for mmjax generate --config of3b.py --workdir runs/of3b ...
-  from configs.flamingo import open_flamingo
-
-  def get_config():
-    return open_flamingo.released("3B", "converted/of3b")
+/incite_3b_instruct or /mpt_7b. A released OpenFlamingo is put on top, as in
+open_flamingo_3b.py.
 """
 
 from configs.flamingo import common
