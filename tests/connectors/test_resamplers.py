@@ -54,7 +54,7 @@ def test_media_without_frames_stay_finite(made):
 
 def test_what_comes_out_of_a_transformer_are_its_latents():
   """With layers that do nothing, they are the table itself."""
-  module = RESAMPLERS[1]
+  module = build(RESAMPLERS, {"name": "transformer"} | SMALL | HEADS)
   features = jax.random.normal(jax.random.key(0), (2, 2, 3, 4, 6))
   params = nn.unbox(module.init(jax.random.key(1), features))["params"]
   params["layers"] = jax.tree.map(jnp.zeros_like, params["layers"])
