@@ -49,6 +49,11 @@ class Task:
     return Document(tuple(segments), f"{self._name}/{index}", fields)
 
 
+def _named(kind: str, path: str) -> str:
+  """Ids differ between splits, so that none of one is taken for the other's."""
+  return f"{kind}/{Path(path).stem}"
+
+
 class CocoCaptions(Task):
   """COCO's `captions_*.json`: one document an image, or one a caption.
 
@@ -75,7 +80,7 @@ class CocoCaptions(Task):
     rows = [row for row in rows if row["answers"]]
     if per == "caption":
       rows = [{**row, "answer": a} for row in rows for a in row["answers"]]
-    super().__init__(rows, images, "coco_captions")
+    super().__init__(rows, images, _named("coco_captions", annotations))
 
 
 def _check_images(
@@ -115,7 +120,7 @@ class Karpathy(Task):
           "answers": [s.text("raw") for s in row.rows("sentences")],
         }
       )
-    super().__init__(rows, images, f"karpathy_{split}")
+    super().__init__(rows, images, _named(f"karpathy_{split}", annotations))
 
 
 class Vqa(Task):
@@ -166,7 +171,7 @@ class Vqa(Task):
           **raw.get(key, {}),
         }
       )
-    super().__init__(rows, images, "vqa")
+    super().__init__(rows, images, _named("vqa", questions))
 
 
 def _file_name(template: str, image_id: int | str) -> str:
@@ -192,7 +197,7 @@ class TextVqa(Task):
       }
       for row in load(annotations).rows("data")
     ]
-    super().__init__(rows, images, "textvqa")
+    super().__init__(rows, images, _named("textvqa", annotations))
 
 
 class VizWiz(Task):
@@ -209,7 +214,7 @@ class VizWiz(Task):
       }
       for i, row in enumerate(load(annotations).rows())
     ]
-    super().__init__(rows, images, "vizwiz")
+    super().__init__(rows, images, _named("vizwiz", annotations))
 
 
 class HatefulMemes(Task):
@@ -231,7 +236,7 @@ class HatefulMemes(Task):
           "answers": names[label],
         }
       )
-    super().__init__(rows, images, "hateful_memes")
+    super().__init__(rows, images, _named("hateful_memes", annotations))
 
 
 class Field:
