@@ -19,7 +19,7 @@ $MMJAX_DATA/clip_vit_l14 and /mpt_1b, /mpt_1b_dolly, /incite_3b,
 open_flamingo_3b.py.
 """
 
-from configs.flamingo import common
+from configs.flamingo import common, in_context
 from mmjax.connectors import gated_attention, perceiver
 from mmjax.lms import gpt_neox, mpt
 
@@ -86,6 +86,20 @@ def get_config(size="3B"):
         batch=2048,
       ),
     ),
+  )
+  # The mean of three seeds, as in the paper.
+  config.evaluate = dict(
+    name="in_context",
+    protocol=dict(
+      style="open_flamingo",
+      shots=[0, 4, 8, 16, 32],
+      seeds=[0, 1, 2],
+      selection="random",
+    ),
+    controls=["none"],
+    tasks=in_context.tasks(),
+    model=dict(num_beams=3, batch_size=8),
+    prompt=dict(length=2000, media=33),
   )
   if not train_rows:
     config.train.trainable = [

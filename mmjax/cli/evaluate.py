@@ -15,7 +15,7 @@ from mmjax.checkpoints import load_trainable
 from mmjax.config import call, lookup, require
 from mmjax.data import build as data
 from mmjax.data.batching import empty, stack
-from mmjax.evaluation import drawn
+from mmjax.evaluation import drawn, paper_tasks
 from mmjax.evaluation.answers import Result, write_records
 from mmjax.evaluation.model import Model
 from mmjax.systems import SYSTEMS
@@ -57,6 +57,7 @@ def evaluate(
     config, workdir, settings.pop("model", {}), settings.pop("prompt", {})
   )
   results = run(model, settings, progress)
+  workdir.mkdir(parents=True, exist_ok=True)
   write_records(results, workdir / "records.jsonl")
   summaries = [result.summary() for result in results]
   (workdir / "results.json").write_text(
@@ -182,5 +183,13 @@ def _drawn(
   return drawn.evaluate_drawn(model.generate, setting, progress)
 
 
+def _in_context(
+  model: Model, settings: Mapping[str, Any], progress: Progress
+) -> Sequence[Result]:
+  return call(
+    paper_tasks.evaluate_tasks, settings, model=model, progress=progress
+  )
+
+
 # Name to (model, settings, progress) -> results.
-EVALUATIONS = {"drawn": _drawn}
+EVALUATIONS = {"drawn": _drawn, "in_context": _in_context}

@@ -127,7 +127,7 @@ def table(results: Sequence[Result]) -> str:
   """Scores of all cells as plain text."""
   names = list(dict.fromkeys(r.control for r in results))
   heads = ["all media" if n == "none" else n for n in names]
-  lines = ["Exact match in percent, with all media and with some taken away:"]
+  lines = ["Scores in percent, with all media and with some taken away:"]
   lines += [f"{'task':14}{'shots':>6}" + "".join(f"{h:>15}" for h in heads)]
   cells = {(r.task, r.shots, r.control): r.score for r in results}
   for task, shots in dict.fromkeys((r.task, r.shots) for r in results):

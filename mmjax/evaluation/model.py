@@ -9,12 +9,14 @@ alike lengths belong together.
 """
 
 import dataclasses
+import functools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mmjax.data.batching import stack, trim
@@ -26,7 +28,7 @@ from mmjax.generation.sample import Sampling, generate
 from mmjax.generation.score import score_answers
 from mmjax.text.prompts.base import TooLong
 from mmjax.text.tokenizer import Tokenizer
-from mmjax.typing import Params
+from mmjax.typing import Array, Float, Params
 
 log = logging.getLogger(__name__)
 
@@ -152,6 +154,28 @@ class Model:
     total = np.concatenate(totals)
     return Likelihoods(total, total / lengths)
 
+  def features(
+    self, documents: Sequence[Document]
+  ) -> Float[np.ndarray, "documents E"]:
+    """The frozen encoder's mean over each document's first medium, for RICES.
+
+    OpenFlamingo takes CLIP's projected class token, which no system here has.
+
+    Raises:
+      ValueError: for a document without media.
+    """
+    if lacking := [d.id for d in documents if not d.media]:
+      raise ValueError(f"{lacking[:3]} have no media to be compared by.")
+    alone = [dataclasses.replace(d, segments=d.media[:1]) for d in documents]
+    name = self.encoder.slots.name
+    rows = [
+      np.asarray(_pooled(self.module, self.params, batch["media"][name]))[
+        :count
+      ]
+      for batch, count in self._batches(alone)
+    ]
+    return np.concatenate(rows)
+
   def _batches(
     self, documents: Sequence[Document]
   ) -> Iterator[tuple[dict[str, Any], int]]:
@@ -179,6 +203,19 @@ class Model:
         raise
       cut.append(document.id)
       return self.encoder.query(document, self.overflow)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _pooled(
+  module: nn.Module, params: Params, media: Mapping[str, Array]
+) -> Float[Array, "B E"]:
+  """Features of the first medium, averaged over its frames and tokens."""
+  values = media.get("values")
+  values = media["keys"][..., None] if values is None else values
+  x = module.apply({"params": params}, values[:, :1], method="encode")
+  there = media["mask"][:, :1, :, None, None].astype(jnp.float32)
+  total = (x.astype(jnp.float32) * there).sum(axis=(1, 2, 3))
+  return total / (there.sum(axis=(1, 2, 3)) * x.shape[3])
 
 
 def _ends_in_text(document: Document) -> bool:

@@ -187,3 +187,28 @@ def test_the_tables_of_the_checkpoint_win(released):
   files = (folder / "of_jax").glob("*.safetensors")
   table = next(iter(load_file(f) for f in files))["lm/embedding/table"]
   assert table.shape == (WORDS + 3, 32)
+
+
+def test_it_is_evaluated_on_official_files(released, picture, capsys):
+  """Without a run: the config alone says where everything is."""
+  _, folder = released
+  captions = [dict(image_id=i, id=i, caption="w3 w9") for i in range(3)]
+  images = [dict(id=i, file_name="picture.png") for i in range(3)]
+  path = folder / "captions.json"
+  path.write_text(json.dumps(dict(images=images, annotations=captions)))
+  source = dict(name="coco_captions", annotations=str(path), images=str(folder))
+  config = config_of(folder)
+  config["evaluate"].update(
+    tasks=dict(coco=dict(queries=source, support=source, max_new_tokens=4)),
+    protocol=dict(style="open_flamingo", shots=[2]),
+    model=dict(num_beams=2, batch_size=3),
+    prompt=dict(length=48, media=3),
+  )
+  path = folder / "evaluated.json"
+  path.write_text(json.dumps(config))
+  run = ["--config", str(path), "--workdir", str(folder / "evaluated")]
+  assert cli.main(["evaluate", *run]) == 0
+  said = capsys.readouterr().out.splitlines()[-1].split()
+  assert said[:2] == ["coco", "2"]
+  lines = (folder / "evaluated" / "records.jsonl").read_text().splitlines()
+  assert len(lines) == 3

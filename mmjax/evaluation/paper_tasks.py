@@ -1,0 +1,128 @@
+"""The papers' tasks as a config names them, on a trained model.
+
+  evaluate = dict(
+    name="in_context",
+    protocol=dict(shots=[0, 4], selection="rices"),
+    controls=["none", "no_query"],
+    tasks=dict(
+      vqav2=dict(
+        queries=dict(name="vqa", questions=..., annotations=..., images=...),
+        support=dict(name="vqa", questions=..., annotations=..., images=...),
+        count=2048,
+      ),
+    ),
+    model=dict(num_beams=3), prompt=dict(length=2000, media=33),
+  )
+
+A task is called by its name in `tasks.TASKS`, or anything else with `task`.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mmjax.config import call, lookup
+from mmjax.data import build as data
+from mmjax.data.document import Document
+from mmjax.evaluation import controls as take_away
+from mmjax.evaluation import in_context
+from mmjax.evaluation.answers import Result
+from mmjax.evaluation.in_context import Features, Protocol
+from mmjax.evaluation.model import Model
+from mmjax.evaluation.tasks import TASKS, Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+  """A task with its records.
+
+  Attributes:
+    task: how it is asked and scored.
+    queries: what is asked.
+    support: what examples are drawn from.
+  """
+
+  task: Task
+  queries: Sequence[Document]
+  support: Sequence[Document]
+
+
+def evaluate_tasks(
+  model: Model,
+  tasks: Mapping[str, Mapping[str, Any]],
+  *,
+  protocol: Mapping[str, Any] | None = None,
+  controls: Sequence[str] = ("none",),
+  progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Result]:
+  """Results of all tasks, numbers of shots and controls.
+
+  Args:
+    model: answers, as long as a task's answers may get.
+    tasks: by name, see `benchmark`.
+    protocol: fields of in_context.Protocol.
+    controls: names of `controls.standard`.
+    progress: is told how many of how many documents are done.
+  """
+  if not tasks:
+    raise ValueError("config.evaluate names no tasks.")
+  rules = call(Protocol, protocol or {})
+  known = take_away.standard(label=lambda d: d.metadata["answer"])
+  chosen = {name: lookup(known, name, "control") for name in controls}
+  found = {name: call(benchmark, t, name=name) for name, t in tasks.items()}
+  runs = len(rules.shots) * len(rules.seeds) * len(chosen)
+  total = runs * sum(len(each.queries) for each in found.values())
+  results, before = [], 0
+  for name, each in found.items():
+    own = dataclasses.replace(model, max_new_tokens=each.task.max_new_tokens)
+    results += in_context.evaluate(
+      each.task,
+      each.queries,
+      each.support,
+      name=name,
+      protocol=rules,
+      generate=own.generate,
+      score=own.score,
+      features=_features(own, each) if rules.selection == "rices" else None,
+      controls=chosen,
+      progress=lambda done, _, before=before: progress(before + done, total),
+    )
+    before += runs * len(each.queries)
+  return results
+
+
+def benchmark(
+  queries: Mapping[str, Any],
+  support: Mapping[str, Any],
+  name: str = "",
+  task: str | None = None,
+  count: int | None = None,
+  max_new_tokens: int | None = None,
+) -> Benchmark:
+  """A task and its records, as a config has them.
+
+  Args:
+    queries: source of the evaluated split, of `data.tasks.TASKS`.
+    support: source of the training split.
+    name: under which the results stand.
+    task: of `tasks.TASKS`; `name` where it is left out.
+    count: of the queries, drawn at random, always the same; None is all.
+    max_new_tokens: of an answer; None is the task's own.
+  """
+  kind = lookup(TASKS, task or name, "task")
+  if max_new_tokens is not None:
+    kind = dataclasses.replace(kind, max_new_tokens=max_new_tokens)
+  asked, shown = data.documents(queries), data.documents(support)
+  order = np.random.default_rng(0).permutation(len(asked))
+  numbers = sorted(order[: len(asked) if count is None else count])
+  return Benchmark(
+    kind,
+    [asked[int(i)] for i in numbers],
+    [shown[i] for i in range(len(shown))],
+  )
+
+
+def _features(model: Model, each: Benchmark) -> Features:
+  return Features(model.features(each.queries), model.features(each.support))

@@ -1,0 +1,161 @@
+"""Official files of tasks, asked of a model by a config."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mmjax.data.batching import stack
+from mmjax.data.build import encoder
+from mmjax.data.document import Document, Text
+from mmjax.data.tasks import Vqa
+from mmjax.evaluation import in_context
+from mmjax.evaluation.model import Model
+from mmjax.evaluation.paper_tasks import benchmark, evaluate_tasks
+from mmjax.evaluation.support import cosine
+from mmjax.evaluation.tasks import TASKS
+from mmjax.text.tokenizer import drawn
+from tests.data.pictures import encode, photo
+from tests.systems.documents import SIDE, drawn_model
+
+
+def write(folder, name, count, first=0):
+  """VQAv2's two files with one picture a question."""
+  questions, annotations = [], []
+  for i in range(first, first + count):
+    (folder / f"{i}.png").write_bytes(encode(photo(SIDE, SIDE, seed=i)))
+    questions.append(
+      dict(question_id=i, image_id=i, question=("red?", "a dog?")[i % 2])
+    )
+    answers = [dict(answer=("cat", "dog", "red")[i % 3])] * 10
+    annotations.append(dict(question_id=i, answers=answers))
+  paths = {}
+  for key, rows in (("questions", questions), ("annotations", annotations)):
+    path = folder / f"{name}_{key}.json"
+    path.write_text(json.dumps({key: rows}))
+    paths[key] = str(path)
+  return dict(name="vqa", images=str(folder), file="{image_id}.png", **paths)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("vqa")
+  return dict(
+    queries=write(folder, "val", 4), support=write(folder, "train", 5, 2)
+  )
+
+
+@pytest.fixture(scope="module")
+def model(files):
+  tokenizer = drawn()
+  read = encoder(
+    tokenizer,
+    dict(name="flamingo", length=64, media=2),
+    (dict(name="square", size=SIDE),),
+  )
+  queries = _documents(files["queries"])
+  module, params = drawn_model(stack([read.query(d) for d in queries]))
+  return Model(module, params, read, tokenizer, batch_size=2)
+
+
+def _documents(source):
+  return list(Vqa(**{k: v for k, v in source.items() if k != "name"}))
+
+
+def test_a_config_gives_what_the_call_gives(files, model):
+  protocol = dict(shots=[0, 1], seeds=[3])
+  told = []
+  found = evaluate_tasks(
+    model,
+    {"vqav2": files},
+    protocol=protocol,
+    controls=["none", "no_query"],
+    progress=lambda *counts: told.append(counts),
+  )
+  cells = [(r.task, r.shots, r.control) for r in found]
+  kinds = ("none", "no_query")
+  assert cells == [("vqav2", s, c) for s in (0, 1) for c in kinds]
+  assert told[-1] == (16, 16)
+  expected = in_context.evaluate(
+    TASKS["vqav2"],
+    _documents(files["queries"]),
+    _documents(files["support"]),
+    name="vqav2",
+    protocol=in_context.Protocol(**protocol),
+    # A task says how long its answers may get.
+    generate=Model(
+      **{f: getattr(model, f) for f in ("module", "params", "tokenizer")},
+      encoder=model.encoder,
+      max_new_tokens=TASKS["vqav2"].max_new_tokens,
+      batch_size=2,
+    ).generate,
+  )
+  ours = [r for r in found if r.control == "none"]
+  for one, other in zip(ours, expected, strict=True):
+    assert one.score == other.score
+    assert one.records == other.records
+
+
+def test_features_are_means_of_the_first_picture(files, model):
+  documents = _documents(files["queries"])[:3]
+  found = model.features(documents)
+  pixels = np.stack([photo(SIDE, SIDE, seed=i) for i in range(3)])
+  grid = model.module.apply(
+    {"params": model.params}, pixels[:, None, None], method="encode"
+  )
+  expected = np.asarray(grid).mean(axis=(1, 2, 3))
+  np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+  with pytest.raises(ValueError, match="'alone'.* have no media"):
+    model.features([Document((Text("a"),), "alone")])
+
+
+def test_rices_shows_what_looks_alike(files, model):
+  (result,) = evaluate_tasks(
+    model,
+    {"mine": files | {"task": "vqav2", "count": 3}},
+    protocol=dict(shots=[2], selection="rices"),
+  )
+  chosen = benchmark(**files, name="vqav2", count=3).queries
+  support = _documents(files["support"])
+  likeness = cosine(model.features(chosen), model.features(support))
+  assert result.task == "mine" and len(result.records) == 3
+  for row, record in zip(likeness, result.records):
+    best = [support[i].id for i in np.argsort(row)[-2:]]
+    assert record["support"] == best
+
+
+def test_splits_have_ids_of_their_own(files):
+  queries, support = (_documents(files[k]) for k in ("queries", "support"))
+  assert queries[0].id == "vqa/val_questions/0"
+  assert not {d.id for d in queries} & {d.id for d in support}
+
+
+def test_a_count_is_drawn_once(files):
+  some = benchmark(**files, name="vqav2", count=2)
+  again = benchmark(**files, name="vqav2", count=2)
+  ids = [d.id for d in some.queries]
+  assert ids == [d.id for d in again.queries] and len(set(ids)) == 2
+  assert len(some.support) == 5
+  assert benchmark(**files, task="coco", max_new_tokens=7).task.metric == (
+    "cider"
+  )
+
+
+@pytest.mark.parametrize(
+  ("change", "said"),
+  [
+    (dict(tasks={}), "names no tasks"),
+    (dict(tasks={"vqav": {}}), "needs 'queries', 'support'"),
+    (dict(controls=["nothing"]), "control"),
+    (dict(protocol=dict(shot=[1])), "'shots'"),
+  ],
+)
+def test_what_a_config_says_wrongly_is_named(files, model, change, said):
+  settings = dict(tasks={"vqav2": files}) | change
+  with pytest.raises(ValueError, match=said):
+    evaluate_tasks(model, **settings)
+
+
+def test_a_task_that_is_not_known_is_named(files, model):
+  with pytest.raises(ValueError, match="vqav2"):
+    evaluate_tasks(model, {"vqav": files})
