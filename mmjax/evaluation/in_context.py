@@ -73,12 +73,9 @@ class Protocol:
       )
 
 
-@dataclasses.dataclass(frozen=True)
-class Features:
-  """Of the frozen vision encoder, one vector for each document (RICES)."""
-
-  queries: Float[np.ndarray, "queries E"]
-  examples: Float[np.ndarray, "examples E"]
+# One vector for each document, of the frozen vision encoder (RICES). Asked for
+# the queries once, and for the pool of each seed.
+Features = Callable[[Sequence[Document]], Float[np.ndarray, "documents E"]]
 
 
 def evaluate(
@@ -110,7 +107,7 @@ def evaluate(
   """
   protocol = protocol or Protocol()
   controls = controls or {"none": list}
-  _check(queries, examples, protocol, features)
+  _check(queries, protocol, features)
   style = tasks.STYLES[protocol.style]
   ask = Answerer(task, style, generate, score, protocol.batch_size)
   run = _Run(task, queries, examples, protocol, features)
@@ -182,9 +179,10 @@ class _Run:
     features: Features | None,
   ):
     self.task, self.queries, self.examples = task, queries, examples
-    self.protocol = protocol
-    if protocol.selection == "rices":
-      self.similarity = support.cosine(features.queries, features.examples)
+    self.protocol, self.features = protocol, features
+    # By seed; over all examples, and not a pool, it could not be held.
+    self._similarity: dict[int, np.ndarray] = {}
+    self._described: np.ndarray | None = None
     self.style: Style = tasks.STYLES[protocol.style]
 
   def prompts(
@@ -234,17 +232,33 @@ class _Run:
     ids = [self.examples[i].id for i in pool]
     query = self.queries[number].id
     if self.protocol.selection == "rices" and not text_only:
-      found = support.rices(
-        query,
-        ids,
-        count,
-        self.similarity[number][pool],
-      )
+      similarity = self._similar(pool, seed)[number]
+      found = support.rices(query, ids, count, similarity)
     else:
       found = support.random_support(
         query, ids, count, seed=seed, number=number
       )
     return [self.examples[pool[i]] for i in found], text_only
+
+  def _similar(
+    self, pool: np.ndarray, seed: int
+  ) -> Float[np.ndarray, "queries pool"]:
+    """How alike each query and each example of a seed's pool are."""
+    if self._described is None:
+      self._described = self._describe(self.queries)
+    if seed not in self._similarity:
+      examples = self._describe([self.examples[i] for i in pool])
+      self._similarity[seed] = support.cosine(self._described, examples)
+    return self._similarity[seed]
+
+  def _describe(self, documents: Sequence[Document]) -> np.ndarray:
+    found = self.features(documents)
+    if found.ndim != 2 or len(found) != len(documents):
+      raise ValueError(
+        f"Features of {list(found.shape)} for {len(documents)} documents; "
+        "expected a row for each."
+      )
+    return found
 
   def _orders(self, count: int, seed: int, number: int):
     limit = self.protocol.permutations if self.task.closed else 1
@@ -252,18 +266,11 @@ class _Run:
     return support.permutations(count, limit, rng)
 
 
-def _check(queries, examples, protocol, features) -> None:
+def _check(queries, protocol, features) -> None:
   if not queries:
     raise ValueError("No queries to evaluate.")
-  if protocol.selection == "rices":
-    if features is None:
-      raise ValueError("Selection 'rices' needs the features of all documents.")
-    shapes = features.queries.shape, features.examples.shape
-    if (len(features.queries), len(features.examples)) != (
-      len(queries),
-      len(examples),
-    ):
-      raise ValueError(
-        f"Features of shapes {shapes} for {len(queries)} queries and "
-        f"{len(examples)} examples; expected a row for each."
-      )
+  if protocol.selection == "rices" and features is None:
+    raise ValueError(
+      "Selection 'rices' needs features, a function of documents; "
+      "Model.features is one."
+    )

@@ -29,7 +29,7 @@ from mmjax.data.document import Document
 from mmjax.evaluation import controls as take_away
 from mmjax.evaluation import in_context
 from mmjax.evaluation.answers import Result
-from mmjax.evaluation.in_context import Features, Protocol
+from mmjax.evaluation.in_context import Protocol
 from mmjax.evaluation.model import Model
 from mmjax.evaluation.tasks import TASKS, Task
 
@@ -85,7 +85,7 @@ def evaluate_tasks(
       protocol=rules,
       generate=own.generate,
       score=own.score,
-      features=_features(own, each) if rules.selection == "rices" else None,
+      features=own.features,
       controls=chosen,
       progress=lambda done, _, before=before: progress(before + done, total),
     )
@@ -122,7 +122,3 @@ def benchmark(
     [asked[int(i)] for i in numbers],
     [shown[i] for i in range(len(shown))],
   )
-
-
-def _features(model: Model, each: Benchmark) -> Features:
-  return Features(model.features(each.queries), model.features(each.support))

@@ -11,7 +11,7 @@ import pytest
 from mmjax.data.document import Document, Media, Text
 from mmjax.evaluation import answers, controls, in_context, support, tasks
 from mmjax.evaluation.answers import Likelihoods
-from mmjax.evaluation.in_context import Features, Protocol
+from mmjax.evaluation.in_context import Protocol
 
 NAMES = ("cat", "dog", "fox", "owl")
 
@@ -200,11 +200,23 @@ def test_a_query_is_never_its_own_support():
     )
 
 
+def looked_up(*tables):
+  """Features of documents by their ids, and the ids it was asked for."""
+  rows = {d.id: row for documents, x in tables for d, row in zip(documents, x)}
+  asked = []
+
+  def features(documents):
+    asked.append([d.id for d in documents])
+    return np.stack([rows[d.id] for d in documents])
+
+  return features, asked
+
+
 def test_rices_shows_the_most_similar_last():
   angle = np.linspace(0, np.pi / 2, len(EXAMPLES))
-  features = Features(
-    queries=np.tile([[3.0, 0.0]], (len(QUERIES), 1)),
-    examples=np.stack([np.cos(angle), np.sin(angle)], axis=1) * 7,
+  features, _ = looked_up(
+    (QUERIES, np.tile([[3.0, 0.0]], (len(QUERIES), 1))),
+    (EXAMPLES, np.stack([np.cos(angle), np.sin(angle)], axis=1) * 7),
   )
   results = in_context.evaluate(
     TASK,
@@ -221,15 +233,18 @@ def test_rices_shows_the_most_similar_last():
 def test_rices_looks_in_the_pool_only_and_not_at_the_query():
   angle = np.linspace(0, 1, len(EXAMPLES)) ** 1.5  # No two alike.
   vectors = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+  features, asked = looked_up((EXAMPLES, vectors))
   results = in_context.evaluate(
     TASK,
     EXAMPLES,
     EXAMPLES,
     generate=Seeing().generate,
-    protocol=Protocol(shots=(2,), selection="rices", pool=10),
-    features=Features(vectors, vectors),
+    protocol=Protocol(shots=(2, 1), selection="rices", pool=10),
+    features=features,
   )
   pool = support.draw_pool([e.id for e in EXAMPLES], seed=0, size=10)
+  # Once, whatever the number of shots.
+  assert asked == [[e.id for e in EXAMPLES], [EXAMPLES[i].id for i in pool]]
   assert len(set(pool)) == 10 and pool.max() >= 10
   for number, record in enumerate(results[0].records):
     others = [i for i in pool if i != number]
@@ -486,14 +501,14 @@ def test_bad_input_is_named():
       generate=Seeing().generate,
       protocol=Protocol(selection="rices"),
     )
-  with pytest.raises(ValueError, match="8 queries and 40 examples"):
+  with pytest.raises(ValueError, match=r"\[7, 2\] for 8 documents"):
     in_context.evaluate(
       TASK,
       QUERIES,
       EXAMPLES,
       generate=Seeing().generate,
-      protocol=Protocol(selection="rices"),
-      features=Features(np.ones((8, 2)), np.ones((39, 2))),
+      protocol=Protocol(shots=(1,), selection="rices"),
+      features=lambda documents: np.ones((len(documents) - 1, 2)),
     )
   with pytest.raises(ValueError, match="'flamingo'"):
     Protocol(style="flaming")
