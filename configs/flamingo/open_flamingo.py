@@ -48,6 +48,43 @@ def dataset(path, *, prompt, **fields):
   )
 
 
+def _datasets():
+  return dict(
+    laion=dataset(
+      "laion/*.tar",
+      format=dict(name="pairs"),
+      prompt=dict(length=32, media=1),
+      batch=4096,
+      weight=0.2,
+    ),
+    mmc4=dataset(
+      "mmc4/*.tar",
+      format=dict(
+        name="mmc4", min_similarity=0.24, max_images=6, keep_single=0.5
+      ),
+      prompt=dict(length=256, media=6),
+      batch=2048,
+    ),
+  )
+
+
+def _evaluate():
+  # The mean of three seeds, as in the paper.
+  return dict(
+    name="in_context",
+    protocol=dict(
+      style="open_flamingo",
+      shots=[0, 4, 8, 16, 32],
+      seeds=[0, 1, 2],
+      selection="random",
+    ),
+    controls=["none"],
+    tasks=in_context.tasks(),
+    model=dict(num_beams=3, batch_size=8),
+    prompt=dict(length=2000, media=33),
+  )
+
+
 def get_config(size="3B"):
   lm, weights, every, train_rows = SIZES[size]
   lm = lm | dict(vocab_size=VOCABULARY, extra_tokens=len(NEW_TOKENS))
@@ -69,38 +106,9 @@ def get_config(size="3B"):
       encoder=common.clip("clip_vit_l14"),
       lm=common.converted(weights, cut_vocabulary=True),
     ),
-    datasets=dict(
-      laion=dataset(
-        "laion/*.tar",
-        format=dict(name="pairs"),
-        prompt=dict(length=32, media=1),
-        batch=4096,
-        weight=0.2,
-      ),
-      mmc4=dataset(
-        "mmc4/*.tar",
-        format=dict(
-          name="mmc4", min_similarity=0.24, max_images=6, keep_single=0.5
-        ),
-        prompt=dict(length=256, media=6),
-        batch=2048,
-      ),
-    ),
+    datasets=_datasets(),
   )
-  # The mean of three seeds, as in the paper.
-  config.evaluate = dict(
-    name="in_context",
-    protocol=dict(
-      style="open_flamingo",
-      shots=[0, 4, 8, 16, 32],
-      seeds=[0, 1, 2],
-      selection="random",
-    ),
-    controls=["none"],
-    tasks=in_context.tasks(),
-    model=dict(num_beams=3, batch_size=8),
-    prompt=dict(length=2000, media=33),
-  )
+  config.evaluate = _evaluate()
   if not train_rows:
     config.train.trainable = [
       ("(encoder|lm)/.*", False),
