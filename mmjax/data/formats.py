@@ -25,7 +25,8 @@ from mmjax.data.document import (
   Text,
 )
 from mmjax.data.fields import base64_of, embedded, field, text_of
-from mmjax.data.sources import Jsonl, Record, Source, below
+from mmjax.data.paths import below
+from mmjax.data.sources import Jsonl, Record, Source
 
 
 class Documents:

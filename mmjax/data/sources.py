@@ -26,7 +26,8 @@ from grain import sources as grain_sources
 
 from mmjax.config import nearest
 from mmjax.data import tar, tf_example
-from mmjax.data.document import BadSample, File
+from mmjax.data.document import BadSample
+from mmjax.data.paths import below
 from mmjax.data.reader import Reader
 from mmjax.data.table import Table
 
@@ -370,25 +371,6 @@ class Folder:
     record["__file__"] = below(self._folder, name)
     record["__key__"] = str(name)
     return record
-
-
-def below(folder: str | Path, name: str) -> File:
-  """A file of a folder.
-
-  Raises:
-    BadSample: for a name that leaves the folder.
-  """
-  name = str(name)
-  if not tar.safe_name(name):
-    raise BadSample(f"{name!r} does not stay below {folder}.")
-  try:
-    path = (Path(folder) / name).resolve()
-    path.is_file()
-  except (OSError, ValueError) as error:
-    raise BadSample(f"{name!r} can be no file: {error}") from None
-  if not path.is_relative_to(Path(folder).resolve()):
-    raise BadSample(f"{name!r} leads out of {folder}.")
-  return File(str(path))
 
 
 SOURCES = {

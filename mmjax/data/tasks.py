@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mmjax.data.document import Document, Media, Text
-from mmjax.data.sources import below
+from mmjax.data.paths import below
 
 log = logging.getLogger(__name__)
 

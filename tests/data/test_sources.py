@@ -11,7 +11,8 @@ import pytest
 
 from mmjax.data import sources, tf_example
 from mmjax.data.document import BadSample
-from mmjax.data.sources import ArrayRecord, Folder, Jsonl, Parquet, Tar, below
+from mmjax.data.paths import below
+from mmjax.data.sources import ArrayRecord, Folder, Jsonl, Parquet, Tar
 from tests.data.pictures import encode
 from tests.data.test_tar import HOSTILE, write
 
