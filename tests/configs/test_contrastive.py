@@ -1,9 +1,6 @@
 """The tiny two towers: learned on drawn things, asked for held-out ones."""
 
 import functools
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -23,6 +20,7 @@ from mmjax.text.prompts import Caption
 from mmjax.text.tokenizer import drawn as drawn_tokenizer
 from mmjax.training.metrics import read_jsonl
 from mmjax.training.state import abstract_params, trainable_mask
+from tests import eight_devices
 
 CONFIG = "configs/contrastive/tiny.py"
 PICTURE = Media("image", drawn.table()[0])
@@ -132,15 +130,7 @@ def test_eight_devices_give_the_losses_of_one(tmp_path):
     *("data.datasets.pairs.batch=16", "train.plan.steps=3"),
     *("train.plan.log_every=1", "mesh.data=-1"),
   ]
-  flags = "--xla_force_host_platform_device_count=8"
-  done = subprocess.run(
-    [sys.executable, "-c", SCRIPT, str(tmp_path), CONFIG, *changes],
-    env=os.environ | {"XLA_FLAGS": flags},
-    capture_output=True,
-    text=True,
-    timeout=600,
-  )
-  assert done.returncode == 0, done.stderr[-2000:]
+  eight_devices.run(SCRIPT, str(tmp_path), CONFIG, *changes)
   one, eight = (
     read_jsonl(tmp_path / count / "metrics.jsonl") for count in ("1", "8")
   )

@@ -1,9 +1,5 @@
 """The two towers: learning, padding, and one loss on one or eight devices."""
 
-import os
-import subprocess
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +8,7 @@ import pytest
 from flax import linen as nn
 
 from mmjax.systems.contrastive import build, loss, monitor, pairs
+from tests import eight_devices
 
 CONFIG = dict(
   image=dict(
@@ -148,15 +145,7 @@ def test_eight_devices_give_the_loss_of_one(tmp_path):
     "assert 'all-gather' in text\n"
     f"np.savez({str(path)!r}, value, *jax.tree.leaves(grads))\n"
   )
-  environment = dict(os.environ, JAX_PLATFORMS="cpu")
-  environment["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
-  done = subprocess.run(
-    [sys.executable, "-c", code],
-    env=environment,
-    capture_output=True,
-    text=True,
-  )
-  assert done.returncode == 0, done.stderr[-2000:]
+  eight_devices.run(code)
   (value, grads), _ = on_devices(1)
   with np.load(path) as eight:
     theirs = [eight[name] for name in eight.files]

@@ -1,10 +1,8 @@
 """One device and eight give the same losses and parameters."""
 
-import os
-import subprocess
-import sys
-
 import pytest
+
+from tests import eight_devices
 
 SCRIPT = """
 import sys
@@ -41,12 +39,4 @@ for name, mesh in {
 
 @pytest.mark.heavy
 def test_eight_devices_give_the_one_device_run(tmp_path):
-  flags = "--xla_force_host_platform_device_count=8"
-  done = subprocess.run(
-    [sys.executable, "-c", SCRIPT, str(tmp_path)],
-    env=os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": "."},
-    capture_output=True,
-    text=True,
-    timeout=600,
-  )
-  assert done.returncode == 0, done.stdout + done.stderr
+  eight_devices.run(SCRIPT, str(tmp_path))

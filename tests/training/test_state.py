@@ -1,9 +1,5 @@
 """How a state is born, where it lies, and that it comes back elsewhere."""
 
-import os
-import subprocess
-import sys
-
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +10,7 @@ from mmjax import tree
 from mmjax.layers.linear import dense
 from mmjax.sharding import make_mesh
 from mmjax.training.state import init_state, parameter_table
+from tests import eight_devices
 
 
 class System(nn.Module):
@@ -141,12 +138,4 @@ assert all(jax.tree.leaves(same)), same
 
 @pytest.mark.heavy
 def test_eight_devices_share_it_and_four_go_on_with_it(tmp_path):
-  flags = "--xla_force_host_platform_device_count=8"
-  done = subprocess.run(
-    [sys.executable, "-c", SCRIPT, str(tmp_path)],
-    env=os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": "."},
-    capture_output=True,
-    text=True,
-    timeout=300,
-  )
-  assert done.returncode == 0, done.stdout + done.stderr
+  eight_devices.run(SCRIPT, str(tmp_path))

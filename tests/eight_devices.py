@@ -1,0 +1,19 @@
+"""Programs that see eight devices on a CPU; it takes a process of their own."""
+
+import os
+import subprocess
+import sys
+
+
+def run(code: str, *arguments: str) -> None:
+  """Runs Python code, and fails with what it said when it fails."""
+  flags = "--xla_force_host_platform_device_count=8"
+  done = subprocess.run(
+    [sys.executable, "-c", code, *arguments],
+    env=os.environ
+    | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": "."},
+    capture_output=True,
+    text=True,
+    timeout=600,
+  )
+  assert done.returncode == 0, done.stdout + done.stderr[-4000:]
