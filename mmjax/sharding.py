@@ -49,6 +49,18 @@ def make_mesh(
     ValueError: for an unknown axis, or sizes that the devices do not fill.
   """
   devices = jax.devices() if devices is None else devices
+  shape = mesh_shape(sizes, len(devices))
+  return jax.make_mesh(
+    shape, AXES, (AxisType.Auto,) * len(AXES), devices=devices
+  )
+
+
+def mesh_shape(sizes: Mapping[str, int], devices: int) -> tuple[int, ...]:
+  """Sizes of all AXES for so many devices.
+
+  Raises:
+    ValueError: for an unknown axis, or sizes that the devices do not fill.
+  """
   for name in sizes:
     if name not in AXES:
       raise ValueError(f"The mesh has no axis {name!r}. {nearest(name, AXES)}")
@@ -57,15 +69,13 @@ def make_mesh(
     raise ValueError(f"Only one axis may be -1: {dict(sizes)}.")
   known = math.prod(s for s in shape if s != -1)
   if -1 in shape:
-    shape[shape.index(-1)] = len(devices) // known
-  if math.prod(shape) != len(devices):
+    shape[shape.index(-1)] = devices // known
+  if math.prod(shape) != devices:
     raise ValueError(
-      f"A mesh of {dict(zip(AXES, shape))} does not use {len(devices)} "
+      f"A mesh of {dict(zip(AXES, shape))} does not use {devices} "
       "devices. Change config.mesh; -1 on one axis takes what is left."
     )
-  return jax.make_mesh(
-    tuple(shape), AXES, (AxisType.Auto,) * len(AXES), devices=devices
-  )
+  return tuple(shape)
 
 
 def shardings(abstract: PyTree, mesh: Mesh) -> PyTree:

@@ -26,9 +26,10 @@ ALLOWED = {
   "checkpoints": _RUNS - {"systems"},
   "training": _RUNS - {"systems"},
   "generation": _MODELS,
+  "plan": _RUNS | {"generation"},
   # The report reads a run's metrics.
   "evaluation": _SHARED | {"data", "generation", "training"},
-  "cli": _RUNS | {"generation", "evaluation"},
+  "cli": _RUNS | {"generation", "evaluation", "plan"},
 }
 # Top-level packages that no file imports: they run what they read, reach the
 # network, or are only for tests.

@@ -8,6 +8,7 @@ interrupted.
 
 import argparse
 import logging
+import os
 import re
 import sys
 import tempfile
@@ -106,6 +107,29 @@ def _add_runs(verbs) -> None:
   )
   train.add_argument(
     "--workdir", type=Path, help="of the run; default runs/<config's name>"
+  )
+  plan = _verb(
+    verbs,
+    "plan",
+    _plan,
+    "Compile a training step for a machine that need not be there: does it "
+    "fit, how fast, for how long.",
+    "required",
+  )
+  plan.add_argument(
+    "--topology",
+    metavar="NAME",
+    required=True,
+    help="v5e:16x16, 2*v5p:8x8x8 (two slices), h200:8, h200:4x8 (four nodes)",
+  )
+  plan.add_argument(
+    "--tokens",
+    type=float,
+    metavar="N",
+    help="positions of text to train on; default: the config's steps",
+  )
+  plan.add_argument(
+    "--json", type=Path, metavar="FILE", help="writes all figures there"
   )
   evaluate = _verb(
     verbs,
@@ -245,6 +269,20 @@ def _train(args) -> None:
   from mmjax.cli.train import train
 
   train(config, args.workdir or Path("runs") / Path(args.config).stem)
+
+
+def _plan(args) -> int:
+  if args.config is None:
+    raise ValueError(
+      f"Name a config: mmjax plan --config {DEMO} --topology v5e:2x2"
+    )
+  config = _load(args.config, args.changes)
+  # Before jax starts: the machine that is planned for is not this one.
+  os.environ["JAX_PLATFORMS"] = "cpu"
+  from mmjax.cli.plan import plan
+
+  found = plan(config, args.topology, tokens=args.tokens, target=args.json)
+  return 0 if found.fits else 1
 
 
 def _of_run(args):

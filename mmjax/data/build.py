@@ -16,19 +16,21 @@ each with its `share` of the samples.
 """
 
 import dataclasses
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from mmjax.config import build, call
+from mmjax.config import build, call, lookup
 from mmjax.data import mixtures
 from mmjax.data.batching import Slots, empty
 from mmjax.data.episodes import Drawn
 from mmjax.data.filters import FILTERS
 from mmjax.data.formats import FORMATS, Documents
-from mmjax.data.image import TRANSFORMS
+from mmjax.data.image import TRANSFORMS, Transform
 from mmjax.data.pipeline import Batches, Dataset
 from mmjax.data.sources import SOURCES, Source
 from mmjax.data.stream import Encoder, Packed, Stream
@@ -100,13 +102,22 @@ def encoder(
   """
   written = build(PROMPTS, prompt, tokenizer=tokenizer)
   chain = tuple(build(TRANSFORMS, t) for t in transforms)
+  slots = _slots(written.media, chain, frames, keys, values)
+  return Encoder(written, slots, chain, fps)
+
+
+def _slots(
+  media: int,
+  chain: tuple[Transform, ...],
+  frames: int,
+  keys: bool,
+  values: bool,
+) -> Slots:
+  """Room for media of the size that the transforms end with."""
   sample = np.zeros((64, 64, 3), np.uint8)
   for transform in chain:
     sample = transform(sample, None)
-  slots = Slots(
-    written.media, frames, *sample.shape[:2], keys=keys, values=values
-  )
-  return Encoder(written, slots, chain, fps)
+  return Slots(media, frames, *sample.shape[:2], keys=keys, values=values)
 
 
 def dataset(
@@ -140,14 +151,69 @@ def dataset(
     stream = _stream(name, made, part, mix, order)
     length, slots = made.prompt.length, made.slots
     if pack > 1:
-      length = pack_length or length * pack
-      count = pack_media or slots.count * pack
-      slots = dataclasses.replace(slots, count=count)
+      length, slots = _packed(length, slots, pack, pack_length, pack_media)
       stream = Packed(stream, pack, length, slots, pack_overflow)
     return Dataset(stream, batch, weight, empty(length, slots))
 
   make.__name__ = f"Dataset {name!r}"
   return call(make, config)
+
+
+def _packed(
+  length: int,
+  slots: Slots,
+  pack: int,
+  pack_length: int | None,
+  pack_media: int | None,
+) -> tuple[int, Slots]:
+  """Room for a row of several documents."""
+  count = pack_media or slots.count * pack
+  return pack_length or length * pack, dataclasses.replace(slots, count=count)
+
+
+def abstract_batches(
+  config: Mapping[str, Any] | ConfigDict,
+) -> list[dict[str, Any]]:
+  """Shapes of the batches of a step, or of each step of a round.
+
+  No file is opened and no tokenizer read, so that a plan needs no data.
+
+  Args:
+    config: of `batches`.
+
+  Returns:
+    dataset to the jax.ShapeDtypeStructs of its batch over all hosts; one dict
+    for `update="accumulate"`, one for every dataset for "round_robin".
+  """
+  config = plain(config)
+  names = list(config["datasets"])
+  update = config.get("update", "accumulate")
+  rounds = 1 if update == "accumulate" else len(names)
+  made = {n: _abstract(entry) for n, entry in config["datasets"].items()}
+  return [
+    {name: made[name] for name in mixtures.schedule(step, names, update)}
+    for step in range(rounds)
+  ]
+
+
+def _abstract(entry: Mapping[str, Any]) -> dict[str, Any]:
+  """Shapes of the batch of one entry of `config.datasets`."""
+  prompt = entry["prompt"]
+  wording = lookup(PROMPTS, prompt.get("name"), "prompt")
+  length, media = (
+    prompt.get(key, inspect.signature(wording).parameters[key].default)
+    for key in ("length", "media")
+  )
+  chain = tuple(build(TRANSFORMS, t) for t in entry.get("transforms", ()))
+  frames, keys = entry.get("frames", 1), entry.get("keys", False)
+  slots = _slots(media, chain, frames, keys, entry.get("values", True))
+  if (pack := entry.get("pack", 1)) > 1:
+    room = entry.get("pack_length"), entry.get("pack_media")
+    length, slots = _packed(length, slots, pack, *room)
+  return jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct((entry["batch"], *x.shape), x.dtype),
+    empty(length, slots),
+  )
 
 
 def _stream(

@@ -1,0 +1,52 @@
+"""`mmjax plan`: does it fit, how fast, for how long; without the machine."""
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmjax.data.build import plain
+from mmjax.plan import report
+from mmjax.plan.planning import Plan, make_plan
+from mmjax.plan.topology import parse
+
+log = logging.getLogger(__name__)
+
+
+def plan(
+  config: Mapping[str, Any],
+  topology: str,
+  *,
+  tokens: float | None = None,
+  target: str | Path | None = None,
+) -> Plan:
+  """Plans a config and prints what was found.
+
+  Args:
+    config: of `configs/`.
+    topology: "v5e:16x16", "2*v5p:8x8x8", "h200:4x8".
+    tokens: positions of text to be trained on; None is the config's steps.
+    target: where the figures go as JSON.
+  """
+  config = plain(config)
+  machine = parse(topology)
+  log.info("Compiling for %s; large models take a minute or two", machine.name)
+  found = make_plan(config, machine)
+  if tokens is None:
+    tokens = _whole_run(config, found)
+  print(report.as_text(found, tokens))
+  if target is not None:
+    text = json.dumps(report.as_dict(found, tokens), indent=1)
+    Path(target).write_text(text + "\n")
+    log.info("Wrote %s", target)
+  return found
+
+
+def _whole_run(config: Mapping[str, Any], found: Plan) -> float | None:
+  """Positions of text in all steps of the config's run."""
+  steps = config["train"].get("plan", {}).get("steps")
+  training = [p for p in found.programs if p.name.startswith("train")]
+  if not steps or not training:
+    return None
+  return steps * sum(p.tokens for p in training) / len(training)
