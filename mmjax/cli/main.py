@@ -129,6 +129,11 @@ def _add_runs(verbs) -> None:
     help="positions of text to train on; default: the config's steps",
   )
   plan.add_argument(
+    "--search",
+    action="store_true",
+    help="tries other batches, remat policies and meshes, and ranks what fits",
+  )
+  plan.add_argument(
     "--json", type=Path, metavar="FILE", help="writes all figures there"
   )
   evaluate = _verb(
@@ -281,7 +286,13 @@ def _plan(args) -> int:
   os.environ["JAX_PLATFORMS"] = "cpu"
   from mmjax.cli.plan import plan
 
-  found = plan(config, args.topology, tokens=args.tokens, target=args.json)
+  found = plan(
+    config,
+    args.topology,
+    tokens=args.tokens,
+    target=args.json,
+    searches=args.search,
+  )
   return 0 if found.fits else 1
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from mmjax.data.build import plain
-from mmjax.plan import report
+from mmjax.plan import report, search
 from mmjax.plan.planning import Plan, make_plan
-from mmjax.plan.topology import parse
+from mmjax.plan.topology import Topology, parse
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +20,7 @@ def plan(
   *,
   tokens: float | None = None,
   target: str | Path | None = None,
+  searches: bool = False,
 ) -> Plan:
   """Plans a config and prints what was found.
 
@@ -28,6 +29,7 @@ def plan(
     topology: "v5e:16x16", "2*v5p:8x8x8", "h200:4x8".
     tokens: positions of text to be trained on; None is the config's steps.
     target: where the figures go as JSON.
+    searches: tries other batches, remat policies and meshes, too.
   """
   config = plain(config)
   machine = parse(topology)
@@ -40,7 +42,31 @@ def plan(
     text = json.dumps(report.as_dict(found, tokens), indent=1)
     Path(target).write_text(text + "\n")
     log.info("Wrote %s", target)
+  if searches:
+    print("\nOther batches, remat policies and meshes:")
+    print(search.table(search.search(config, machine)))
+  elif not found.fits:
+    _advise(config, machine, found)
   return found
+
+
+def _advise(config: Mapping[str, Any], machine: Topology, found: Plan) -> None:
+  """Says which keys make it fit."""
+  worst = max(found.programs, key=lambda p: p.memory.peak)
+  memory = worst.memory
+  print(
+    f"\n{worst.name} needs {report.size(memory.peak)} of "
+    f"{report.size(memory.limit)}. Trying other values of config.mesh, "
+    "remat and config.train.microbatches ..."
+  )
+  better = search.what_fits(config, machine)
+  if better is None:
+    print(
+      "None of those tried fits. Take more devices, or smaller batches; "
+      "--search tries those."
+    )
+  else:
+    print(f"This fits:\n  {search.describe(better.changes)}")
 
 
 def _whole_run(config: Mapping[str, Any], found: Plan) -> float | None:

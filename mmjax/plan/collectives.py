@@ -1,6 +1,7 @@
 """What devices say to each other in a program, by kind and mesh axis."""
 
 import dataclasses
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -19,10 +20,12 @@ KINDS = (
 _OPCODES = {**{k: k for k in KINDS}, **{f"{k}-start": k for k in KINDS}}
 _CHANNEL = re.compile(r"\bchannel_id=(\d+)")
 _LISTED = re.compile(r"(?:replica_groups|source_target_pairs)=\{(\{[^=]*?\})\}")
-_IOTA = re.compile(
-  r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?"
+_IOTA = r"\[([\d,]+)\](?:<=\[([\d,]+)\])?(?:T\(([\d,]+)\))?"
+_GROUPS = re.compile("replica_groups=" + _IOTA)
+_MESH = re.compile(
+  r"replica_groups=mesh\[([^\]]*)\]"
+  rf"(?:, device_ids=\({_IOTA}\))? \{{([^}}]*)\}}"
 )
-_MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,10 +72,10 @@ def collectives(
       continue
     if channel:
       seen.add((kind, channel[1]))
-    group = np.array(_groups(instruction.rest, int(np.prod([*shape.values()]))))
+    group = np.array(_groups(instruction.rest, math.prod(shape.values())))
     size = group.shape[-1]
     whole = _whole(kind, instruction, size)
-    between = _crosses(group, int(np.prod([*shape.values()])), slices)
+    between = _crosses(group, math.prod(shape.values()), slices)
     total = totals.setdefault((kind, _axes(group, shape), between), Counter())
     total["count"] += 1
     total["runs"] += times
@@ -112,25 +115,41 @@ def _groups(text: str, devices: int) -> Sequence[Sequence[int]]:
     groups = [g for g in groups if g]
     if groups and len({len(g) for g in groups}) == 1:
       return groups
-  if found := _IOTA.search(text):
-    to, start, order = (
-      [int(d) for d in part.split(",")] if part else []
-      for part in found.groups()
-    )
-    ids = np.arange(int(np.prod(start))).reshape(start)
-    ids = ids.transpose(order) if order else ids
-    return ids.reshape(to)
+  if found := _GROUPS.search(text):
+    return _iota(*found.groups())
   if found := _MESH.search(text):
-    sizes = {
-      name: int(size) for name, size in re.findall(r"'([^']*)'=(\d+)", found[1])
-    }
-    inside = re.findall(r"'([^']*)'", found[2])
-    names = list(sizes)
-    ids = np.arange(int(np.prod([*sizes.values()]))).reshape(*sizes.values())
-    outer = [names.index(n) for n in names if n not in inside]
-    ids = ids.transpose(outer + [names.index(n) for n in inside])
-    return ids.reshape(-1, int(np.prod([sizes[n] for n in inside])))
+    return _over_mesh(*found.groups())
+  if re.search(r"replica_groups=(?!\{\})", text):
+    raise ValueError(f"Groups of an unknown form: {text:.200}")
   return [list(range(devices))]
+
+
+def _iota(
+  to: str, start: str | None = None, order: str | None = None
+) -> np.ndarray:
+  """Numbers from 0 on, shaped as `start`, transposed, shaped as `to`."""
+  shape, begin, axes = (
+    [int(d) for d in part.split(",")] if part else []
+    for part in (to, start, order)
+  )
+  ids = np.arange(math.prod(shape)).reshape(begin or shape)
+  ids = ids.transpose(axes) if axes else ids
+  return ids.reshape(shape) if begin else ids
+
+
+def _over_mesh(
+  mesh: str, to: str | None, start: str | None, order: str | None, axes: str
+) -> np.ndarray:
+  """Groups along some axes of a mesh of XLA's own."""
+  named = re.findall(r"'([^']*)'=(\d+)", mesh)
+  sizes = {name: int(size) for name, size in named}
+  shape = list(sizes.values())
+  ids = _iota(to, start, order) if to else np.arange(math.prod(shape))
+  inside = re.findall(r"'([^']*)'", axes)
+  names = list(sizes)
+  outer = [names.index(n) for n in names if n not in inside]
+  ids = ids.reshape(shape).transpose(outer + [names.index(n) for n in inside])
+  return ids.reshape(-1, math.prod(sizes[n] for n in inside))
 
 
 def _axes(groups: np.ndarray, shape: dict[str, int]) -> str:

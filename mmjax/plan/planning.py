@@ -129,18 +129,15 @@ def make_plan(config: Mapping[str, Any], topology: Topology) -> Plan:
   config = plain(config)
   unchecked: list[str] = []
   try:
-    devices = topology.devices()
-    mesh = make_mesh(config.get("mesh", {"data": -1}), devices)
+    mesh = make_mesh(_sizes(config), topology.devices())
   except NotInstalled as error:
     unchecked.append(
       f"memory of temporaries, collectives, memory traffic ({error})"
     )
-    devices = None
-    shape = mesh_shape(config.get("mesh", {"data": -1}), topology.size)
-    mesh = AbstractMesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    mesh = _abstract_mesh(config, topology)
   job = make_job(config, mesh)
   programs = [
-    estimate(job, program, topology, compiles=devices is not None)
+    estimate(job, program, topology, compiles=not unchecked)
     for program in job.training()
   ]
   return Plan(
@@ -150,6 +147,24 @@ def make_plan(config: Mapping[str, Any], topology: Topology) -> Plan:
     programs=programs,
     unchecked=tuple(unchecked),
   )
+
+
+def estimate_memory(config: Mapping[str, Any], topology: Topology) -> Memory:
+  """The memory of a training step from shapes alone."""
+  job = make_job(config, _abstract_mesh(config, topology))
+  programs = job.training()
+  found = [_memory(job, program, None, topology) for program in programs]
+  return max(found, key=lambda m: m.peak)
+
+
+def _sizes(config: Mapping[str, Any]) -> Mapping[str, int]:
+  return config.get("mesh", {"data": -1})
+
+
+def _abstract_mesh(config: Mapping[str, Any], topology: Topology):
+  """A mesh of the right shape without devices."""
+  shape = mesh_shape(_sizes(config), topology.size)
+  return AbstractMesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def estimate(

@@ -183,32 +183,50 @@ def residual_bytes(job: Job) -> int:
   Parameters and batches, which are there anyway, do not count. Of several data
   sets and micro-batches, the largest.
   """
-  config, recipe = job.config, job.recipe
-  system = SYSTEMS[config["system"]]
-  trainable, frozen = tree.split(recipe.shapes, recipe.mask)
-  parts = recipe.microbatches
-  most = 0
-  for batches in data.abstract_batches(config["data"]):
-    for batch in batches.values():
-      rows = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(
-          (x.shape[0] // parts, *x.shape[1:]), x.dtype
-        ),
-        batch,
-      )
+  recipe = job.recipe
+  return max(
+    _residuals(job, batch, recipe.microbatches)
+    for batches in data.abstract_batches(job.config["data"])
+    for batch in batches.values()
+  )
 
-      def kept(trainable, frozen, batch):
-        def loss(trainable):
-          params = tree.merge(trainable, frozen)
-          return system.loss(recipe.module, params, batch)["loss"][0]
 
-        return jax.tree.leaves(jax.vjp(loss, trainable)[1])
+def _residuals(job: Job, batch: PyTree, parts: int) -> int:
+  key = repr((job.config["system"], job.config["model"], parts, batch))
+  key += repr(job.config["train"]["trainable"])
+  if key not in _traced:
+    _traced[key] = _trace_residuals(job, batch, parts)
+  return _traced[key]
 
-      traced = jax.make_jaxpr(kept)(trainable, frozen, rows).jaxpr
-      given = set(traced.invars)
-      new = {v for v in traced.outvars if hasattr(v, "count")} - given
-      most = max(most, sum(v.aval.size * v.aval.dtype.itemsize for v in new))
-  return most
+
+# A search asks for the same model on many meshes.
+_traced: dict[str, int] = {}
+
+
+def _trace_residuals(job: Job, batch: PyTree, parts: int) -> int:
+  system = SYSTEMS[job.config["system"]]
+
+  def kept(trainable, frozen, batch):
+    def loss(trainable):
+      params = tree.merge(trainable, frozen)
+      return system.loss(job.recipe.module, params, batch)["loss"][0]
+
+    return jax.tree.leaves(jax.vjp(loss, trainable)[1])
+
+  state, _ = job.state
+  rows = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(
+      (x.shape[0] // parts, *x.shape[1:]), x.dtype
+    ),
+    batch,
+  )
+  plain = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype),
+    (state.trainable, state.frozen),
+  )
+  traced = jax.make_jaxpr(kept)(*plain, rows).jaxpr
+  new = {v for v in traced.outvars if v not in set(traced.invars)}
+  return sum(v.aval.size * v.aval.dtype.itemsize for v in new)
 
 
 def component_table(job: Job) -> list[dict[str, Any]]:

@@ -98,7 +98,7 @@ def parse(name: str) -> Topology:
     return _tpu(name, chip, slices, sizes)
   if len(sizes) > 2 or (times and len(sizes) > 1):
     raise ValueError(
-      f"{name!r}: GPUs are 'devices' or 'nodes x devices': {kind}:8, {kind}:4x8."
+      f"{name!r}: GPUs are written as {kind}:8, or with nodes as {kind}:4x8."
     )
   nodes = sizes[0] if len(sizes) == 2 else slices
   return Topology(name, chip, nodes, sizes[-1:])

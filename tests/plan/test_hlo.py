@@ -1,0 +1,157 @@
+"""Programs read from their text: counts that are known beforehand."""
+
+import numpy as np
+import pytest
+
+from mmjax.plan import collectives, hlo
+from tests import eight_devices
+
+# Three rounds of a loop: 1 KiB is sliced from a stack, gathered over four
+# devices and added to a sum that stays in fast memory.
+LOOP = """HloModule jit_f, is_scheduled=true
+
+%fused (p0: f32[3,256], p1: s32[]) -> f32[1,256] {
+  %p0 = f32[3,256]{1,0:T(8,128)} parameter(0)
+  %p1 = s32[]{:T(128)} parameter(1)
+  %zero = s32[]{:T(128)} constant(0)
+  ROOT %cut = f32[1,256]{1,0:T(8,128)} dynamic-slice(%p0, %p1, %zero), dynamic_slice_sizes={1,256}
+}
+
+%body (arg: (s32[], f32[3,256], f32[4,256])) -> (s32[], f32[3,256], f32[4,256]) {
+  %arg = (s32[]{:T(128)}, f32[3,256]{1,0:T(8,128)}, /*index=2*/f32[4,256]{1,0:T(8,128)S(1)}) parameter(0)
+  %i = s32[]{:T(128)} get-tuple-element(%arg), index=0
+  %stack = f32[3,256]{1,0:T(8,128)} get-tuple-element(%arg), index=1
+  %sum = f32[4,256]{1,0:T(8,128)S(1)} get-tuple-element(%arg), index=2
+  %row = f32[1,256]{1,0:T(8,128)} fusion(%stack, %i), kind=kLoop, calls=%fused
+  %all = f32[4,256]{1,0:T(8,128)} all-gather(%row), channel_id=1, replica_groups=mesh['a'=2,'b'=4] {'b'}, dimensions={0}
+  %new = f32[4,256]{1,0:T(8,128)S(1)} add(%sum, %all)
+  ROOT %out = (s32[]{:T(128)}, f32[3,256]{1,0:T(8,128)}, f32[4,256]{1,0:T(8,128)S(1)}) tuple(%i, %stack, %new)
+}
+
+%condition (arg.1: (s32[], f32[3,256], f32[4,256])) -> pred[] {
+  %three = s32[]{:T(128)} constant(3)
+  %arg.1 = (s32[]{:T(128)}, f32[3,256]{1,0:T(8,128)}, f32[4,256]{1,0:T(8,128)S(1)}) parameter(0)
+  %i.1 = s32[]{:T(128)} get-tuple-element(%arg.1), index=0
+  ROOT %lt = pred[]{:T(512)} compare(%i.1, %three), direction=LT
+}
+
+ENTRY %main (x: (s32[], f32[3,256], f32[4,256])) -> (s32[], f32[3,256], f32[4,256]) {
+  %x = (s32[]{:T(128)}, f32[3,256]{1,0:T(8,128)}, f32[4,256]{1,0:T(8,128)S(1)}) parameter(0)
+  ROOT %loop = (s32[]{:T(128)}, f32[3,256]{1,0:T(8,128)}, f32[4,256]{1,0:T(8,128)S(1)}) while(%x), condition=%condition, body=%body
+}
+"""  # noqa: E501
+
+
+def test_a_loop_counts_as_often_as_it_runs():
+  module = hlo.parse(LOOP)
+  assert hlo.executions(module) == {"main": 1, "body": 3}
+  # A round reads and writes a row of 1 KiB, with its number (4 B), reads that
+  # row and writes 4 KiB gathered, and reads those; the sum is not in memory.
+  row = 1024
+  round_ = (row + 4 + row) + (row + 4 * row) + 4 * row
+  assert hlo.memory_traffic(module) == 3 * round_
+
+
+def test_a_collective_in_a_loop():
+  (found,) = collectives.collectives(
+    hlo.parse(LOOP), dict(data=2, fsdp=4), slices=2
+  )
+  assert (found.kind, found.axes) == ("all-gather", "fsdp")
+  assert (found.count, found.runs) == (1, 3)
+  assert found.bytes == 3 * 4096
+  assert found.sent == 3 * 4096 * 3 / 4
+  assert not found.between
+
+
+@pytest.mark.parametrize(
+  "text,groups",
+  [
+    ("replica_groups={{0,1},{2,3}}, dim", [[0, 1], [2, 3]]),
+    ("replica_groups=[2,2]<=[4], x", [[0, 1], [2, 3]]),
+    ("replica_groups=[2,2]<=[2,2]T(1,0), x", [[0, 2], [1, 3]]),
+    ("replica_groups=mesh['a'=2,'b'=2] {'a'}, use", [[0, 2], [1, 3]]),
+    ("replica_groups=mesh['a'=2,'b'=2] {'a','b'}", [[0, 1, 2, 3]]),
+    (
+      "replica_groups=mesh['a'=1,'b'=2,'c'=2], device_ids=([2,2]T(1,0)) {'c'}",
+      [[0, 2], [1, 3]],
+    ),
+    ("source_target_pairs={{0,1},{1,0}}", [[0, 1], [1, 0]]),
+    ("replica_groups={}, channel", [[0, 1, 2, 3]]),
+  ],
+)
+def test_groups(text, groups):
+  np.testing.assert_array_equal(collectives._groups(text, 4), groups)
+
+
+def test_groups_of_an_unknown_form_are_refused():
+  with pytest.raises(ValueError, match="unknown form"):
+    collectives._groups("replica_groups=@3, dim", 4)
+
+
+def test_collectives_over_slices_are_told_apart():
+  text = LOOP.replace("mesh['a'=2,'b'=4] {'b'}", "{{0,4},{1,5},{2,6},{3,7}}")
+  (found,) = collectives.collectives(
+    hlo.parse(text), dict(data=2, fsdp=4), slices=2
+  )
+  assert (found.axes, found.between) == ("data", True)
+  assert found.sent == 3 * 4096 / 2
+
+
+def test_the_pieces_of_one_collective_count_once():
+  twice = LOOP.replace(
+    "  %new =",
+    "  %again = f32[4,256]{1,0:T(8,128)} all-gather(%row), channel_id=1, "
+    "replica_groups=mesh['a'=2,'b'=4] {'b'}, dimensions={0}\n  %new =",
+  )
+  (found,) = collectives.collectives(hlo.parse(twice), dict(data=2, fsdp=4))
+  assert found.count == 1
+
+
+def test_a_loop_without_a_bound_is_refused():
+  open_ended = LOOP.replace("constant(3)", "parameter(1)")
+  with pytest.raises(ValueError, match="no known number of rounds"):
+    hlo.executions(hlo.parse(open_ended))
+
+
+def test_no_module():
+  with pytest.raises(ValueError, match="ENTRY"):
+    hlo.parse("what is this")
+
+
+REAL = """
+import jax, numpy as np
+from jax.sharding import NamedSharding, PartitionSpec as P
+from mmjax.plan import collectives, hlo
+from mmjax.sharding import make_mesh
+
+mesh = make_mesh(dict(data=2, fsdp=4))
+batch = NamedSharding(mesh, P(("data", "fsdp")))
+rows = NamedSharding(mesh, P(None, "fsdp"))
+
+def f(x, stack):
+  def body(x, w):
+    w = jax.lax.with_sharding_constraint(w, NamedSharding(mesh, P()))
+    return jax.lax.with_sharding_constraint(x @ w, batch), None
+  x, _ = jax.lax.scan(body, x, stack)
+  return (x ** 2).sum()
+
+x = jax.ShapeDtypeStruct((16, 64), np.float32, sharding=batch)
+w = jax.ShapeDtypeStruct((5, 64, 64), np.float32, sharding=rows)
+text = jax.jit(f).lower(x, w).compile().as_text()
+module = hlo.parse(text)
+found = {(c.kind, c.axes): c for c in collectives.collectives(
+  module, dict(mesh.shape))}
+gather = found["all-gather", "fsdp"]
+# Each of five matrices, or all of them at once.
+assert gather.bytes == 5 * 64 * 64 * 4, gather
+assert gather.sent == gather.bytes * 3 / 4
+total = found["all-reduce", "data+fsdp"]
+assert total.bytes == 4 and total.sent == 2 * 4 * 7 / 8, total
+# At least every matrix is read once, by each device.
+assert hlo.memory_traffic(module) > 5 * 64 * 64 * 4
+"""
+
+
+@pytest.mark.heavy
+def test_a_program_that_xla_compiled():
+  eight_devices.run(REAL)
