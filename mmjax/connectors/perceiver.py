@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mmjax.connectors.resampler import Resampler
-from mmjax.layers.attention import attend
+from mmjax.layers.dot_product import attend
 from mmjax.layers.linear import Dtype, into_heads, out_of_heads
 from mmjax.layers.mlp import MLP
 from mmjax.layers.norm import LayerNorm

@@ -19,6 +19,7 @@ from jax.nn import initializers
 from mmjax.config import lookup
 from mmjax.layers.attention import Context, SelfAttention
 from mmjax.layers.conv import Conv, Images, flatten_grid, normalise
+from mmjax.layers.dot_product import Visibility
 from mmjax.layers.linear import Dtype, dense
 from mmjax.layers.mlp import MLP
 from mmjax.layers.norm import LayerNorm
@@ -226,7 +227,7 @@ class Layer(nn.Module):
       name="attention",
     )
     y = LayerNorm(self.norm_eps, name="attention_norm")(x)
-    y, _ = attention(y, Context(positions, positions, None), None)
+    y, _ = attention(y, Context(positions, positions, Visibility()), None)
     x += y
     y = LayerNorm(self.norm_eps, name="mlp_norm")(x)
     return x + MLP(

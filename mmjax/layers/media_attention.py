@@ -8,7 +8,7 @@ nothing as well; the PyTorch code lets such tokens see everything.
 import jax.numpy as jnp
 from jax import lax
 
-from mmjax.layers.attention import attend
+from mmjax.layers.dot_product import attend
 from mmjax.typing import Array, Bool, Float, Int
 
 # Tokens that are served together. A tile belongs to one medium; small tiles
