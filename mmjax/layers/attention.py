@@ -113,7 +113,8 @@ class SelfAttention(nn.Module):
       context.visible,
       bias=bias,
       scale=self.scale,
-      path=context.path,
+      # Then only shapes are asked for, perhaps of a length of 1.
+      path="plain" if self.is_initializing() else context.path,
     )
     out = out_of_heads(
       self.num_heads,

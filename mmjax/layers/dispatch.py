@@ -54,7 +54,8 @@ def attention(
   """
   problem = describe(query, key, visible, bias is not None)
   chosen, why = choose(platform(), problem, path)
-  _say(chosen, why, f"{problem} on {platform()}")
+  if path != "plain":
+    _say(chosen, why, f"{problem} on {platform()}")
   if chosen == "splash":
     return splash.attend(query, key, value, visible, scale=scale)
   if chosen == "cudnn":
@@ -112,21 +113,14 @@ def choose(
     if why:
       raise ValueError(
         f"attention={path!r} was asked for, but {path} refuses {problem} on "
-        f"{platform}: {why}. Set config.model.lm.attention='auto', which "
-        "falls back to the plain path, or change what it refuses."
+        f"{platform}: {why}. With attention='auto' in its part of "
+        "config.model the plain path takes over."
       )
     return path, "it was asked for"
   for name, (home, refuse) in FAST.items():
     if platform == home:
       why = refuse(problem)
-      return (
-        (name, "it is the fastest")
-        if not why
-        else (
-          "plain",
-          f"{name} refuses: {why}",
-        )
-      )
+      return ("plain", f"{name} refuses: {why}") if why else (name, "fastest")
   return "plain", f"there is no other for {platform}"
 
 

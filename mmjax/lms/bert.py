@@ -107,7 +107,8 @@ class Bert(nn.Module):
     x = self.embedding(tokens)
     x += self.position_table(positions) + self.type_table(types)
     visible = Visibility.among(segments).written()
-    context = Context(positions, positions, visible)
+    path = "plain" if self.is_initializing() else "auto"
+    context = Context(positions, positions, visible, path=path)
     layer = self._layer()
 
     def run(params, x):

@@ -188,9 +188,8 @@ class LayerStack(nn.Module):
       visible = Visibility(
         segments, cache.segments, positions, key_positions, causal=True
       )
-    # A first call only asks for shapes, perhaps on no device at all.
-    path = "plain" if self.is_initializing() else self.attention
     visible = visible.written()
+    path = "plain" if self.is_initializing() else self.attention
     return Context(positions, key_positions, visible, index, path), cache
 
   def empty_cache(self, batch: int, size: int) -> DecoderCache:

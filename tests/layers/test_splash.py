@@ -62,7 +62,7 @@ def assert_same(visible, arrays, scale=None):
   (expected, slopes), (out, own) = both(visible, arrays, scale)
   np.testing.assert_allclose(out, expected, atol=1e-5)
   for found, slope in zip(own, slopes):
-    np.testing.assert_allclose(found, slope, atol=1e-4 * np.abs(slope).max())
+    np.testing.assert_allclose(found, slope, atol=1e-5 * np.abs(slope).max())
 
 
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
