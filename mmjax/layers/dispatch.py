@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from mmjax.config import lookup
 from mmjax.layers import cudnn, dot_product, splash
 from mmjax.layers.dot_product import Problem, Visibility
-from mmjax.sharding import parts_of, platform
+from mmjax.sharding import constrain, parts_of, platform
 from mmjax.typing import Array, Float
 
 log = logging.getLogger(__name__)
@@ -52,6 +52,9 @@ def attention(
   Raises:
     ValueError: when the path that is named does not take the problem.
   """
+  query = constrain(query, "batch", "length", "heads")
+  # Where the length is cut, every device gets all keys of its rows.
+  key, value = (constrain(x, "batch", None, "heads") for x in (key, value))
   problem = describe(query, key, visible, bias is not None)
   chosen, why = choose(platform(), problem, path)
   if path != "plain":

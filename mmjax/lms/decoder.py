@@ -145,7 +145,14 @@ class LayerStack(nn.Module):
 
     layers = None if cache is None else cache.layers
     xs = (self._weights(layer), layers, between_xs)
-    x, layers = scan_layers(run, xs, x, injection=injection, remat=self.remat)
+    x, layers = scan_layers(
+      run,
+      xs,
+      x,
+      injection=injection,
+      remat=self.remat,
+      dims=("batch", "length"),
+    )
     if cache is not None:
       cache = cache.replace(layers=layers, index=cache.index + x.shape[1])
       # The write clamps to the end and overwrites. How much is taken is known
