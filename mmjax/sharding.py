@@ -2,12 +2,14 @@
 
 The mesh has the axes `data` (replicas, across slices), `fsdp` (parameters and
 batch), `sequence` and `tensor`. Modules name the dims of their parameters;
-RULES say which axis a name is cut over. The same config runs anywhere by
-changing the sizes of the axes.
+RULES say which axis a name is cut over, ACTIVATIONS the same of what flows
+through them. The same config runs anywhere by changing the sizes of the axes.
 """
 
+import contextlib
+import contextvars
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -17,7 +19,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from mmjax.config import nearest
-from mmjax.typing import PyTree
+from mmjax.typing import Array, PyTree
 
 AXES = ("data", "fsdp", "sequence", "tensor")
 # A dim that its axis does not divide is replicated; see `shardings`.
@@ -33,6 +35,17 @@ RULES: Mapping[str, str | None] = {
   "conv_out": "fsdp",
 }
 BATCH = ("data", "fsdp")
+# A dim of an activation is cut over as many of its axes as divide it.
+ACTIVATIONS: Mapping[str, tuple[str, ...]] = {
+  "batch": BATCH,
+  "length": ("sequence",),
+  "heads": ("tensor",),
+  "mlp": ("tensor",),
+  "vocab": ("tensor",),
+}
+# Where rows have nothing to do with each other (media), all devices share them.
+_ROWS: Mapping[str, tuple[str, ...]] = {"batch": AXES}
+_rules = contextvars.ContextVar("activations", default=ACTIVATIONS)
 
 
 def make_mesh(
@@ -111,6 +124,70 @@ def _spec(names, shape, mesh) -> list[str | None]:
     free = axis is not None and axis not in spec
     spec.append(axis if free and size % mesh.shape[axis] == 0 else None)
   return spec
+
+
+@contextlib.contextmanager
+def rows_over_all() -> Iterator[None]:
+  """Within it, `batch` is cut over every axis, and nothing else is."""
+  token = _rules.set(_ROWS)
+  try:
+    yield
+  finally:
+    _rules.reset(token)
+
+
+def platform() -> str:
+  """Of the devices that what is traced now is for: `cpu`, `gpu` or `tpu`.
+
+  Those of the mesh in scope (`jax.set_mesh`), which need not be there at all
+  when a program is only compiled; without a mesh, the process' own.
+  """
+  device = jax.sharding.get_abstract_mesh().abstract_device
+  return jax.default_backend() if device is None else device.platform
+
+
+def axes_of(name: str | None, size: int) -> tuple[str, ...]:
+  """The axes of the mesh in scope that a dim of an activation is cut over.
+
+  Args:
+    name: one of ACTIVATIONS; others are cut over none.
+    size: of the dim; axes from the first that does not divide it are left out.
+  """
+  shape = jax.sharding.get_abstract_mesh().shape
+  found: list[str] = []
+  for axis in _rules.get().get(name, ()):
+    parts = math.prod(shape[a] for a in found) * shape.get(axis, 1)
+    if size % parts:
+      break
+    if shape.get(axis, 1) > 1:
+      found.append(axis)
+  return tuple(found)
+
+
+def parts_of(name: str, size: int | None = None) -> int:
+  """Into how many parts a dim is cut; of any size by default."""
+  mesh = jax.sharding.get_abstract_mesh()
+  return math.prod(
+    mesh.shape[axis] for axis in axes_of(name, 0 if size is None else size)
+  )
+
+
+def spec_of(names: Sequence[str | None], shape: Sequence[int]) -> P:
+  """How an activation whose dims have these names lies on the mesh."""
+  return P(*(axes_of(name, size) or None for name, size in zip(names, shape)))
+
+
+def constrain(x: Array, *names: str | None) -> Array:
+  """`x`, lying on the mesh in scope as ACTIVATIONS say; without one just `x`.
+
+  Args:
+    x: an activation.
+    *names: of its leading dims; a dim without a name is whole everywhere.
+  """
+  if jax.sharding.get_abstract_mesh().size <= 1:
+    return x
+  spec = spec_of((*names, *(None,) * (x.ndim - len(names))), x.shape)
+  return jax.lax.with_sharding_constraint(x, spec)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

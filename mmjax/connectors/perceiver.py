@@ -14,11 +14,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mmjax.connectors.resampler import Resampler
-from mmjax.layers.attention import attend
+from mmjax.layers.dot_product import attend
 from mmjax.layers.linear import Dtype, into_heads, out_of_heads
 from mmjax.layers.mlp import MLP
 from mmjax.layers.norm import LayerNorm
 from mmjax.layers.stack import scan_layers, stacked_init
+from mmjax.sharding import constrain
 from mmjax.typing import Array, Bool, Float
 
 # Table 4 of the paper (v2). Only heads of 128 (v1) give its count of 194M,
@@ -126,6 +127,7 @@ class PerceiverResampler(Resampler):
     features = self._numbered(self.inputs(features))
     batch, media, frames, tokens, width = features.shape
     flat = features.reshape(batch * media, frames * tokens, width)
+    flat = constrain(flat, "batch")
     x = self.latents(flat)
     visible = visible_keys(mask, tokens, self.num_latents)
     layer = PerceiverLayer(

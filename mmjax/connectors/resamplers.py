@@ -19,6 +19,7 @@ from jax.nn import initializers
 from mmjax.connectors.perceiver import visible_keys
 from mmjax.connectors.resampler import Resampler
 from mmjax.layers.attention import Context, SelfAttention
+from mmjax.layers.dot_product import Visibility
 from mmjax.layers.linear import Dtype
 from mmjax.layers.mlp import MLP
 from mmjax.layers.norm import LayerNorm
@@ -97,11 +98,12 @@ class TransformerLayer(nn.Module):
     self, x: Float[Array, "B S D"], mask: Bool[Array, "B 1 1 S"] | None
   ) -> Float[Array, "B S D"]:
     positions = jnp.zeros(x.shape[:2], jnp.int32)
+    visible = Visibility(table=mask)
     attention = SelfAttention(
       self.num_heads, self.head_dim, dtype=self.dtype, name="attention"
     )
     y = LayerNorm(name="attention_norm")(x)
-    x += attention(y, Context(positions, positions, mask), None)[0]
+    x += attention(y, Context(positions, positions, visible), None)[0]
     mlp = MLP(self.hidden, self.activation, dtype=self.dtype, name="mlp")
     return x + mlp(LayerNorm(name="mlp_norm")(x))
 

@@ -19,6 +19,7 @@ from jax.nn import initializers
 from mmjax.config import lookup
 from mmjax.layers.attention import Context, SelfAttention
 from mmjax.layers.conv import Conv, Images, flatten_grid, normalise
+from mmjax.layers.dot_product import Visibility
 from mmjax.layers.linear import Dtype, dense
 from mmjax.layers.mlp import MLP
 from mmjax.layers.norm import LayerNorm
@@ -61,6 +62,7 @@ class ViT(nn.Module):
     projection: width of `pooled`; 0 leaves the matrix out.
     norm_eps: of all norms.
     remat: what a scan of layers keeps for the backward pass.
+    attention: who computes it: `auto`, or a path of layers/dispatch.py.
     mean, std: of the training's pixels on 0..1.
     dtype: of the computation; None is float32.
   """
@@ -83,6 +85,7 @@ class ViT(nn.Module):
   projection: int = 0
   norm_eps: float = 1e-5
   remat: str = "none"
+  attention: str = "auto"
   mean: tuple[float, ...] = (0.48145466, 0.4578275, 0.40821073)
   std: tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)
   dtype: Dtype | None = None
@@ -128,6 +131,7 @@ class ViT(nn.Module):
       activation=self.activation,
       qkv_bias=self.qkv_bias,
       norm_eps=self.norm_eps,
+      path="plain" if self.is_initializing() else self.attention,
       dtype=self.dtype,
       parent=None,
     )
@@ -200,6 +204,7 @@ class Layer(nn.Module):
     activation: of the MLP.
     qkv_bias: biases of queries, keys and values.
     norm_eps: of both norms.
+    path: who computes the attention.
     dtype: of the computation.
   """
 
@@ -208,6 +213,7 @@ class Layer(nn.Module):
   activation: str
   qkv_bias: bool
   norm_eps: float
+  path: str = "auto"
   dtype: Dtype | None = None
 
   @nn.compact
@@ -226,7 +232,8 @@ class Layer(nn.Module):
       name="attention",
     )
     y = LayerNorm(self.norm_eps, name="attention_norm")(x)
-    y, _ = attention(y, Context(positions, positions, None), None)
+    context = Context(positions, positions, Visibility(), path=self.path)
+    y, _ = attention(y, context, None)
     x += y
     y = LayerNorm(self.norm_eps, name="mlp_norm")(x)
     return x + MLP(
@@ -246,6 +253,7 @@ def clip_vit(
   output_layer: int = -1,
   projection: int = 0,
   remat: str = "none",
+  attention: str = "auto",
   dtype: Dtype | None = None,
 ) -> ViT:
   """The vision tower of a published CLIP, a name of `CLIP`; see ViT."""
@@ -259,5 +267,6 @@ def clip_vit(
     output_layer=output_layer,
     projection=projection,
     remat=remat,
+    attention=attention,
     dtype=dtype,
   )

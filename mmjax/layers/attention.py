@@ -1,4 +1,4 @@
-"""Dot-product attention, its mask, its cache, and the module around it."""
+"""Self-attention as a module: projections, a cache, and what layers share."""
 
 from collections.abc import Callable
 
@@ -7,103 +7,10 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from mmjax.layers.dispatch import attention
+from mmjax.layers.dot_product import Visibility
 from mmjax.layers.linear import Dtype, into_heads, out_of_heads
-from mmjax.typing import Array, Bool, Float, Int
-
-# Finite, so that a query that may see nothing gives no NaN.
-NEGATIVE = -1e30
-
-
-@struct.dataclass
-class Visibility:
-  """Which keys a query may see, as data; `dense` writes it out.
-
-  A query sees the keys of its own segment, and when `causal` those at its own
-  position or before. Segment 0 is padding: nobody sees it. For packed
-  documents of lengths 2 and 3, causal:
-
-    segments   1 1 2 2 2        1 . . . .
-    positions  0 1 0 1 2        1 1 . . .
-                                . . 1 . .
-                                . . 1 1 .
-                                . . 1 1 1
-
-  Attributes:
-    query_segments, key_segments: None when all is one segment.
-    query_positions, key_positions: needed when causal.
-    causal: hides later positions.
-  """
-
-  query_segments: Int[Array, "B L"] | None = None
-  key_segments: Int[Array, "B S"] | None = None
-  query_positions: Int[Array, "B L"] | None = None
-  key_positions: Int[Array, "B S"] | None = None
-  causal: bool = struct.field(pytree_node=False, default=False)
-
-  def dense(self) -> Bool[Array, "B 1 L S"] | None:
-    """The table of True where the query sees the key; None when it sees all."""
-    table = None
-    if self.query_segments is not None:
-      query = self.query_segments[:, None, :, None]
-      key = self.key_segments[:, None, None, :]
-      table = (query == key) & (key > 0)
-    if self.causal:
-      past = (
-        self.key_positions[:, None, None, :]
-        <= self.query_positions[:, None, :, None]
-      )
-      table = past if table is None else table & past
-    return table
-
-
-def attend(
-  query: Float[Array, "B L N H"],
-  key: Float[Array, "B S K H"],
-  value: Float[Array, "B S K H"],
-  *,
-  mask: Bool[Array, "B #N #L S"] | None = None,
-  bias: Float[Array, "#B #N #L S"] | None = None,
-  scale: float | None = None,
-) -> Float[Array, "B L N H"]:
-  """Softmax attention with float32 scores; N may be a multiple of K.
-
-  A query that may see no key gets zeros.
-
-  Args:
-    query, key, value: K heads of keys serve N / K heads of queries each.
-    mask: True where a query sees a key; None is everywhere.
-    bias: added to the scaled scores.
-    scale: of the scores; None is H^-1/2.
-  """
-  batch, length, heads, size = query.shape
-  kv_heads = key.shape[2]
-  if heads % kv_heads:
-    raise ValueError(f"{heads} query heads do not share {kv_heads} key heads.")
-  grouped = query.reshape(batch, length, kv_heads, heads // kv_heads, size)
-  scores = jnp.einsum(
-    "BLKGH,BSKH->BKGLS",
-    grouped,
-    key,
-    preferred_element_type=jnp.float32,
-  ) * (size**-0.5 if scale is None else scale)
-  if bias is not None:
-    scores += _by_group(bias, kv_heads, heads // kv_heads)
-  if mask is not None:
-    mask = _by_group(mask, kv_heads, heads // kv_heads)
-    scores = jnp.where(mask, scores, NEGATIVE)
-  weights = jax.nn.softmax(scores, axis=-1)
-  if mask is not None:
-    weights = jnp.where(mask.any(axis=-1, keepdims=True), weights, 0.0)
-  out = jnp.einsum("BKGLS,BSKH->BLKGH", weights.astype(value.dtype), value)
-  return out.reshape(batch, length, heads, value.shape[-1])
-
-
-def _by_group(table: Array, kv_heads: int, group: int) -> Array:
-  """[B N L S] to [B K G L S]; a head dim of 1 stays broadcastable."""
-  batch, heads, *rest = table.shape
-  if heads == 1:
-    return table[:, :, None]
-  return table.reshape(batch, kv_heads, group, *rest)
+from mmjax.typing import Array, Float, Int
 
 
 @struct.dataclass
@@ -135,14 +42,16 @@ class Context:
   Attributes:
     positions: position of each token in its segment.
     key_positions: the same of all keys, cached ones included.
-    mask: who sees whom.
+    visible: who sees whom.
     index: where in the cache the tokens go; None without a cache.
+    path: who computes the attention, see dispatch.py.
   """
 
   positions: Int[Array, "B L"]
   key_positions: Int[Array, "B S"]
-  mask: Bool[Array, "B 1 L S"] | None
+  visible: Visibility
   index: Int[Array, ""] | None = None
+  path: str = struct.field(pytree_node=False, default="auto")
 
 
 class SelfAttention(nn.Module):
@@ -197,8 +106,15 @@ class SelfAttention(nn.Module):
       key = cache.key.astype(query.dtype)
       value = cache.value.astype(query.dtype)
     bias = None if self.bias is None else self.bias(context)
-    out = attend(
-      query, key, value, mask=context.mask, bias=bias, scale=self.scale
+    out = attention(
+      query,
+      key,
+      value,
+      context.visible,
+      bias=bias,
+      scale=self.scale,
+      # Then only shapes are asked for, perhaps of a length of 1.
+      path="plain" if self.is_initializing() else context.path,
     )
     out = out_of_heads(
       self.num_heads,

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.nn import initializers
 
 from mmjax.layers.linear import Dtype
+from mmjax.sharding import constrain
 from mmjax.typing import Array, Float, Int
 
 
@@ -55,7 +56,7 @@ class Embedding(nn.Module):
       new = jnp.take(self.extra_table, row, axis=0)
       x = jnp.where((ids >= self.size)[..., None], new.astype(dtype), x)
     known = (ids >= 0) & (ids < self.size + self.extra)
-    return jnp.where(known[..., None], x, jnp.nan)
+    return constrain(jnp.where(known[..., None], x, jnp.nan), "batch", "length")
 
   def logits(self, x: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
     """Scores of all size + extra tokens, in float32."""
@@ -66,9 +67,10 @@ class Embedding(nn.Module):
     )
 
   def _scores(self, x, table):
-    return jnp.einsum(
-      "...D,VD->...V",
+    scores = jnp.einsum(
+      "BLD,VD->BLV",
       x,
       table.astype(x.dtype),
       preferred_element_type=jnp.float32,
     )
+    return constrain(scores, "batch", "length", "vocab")

@@ -5,10 +5,13 @@ sees, 1..M, or 0 for none (then the output is zero). Numbers beyond M see
 nothing as well; the PyTorch code lets such tokens see everything.
 """
 
+import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import PartitionSpec as P
 
-from mmjax.layers.attention import attend
+from mmjax.layers.dot_product import attend
+from mmjax.sharding import axes_of, parts_of
 from mmjax.typing import Array, Bool, Float, Int
 
 # Tokens that are served together. A tile belongs to one medium; small tiles
@@ -38,6 +41,32 @@ def attend_media(
     previous: a token sees its medium and all before it (an ablation of
       Flamingo, arXiv 2204.14198 v2, Table 10 ii); costs L * M * Q.
   """
+  if parts_of("length", query.shape[1]) > 1:
+    return _attend_parts(query, key, value, index, previous)
+  return _attend(query, key, value, index, previous)
+
+
+def _attend_parts(query, key, value, index, previous):
+  """Every device serves its own part of the text; all have the media."""
+  batch, length, heads = query.shape[:3]
+  rows, places, by_head = (
+    axes_of(name, size) or None
+    for name, size in (("batch", batch), ("length", length), ("heads", heads))
+  )
+  text = P(rows, places, by_head, None)
+  media = P(rows, None, None, by_head, None)
+
+  def run(query, key, value, index):
+    return _attend(query, key, value, index, previous)
+
+  return jax.shard_map(
+    run,
+    in_specs=(text, media, media, None if index is None else P(rows, places)),
+    out_specs=text,
+  )(query, key, value, index)
+
+
+def _attend(query, key, value, index, previous):
   length, media = query.shape[1], key.shape[1]
   if index is None:
     return attend(query, _joined(key), _joined(value))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from mmjax.config import lookup
 from mmjax.layers.linear import Dtype, dense
+from mmjax.sharding import constrain
 from mmjax.typing import Array
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -52,4 +53,6 @@ class MLP(nn.Module):
       h = act(gate) * h
     else:
       h = act(h)
+    if h.ndim == 3:
+      h = constrain(h, "batch", "length", "mlp")
     return dense(self.hidden, width, ("mlp", "embed"), name="down", **common)(h)

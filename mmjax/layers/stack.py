@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax.core import meta
 
 from mmjax.config import lookup
+from mmjax.sharding import constrain
 from mmjax.typing import Array, PyTree
 
 # What the backward pass finds saved; everything else it computes again.
@@ -70,6 +71,7 @@ def scan_layers(
   *,
   injection: Injection | None = None,
   remat: str = "none",
+  dims: tuple[str, ...] = ("batch",),
 ) -> tuple[Array, PyTree]:
   """Runs a stack over `x`.
 
@@ -79,18 +81,22 @@ def scan_layers(
     x: what flows through.
     injection: what to run between layers.
     remat: a name of REMAT.
+    dims: names of the leading dims of `x`, by which it lies on the mesh before
+      every layer.
 
   Returns:
     x after the last layer, and the ys stacked over layers.
   """
-  one = _remembering(lambda x, xs: run(xs, x), remat)
+  one = _remembering(lambda x, xs: run(xs, constrain(x, *dims)), remat)
 
   def layers(x, xs):
     return jax.lax.scan(one, x, xs)
 
   if injection is None:
     return layers(x, xs)
-  inject = _remembering(lambda x, xs: injection.run(xs, x), remat)
+  inject = _remembering(
+    lambda x, xs: injection.run(xs, constrain(x, *dims)), remat
+  )
   num_layers = jax.tree.leaves(xs)[0].shape[0]
   outputs, layer, block = [], 0, 0
   for segment in segments(num_layers, injection.before):

@@ -9,7 +9,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mmjax.config import lookup
-from mmjax.layers.attention import Context, SelfAttention, Visibility
+from mmjax.layers.attention import Context, SelfAttention
+from mmjax.layers.dot_product import Visibility
 from mmjax.layers.embed import Embedding
 from mmjax.layers.linear import Dtype, dense
 from mmjax.layers.mlp import MLP
@@ -67,7 +68,7 @@ class Bert(nn.Module):
     x = jnp.zeros((1, 1, self.width), self.dtype or jnp.float32)
     one = jnp.ones((1, 1), jnp.int32)
     init = stacked_init(
-      self._layer(), self.num_layers, x, Context(one, one, None)
+      self._layer(), self.num_layers, x, Context(one, one, Visibility())
     )
     self.weights = self.param("layers", init)
     if self.pooler:
@@ -105,8 +106,9 @@ class Bert(nn.Module):
       types = jnp.zeros_like(tokens)
     x = self.embedding(tokens)
     x += self.position_table(positions) + self.type_table(types)
-    visible = Visibility(segments, segments)
-    context = Context(positions, positions, visible.dense())
+    visible = Visibility.among(segments).written()
+    path = "plain" if self.is_initializing() else "auto"
+    context = Context(positions, positions, visible, path=path)
     layer = self._layer()
 
     def run(params, x):

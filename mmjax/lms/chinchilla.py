@@ -14,7 +14,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax.nn import initializers
 
-from mmjax.layers.attention import Cache, Context, attend
+from mmjax.layers.attention import Cache, Context
+from mmjax.layers.dispatch import attention
 from mmjax.layers.linear import Dtype, into_heads, out_of_heads
 from mmjax.layers.mlp import MLP
 from mmjax.layers.norm import RMSNorm
@@ -71,13 +72,14 @@ class RelativeAttention(nn.Module):
       preferred_element_type=jnp.float32,
     )
     distance = context.positions[:, :, None] - context.key_positions[:, None, :]
-    out = attend(
+    out = attention(
       query + self._bias("content_bias", query),
       key,
       value,
-      mask=context.mask,
+      context.visible,
       bias=relative_shift(position, distance) * scale,
       scale=scale,
+      path=context.path,
     )
     join = out_of_heads(*heads, width, dtype=self.dtype, name="out")
     return join(out), cache

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from mmjax.layers.attention import Cache, Context, Visibility
+from mmjax.layers.attention import Cache, Context
+from mmjax.layers.dot_product import Visibility
 from mmjax.layers.embed import Embedding
 from mmjax.layers.linear import Dtype, dense
 from mmjax.layers.stack import Injection, scan_layers, stacked_init
@@ -78,6 +79,7 @@ class Shell(TypedDict, total=False):
   extra_tokens: int
   embed_std: float
   remat: str
+  attention: str
   dtype: Dtype | None
 
 
@@ -89,6 +91,7 @@ class LayerStack(nn.Module):
     num_layers, width: depth and D.
     num_kv_heads, head_dim: of the cache.
     remat: what a scan of layers keeps for the backward pass.
+    attention: who computes it, see layers/dispatch.py.
     dtype: of the computation.
   """
 
@@ -98,6 +101,7 @@ class LayerStack(nn.Module):
   num_kv_heads: int
   head_dim: int
   remat: str = "none"
+  attention: str = "auto"
   dtype: Dtype | None = None
 
   @nn.compact
@@ -116,7 +120,7 @@ class LayerStack(nn.Module):
 
     Args:
       x: token embeddings, or anything of that shape.
-      positions: of each token within its segment.
+      positions: of each token within its segment, rising along it.
       segments: 0 is padding; only tokens of one segment see each other.
       cache: earlier tokens; the new ones are written behind them.
       injection: what to run before some layers.
@@ -141,7 +145,14 @@ class LayerStack(nn.Module):
 
     layers = None if cache is None else cache.layers
     xs = (self._weights(layer), layers, between_xs)
-    x, layers = scan_layers(run, xs, x, injection=injection, remat=self.remat)
+    x, layers = scan_layers(
+      run,
+      xs,
+      x,
+      injection=injection,
+      remat=self.remat,
+      dims=("batch", "length"),
+    )
     if cache is not None:
       cache = cache.replace(layers=layers, index=cache.index + x.shape[1])
       # The write clamps to the end and overwrites. How much is taken is known
@@ -155,7 +166,7 @@ class LayerStack(nn.Module):
       # `self.param` would trace a layer's init again for every child.
       return nn.unbox(dict(self.variables["params"]))
     one = jnp.ones((1, 1), jnp.int32)
-    context = Context(one, one, one[:, :, None, None] > 0)
+    context = Context(one, one, Visibility())
     x = jnp.zeros((1, 1, self.width), self.dtype or jnp.float32)
     init = stacked_init(layer, self.num_layers, x, context, None, None)
     names = jax.eval_shape(init, jax.random.key(0))
@@ -165,7 +176,8 @@ class LayerStack(nn.Module):
     }
 
   def _context(self, positions, segments, cache):
-    key_positions, key_segments, index = positions, segments, None
+    visible = Visibility.among(segments, positions)
+    key_positions, index = positions, None
     if cache is not None:
       length, room = positions.shape[1], cache.positions.shape[1]
       if length > room:
@@ -179,11 +191,13 @@ class LayerStack(nn.Module):
         positions=write(cache.positions, positions, index, 1),
         segments=write(cache.segments, segments, index, 1),
       )
-      key_positions, key_segments = cache.positions, cache.segments
-    visible = Visibility(
-      segments, key_segments, positions, key_positions, causal=True
-    )
-    return Context(positions, key_positions, visible.dense(), index), cache
+      key_positions = cache.positions
+      visible = Visibility(
+        segments, cache.segments, positions, key_positions, causal=True
+      )
+    visible = visible.written()
+    path = "plain" if self.is_initializing() else self.attention
+    return Context(positions, key_positions, visible, index, path), cache
 
   def empty_cache(self, batch: int, size: int) -> DecoderCache:
     """A cache with room for `size` tokens a row."""
@@ -210,6 +224,8 @@ class Decoder(nn.Module):
     max_positions: rows of a learned position table; 0 for none.
     position_offset: first row of that table that is used (2 in OPT).
     remat: what a scan of layers keeps for the backward pass.
+    attention: who computes it where there is no cache: `auto`, or a path of
+      layers/dispatch.py.
     dtype: of the computation.
   """
 
@@ -228,6 +244,7 @@ class Decoder(nn.Module):
   max_positions: int = 0
   position_offset: int = 0
   remat: str = "none"
+  attention: str = "auto"
   dtype: Dtype | None = None
 
   def setup(self):
@@ -347,5 +364,6 @@ def stack_like(lm: Decoder, num_layers: int) -> LayerStack:
     lm.num_kv_heads,
     lm.head_dim,
     lm.remat,
+    lm.attention,
     lm.dtype,
   )

@@ -24,6 +24,7 @@ from mmjax.layers.conv import Images
 from mmjax.layers.linear import dense
 from mmjax.lms import TEXT_ENCODERS
 from mmjax.losses.contrastive import contrastive, similarity
+from mmjax.sharding import constrain, rows_over_all
 from mmjax.typing import Array, Batch, Bool, Float, Int, Output, Params
 
 
@@ -69,8 +70,10 @@ class TwoTowers(nn.Module):
 
   def embed_images(self, images: Images) -> Float[Array, "B E"]:
     """Vectors of length 1."""
-    x = self.image(images)
-    return self.image_head(x, jnp.ones(x.shape[:2], bool))
+    with rows_over_all():
+      x = constrain(self.image(constrain(images, "batch")), "batch")
+      x = self.image_head(x, jnp.ones(x.shape[:2], bool))
+    return constrain(x, "batch")
 
   def embed_texts(
     self,

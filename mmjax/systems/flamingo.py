@@ -11,6 +11,7 @@ puts the attention between self-attention and feed-forward of each layer, and
 """
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -31,6 +32,7 @@ from mmjax.layers.stack import Injection, stacked_init
 from mmjax.lms import LMS
 from mmjax.lms.decoder import Decoder, stack_like
 from mmjax.losses.token import next_token
+from mmjax.sharding import constrain, parts_of, rows_over_all
 from mmjax.systems import flamingo_decoding as decoding
 from mmjax.typing import Array, Batch, Float, Output, Params
 
@@ -95,14 +97,20 @@ class Flamingo(nn.Module):
     return Output(self.lm.logits(x))
 
   def latents(self, media: Mapping[str, Array]) -> Float[Array, "B M Q E"]:
-    """Encodes and resamples all media of a batch."""
-    features = media.get("features")
-    if features is None:
-      values = media.get("values")
-      features = self.encode(
-        media["keys"][..., None] if values is None else values
-      )
-    latents = self.resampler(features, media["mask"])
+    """Encodes and resamples all media of a batch, each device its share.
+
+    They are shared out one by one, whatever rows they are of; then every row
+    gets its own again.
+    """
+    with rows_over_all():
+      features = media.get("features")
+      if features is None:
+        values = media.get("values")
+        features = self.encode(
+          media["keys"][..., None] if values is None else values
+        )
+      latents = self.resampler(features, media["mask"])
+    latents = constrain(latents, "batch")
     if self.block(parent=None).media_width == latents.shape[-1]:
       return latents
     return self.media_project(latents)
@@ -114,9 +122,13 @@ class Flamingo(nn.Module):
         "The batch brings pixels, but this model has no encoder. Set "
         "config.model.encoder, or let the pipeline bring features."
       )
-    flat = values.reshape(-1, *values.shape[3:])
-    features = self.encoder(flat)
-    return features.reshape(*values.shape[:3], *features.shape[1:])
+    batch, media, frames = values.shape[:3]
+    fill = -media % _divisor(parts_of("batch"), batch * frames)
+    values = jnp.pad(values, [(0, 0), (0, fill)] + [(0, 0)] * (values.ndim - 2))
+    flat = constrain(values.reshape(-1, *values.shape[3:]), "batch")
+    features = constrain(self.encoder(flat), "batch")
+    features = features.reshape(batch, -1, frames, *features.shape[1:])
+    return features[:, :media]
 
   def hidden(self, batch, run, xs, lm_cache=None, graft_cache=None):
     """The language model with blocks in their places, up to the last layer."""
@@ -141,6 +153,11 @@ class Flamingo(nn.Module):
   start = decoding.start
   prefill = decoding.prefill
   decode = decoding.decode
+
+
+def _divisor(devices: int, frames: int) -> int:
+  """A number of media whose frames (of all rows) the devices share evenly."""
+  return devices // math.gcd(devices, frames)
 
 
 def build(config: Mapping[str, Any]) -> Flamingo:

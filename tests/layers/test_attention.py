@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmjax.layers.attention import Cache, Visibility, attend
+from mmjax.layers.attention import Cache
+from mmjax.layers.dot_product import Visibility, attend
 
 
 def draw(*shape, seed=0):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mmjax.layers import media_attention
-from mmjax.layers.attention import attend
+from mmjax.layers.dot_product import attend
 from mmjax.layers.media_attention import attend_media, tiles
 
 B, L, M, Q, N, H = 2, 70, 5, 3, 2, 4

@@ -5,7 +5,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmjax.layers.attention import Context, Visibility
+from mmjax.layers.attention import Context
+from mmjax.layers.dot_product import Visibility
 from mmjax.lms.chinchilla import RelativeAttention
 
 WIDTH, HEADS, SIZE, LENGTH = 6, 2, 4, 5
@@ -18,8 +19,8 @@ def test_a_score_has_a_content_and_a_position_part():
   x = random.randn(1, LENGTH, WIDTH).astype(np.float32)
   positions = jnp.arange(LENGTH)[None]
   ones = jnp.ones_like(positions)
-  mask = Visibility(ones, ones, positions, positions, causal=True).dense()
-  context = Context(positions, positions, mask)
+  visible = Visibility.among(ones, positions)
+  context = Context(positions, positions, visible)
   like = nn.unbox(
     jax.eval_shape(module.init, jax.random.key(0), x, context, None)
   )

@@ -1,0 +1,127 @@
+"""A Flamingo on meshes of eight devices: the same numbers, a share each."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import numpy as np
+import optax
+import pytest
+
+from mmjax import tree
+from mmjax.sharding import make_mesh, put_batch, shardings
+from mmjax.systems import flamingo
+from mmjax.training.state import abstract_params, init_state
+from tests import eight_devices
+
+# (data, fsdp, sequence, tensor)
+MESHES = [
+  (8, 1, 1, 1),
+  (1, 8, 1, 1),
+  (1, 1, 1, 8),
+  (2, 2, 1, 2),
+  (1, 2, 2, 2),
+]
+ROWS, LENGTH, MEDIA, SIDE = 8, 64, 3, 16
+MODEL = dict(
+  encoder=dict(
+    name="vit", width=16, num_layers=2, num_heads=8, patch=8, image_size=SIDE
+  ),
+  resampler=dict(
+    name="perceiver", width=16, depth=1, num_heads=8, head_dim=4, num_latents=2
+  ),
+  lm=dict(
+    name="llama",
+    vocab_size=64,
+    width=16,
+    num_layers=2,
+    num_heads=8,
+    head_dim=4,
+    hidden=32,
+    extra_tokens=2,
+  ),
+  xattn=dict(every=1, hidden=32, gate_init=0.5),
+)
+FREEZE = [("(encoder|lm)/.*", False), (".*", True)]
+
+
+def make_batch(rows=ROWS):
+  """Two documents a row, padded, with a picture a dozen tokens."""
+  random = np.random.RandomState(0)
+  cut = 20 + np.arange(rows)[:, None]
+  at = np.broadcast_to(np.arange(LENGTH), (rows, LENGTH))
+  segments = np.where(at < cut, 1, np.where(at < 56, 2, 0))
+  tokens = random.randint(0, 66, (rows, LENGTH))
+  index = np.where(segments > 0, np.minimum(at // 12, MEDIA), 0)
+  shape = (rows, MEDIA, 1, SIDE, SIDE, 3)
+  return {
+    "tokens": tokens * (segments > 0),
+    "targets": np.roll(tokens, -1, axis=1),
+    "weights": (segments > 0).astype(np.float32),
+    "positions": np.where(at < cut, at, at - cut) * (segments > 0),
+    "segments": segments,
+    "media": {
+      "image": {
+        "values": random.randint(0, 256, shape).astype(np.uint8),
+        "mask": np.ones((rows, MEDIA, 1), bool),
+        "index": index,
+      }
+    },
+  }
+
+
+def mesh_of(sizes):
+  names = ("data", "fsdp", "sequence", "tensor")
+  return make_mesh(dict(zip(names, sizes)), jax.devices()[: np.prod(sizes)])
+
+
+def make_params(module, batch):
+  like = abstract_params(module, batch)
+  random = np.random.RandomState(1)
+
+  def draw(path, x):
+    scale = path[-1].key in ("scale", "attention_gate", "mlp_gate")
+    return np.float32(0.2 * random.standard_normal(x.shape) + scale)
+
+  return jax.tree_util.tree_map_with_path(draw, nn.unbox(like)), like
+
+
+def compiled(sizes, batch):
+  """The gradient's program on such a mesh, and its arguments."""
+  module, mesh = flamingo.build(MODEL), mesh_of(sizes)
+  params, like = make_params(module, batch)
+  where = shardings(like, mesh)
+
+  def objective(params, batch):
+    total, count = flamingo.loss(module, params, batch)["loss"]
+    return total / count
+
+  params = jax.device_put(params, where)
+  with jax.set_mesh(mesh):
+    batch = put_batch(batch, mesh)
+    step = jax.jit(jax.value_and_grad(objective), out_shardings=(None, where))
+    return step.lower(params, batch).compile(), (params, batch)
+
+
+def check_numbers():
+  batch = make_batch()
+  step, arguments = compiled((1, 1, 1, 1), batch)
+  value, gradients = step(*arguments)
+  gradients = jax.tree.map(np.asarray, gradients)
+  for sizes in MESHES:
+    step, arguments = compiled(sizes, batch)
+    found, own = step(*arguments)
+    np.testing.assert_allclose(found, value, rtol=1e-5, err_msg=str(sizes))
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(
+        a, b, atol=2e-4 * np.abs(b).max() + 1e-7, err_msg=str(sizes)
+      ),
+      *(own, gradients),
+    )
+
+
+@pytest.mark.heavy
+def test_every_mesh_gives_the_numbers_of_one_device():
+  eight_devices.run(
+    "from tests.systems import test_meshes as t\nt.check_numbers()"
+  )
