@@ -129,6 +129,11 @@ def _add_runs(verbs) -> None:
     help="positions of text to train on; default: the config's steps",
   )
   plan.add_argument(
+    "--generate",
+    action="store_true",
+    help="plans reading prompts and writing tokens in place of training",
+  )
+  plan.add_argument(
     "--search",
     action="store_true",
     help="tries other batches, remat policies and meshes, and ranks what fits",
@@ -292,6 +297,7 @@ def _plan(args) -> int:
     tokens=args.tokens,
     target=args.json,
     searches=args.search,
+    generates=args.generate,
   )
   return 0 if found.fits else 1
 

@@ -21,6 +21,7 @@ def plan(
   tokens: float | None = None,
   target: str | Path | None = None,
   searches: bool = False,
+  generates: bool = False,
 ) -> Plan:
   """Plans a config and prints what was found.
 
@@ -30,11 +31,12 @@ def plan(
     tokens: positions of text to be trained on; None is the config's steps.
     target: where the figures go as JSON.
     searches: tries other batches, remat policies and meshes, too.
+    generates: plans reading a prompt and writing a token in place of training.
   """
   config = plain(config)
   machine = parse(topology)
   log.info("Compiling for %s; large models take a minute or two", machine.name)
-  found = make_plan(config, machine)
+  found = make_plan(config, machine, generates=generates)
   if tokens is None:
     tokens = _whole_run(config, found)
   print(report.as_text(found, tokens))
@@ -45,7 +47,7 @@ def plan(
   if searches:
     print("\nOther batches, remat policies and meshes:")
     print(search.table(search.search(config, machine)))
-  elif not found.fits:
+  elif not (found.fits or generates):
     _advise(config, machine, found)
   return found
 

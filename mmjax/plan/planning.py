@@ -13,6 +13,7 @@ from jax.sharding import AbstractMesh, AxisType
 
 from mmjax.data.build import plain
 from mmjax.plan import collectives, hlo
+from mmjax.plan.generation import generation
 from mmjax.plan.program import (
   DoesNotFit,
   Job,
@@ -115,12 +116,15 @@ class Plan:
     return all(p.memory.fits for p in self.programs)
 
 
-def make_plan(config: Mapping[str, Any], topology: Topology) -> Plan:
+def make_plan(
+  config: Mapping[str, Any], topology: Topology, *, generates: bool = False
+) -> Plan:
   """Compiles a config's programs for a machine that need not be there.
 
   Args:
     config: of `configs/`.
     topology: of `topology.parse`.
+    generates: plans the programs of generation in place of training.
 
   Raises:
     DoesNotFit: when a size does not divide.
@@ -136,9 +140,9 @@ def make_plan(config: Mapping[str, Any], topology: Topology) -> Plan:
     )
     mesh = _abstract_mesh(config, topology)
   job = make_job(config, mesh)
+  made = generation(job) if generates else job.training()
   programs = [
-    estimate(job, program, topology, compiles=not unchecked)
-    for program in job.training()
+    estimate(job, program, topology, compiles=not unchecked) for program in made
   ]
   return Plan(
     topology=topology,
@@ -172,9 +176,9 @@ def estimate(
 ) -> Estimate:
   """One program, compiled or from shapes."""
   operations = executed = program.count()
-  plain_config = without_remat(job.config)
-  if plain_config != job.config:
-    operations = _same(make_job(plain_config, job.mesh), program.name).count()
+  simple = without_remat(job.config)
+  if program.trains and simple != job.config:
+    operations = _same(make_job(simple, job.mesh), program.name).count()
   compiled, seconds = None, None
   if compiles:
     started = time.monotonic()
@@ -239,7 +243,9 @@ def _memory(
   if isinstance(compiled, Memory):
     return compiled
   if compiled is None:
-    peak = arguments + estimated_temporaries(job)
+    peak = arguments
+    if program.trains:
+      peak += estimated_temporaries(job)
     return Memory(arguments, None, peak, limit, compiled=False)
   said = compiled.memory_analysis()
   temporaries = said.temp_size_in_bytes

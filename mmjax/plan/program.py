@@ -57,6 +57,11 @@ class Program:
     return flops.count(self.function, *self.arguments)
 
   @property
+  def trains(self) -> bool:
+    """Whether it is a training step."""
+    return self.name.startswith("train")
+
+  @property
   def argument_bytes(self) -> int:
     """On one device."""
     return sum(map(shard_bytes, jax.tree.leaves(self.arguments)))

@@ -47,7 +47,7 @@ def _program(plan: Plan, program: Estimate) -> dict[str, Any]:
 def budget(plan: Plan, tokens: float | None) -> dict[str, float] | None:
   """Days and device-hours for so many positions of text, at the bound."""
   training = [p for p in plan.programs if p.name.startswith("train")]
-  if tokens is None or not training:
+  if not (tokens and training):
     return None
   seconds = sum(p.times.seconds for p in training)
   steps = tokens / sum(p.tokens for p in training)
