@@ -65,6 +65,7 @@ def _prefill(job: Job, batch: PyTree, size: int) -> Program:
     options={},
     tokens=math.prod(batch["tokens"].shape),
     media=sum(math.prod(m["mask"].shape) for m in batch["media"].values()),
+    key=f"prefill {size} {job.key(batch)}",
   )
 
 
@@ -85,6 +86,7 @@ def _decode(job: Job, prefill: Program, rows: int) -> Program:
     options=dict(donate_argnums=2),
     tokens=rows,
     media=0,
+    key=f"decode {prefill.key}",
   )
 
 

@@ -39,6 +39,7 @@ class Program:
     options: of `jax.jit`.
     tokens: positions of text that a run reads or writes, padding included.
     media: images and frames that it encodes, empty slots included.
+    key: of what decides its operations.
   """
 
   name: str
@@ -47,6 +48,7 @@ class Program:
   options: Mapping[str, Any]
   tokens: int
   media: int
+  key: str
 
   def lower(self) -> jax.stages.Lowered:
     """The program before the compiler sees it; under the mesh it is for."""
@@ -54,7 +56,9 @@ class Program:
 
   def count(self) -> int:
     """Operations of a run on all devices, as traced."""
-    return flops.count(self.function, *self.arguments)
+    if self.key not in _counts:
+      _counts[self.key] = flops.count(self.function, *self.arguments)
+    return _counts[self.key]
 
   @property
   def trains(self) -> bool:
@@ -65,6 +69,12 @@ class Program:
   def argument_bytes(self) -> int:
     """On one device."""
     return sum(map(shard_bytes, jax.tree.leaves(self.arguments)))
+
+
+# A search asks for the same model on many meshes.
+_counts: dict[str, int] = {}
+_residuals: dict[str, int] = {}
+_recipes: dict[str, Recipe] = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,9 +118,17 @@ class Job:
         (state, self._placed(batches)),
         options,
         *_sizes(batches),
+        key=self.key(batches),
       )
       for batches in rounds
     ]
+
+  def key(self, batches: PyTree) -> str:
+    """Equal for programs of equal operations."""
+    config, train = self.config, self.config["train"]
+    named = [config["system"], config["model"], train["trainable"]]
+    named += [train.get("microbatches", 1), train["optimizer"]]
+    return repr((named, jax.tree.map(lambda x: (x.shape, x.dtype), batches)))
 
   def _placed(self, batches: PyTree) -> PyTree:
     """Shapes of batches, cut over the devices as the loop cuts them."""
@@ -139,8 +157,11 @@ def make_job(config: Mapping[str, Any], mesh: Mesh) -> Job:
     lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype),
     next(iter(batches[0].values())),
   )
-  steps = train.get("plan", {}).get("steps", 1)
-  return Job(config, make_recipe(train, module, example, steps), mesh)
+  key = repr((config["system"], config["model"], train, example))
+  if key not in _recipes:
+    steps = train.get("plan", {}).get("steps", 1)
+    _recipes[key] = make_recipe(train, module, example, steps)
+  return Job(config, _recipes[key], mesh)
 
 
 def _check_batches(
@@ -188,27 +209,22 @@ def residual_bytes(job: Job) -> int:
   Parameters and batches, which are there anyway, do not count. Of several data
   sets and micro-batches, the largest.
   """
-  recipe = job.recipe
-  return max(
-    _residuals(job, batch, recipe.microbatches)
-    for batches in data.abstract_batches(job.config["data"])
-    for batch in batches.values()
-  )
+  most = 0
+  for batches in data.abstract_batches(job.config["data"]):
+    for batch in batches.values():
+      one = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype), batch
+      )
+      key = job.key(one)
+      if key not in _residuals:
+        _residuals[key] = _trace_residuals(job, one)
+      rows = batch["tokens"].shape[0] // job.recipe.microbatches
+      most = max(most, rows * _residuals[key])
+  return most
 
 
-def _residuals(job: Job, batch: PyTree, parts: int) -> int:
-  key = repr((job.config["system"], job.config["model"], parts, batch))
-  key += repr(job.config["train"]["trainable"])
-  if key not in _traced:
-    _traced[key] = _trace_residuals(job, batch, parts)
-  return _traced[key]
-
-
-# A search asks for the same model on many meshes.
-_traced: dict[str, int] = {}
-
-
-def _trace_residuals(job: Job, batch: PyTree, parts: int) -> int:
+def _trace_residuals(job: Job, batch: PyTree) -> int:
+  """Bytes that one row keeps: all that is neither parameter nor batch."""
   system = SYSTEMS[job.config["system"]]
 
   def kept(trainable, frozen, batch):
@@ -219,17 +235,11 @@ def _trace_residuals(job: Job, batch: PyTree, parts: int) -> int:
     return jax.tree.leaves(jax.vjp(loss, trainable)[1])
 
   state, _ = job.state
-  rows = jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(
-      (x.shape[0] // parts, *x.shape[1:]), x.dtype
-    ),
-    batch,
-  )
   plain = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype),
     (state.trainable, state.frozen),
   )
-  traced = jax.make_jaxpr(kept)(*plain, rows).jaxpr
+  traced = jax.make_jaxpr(kept)(*plain, batch).jaxpr
   new = {v for v in traced.outvars if v not in set(traced.invars)}
   return sum(v.aval.size * v.aval.dtype.itemsize for v in new)
 

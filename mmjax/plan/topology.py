@@ -120,8 +120,13 @@ def _tpu(name: str, chip: Chip, slices: int, sizes: tuple) -> Topology:
   return Topology(name, chip, slices, sizes)
 
 
+def installed(package: str) -> bool:
+  """Whether a package is there, without importing it."""
+  return importlib.util.find_spec(package) is not None
+
+
 def _tpu_devices(topology: Topology) -> Sequence[Any]:
-  if importlib.util.find_spec("libtpu") is None:
+  if not installed("libtpu"):
     raise NotInstalled(
       "libtpu, the compiler for TPUs, is not installed: "
       "pip install -r requirements-tpu.txt"
@@ -147,10 +152,7 @@ def _tpu_devices(topology: Topology) -> Sequence[Any]:
 
 
 def _gpu_devices(topology: Topology) -> Sequence[Any]:
-  if not any(
-    importlib.util.find_spec(f"jax_cuda{version}_plugin")
-    for version in (12, 13)
-  ):
+  if not (installed("jax_cuda12_plugin") or installed("jax_cuda13_plugin")):
     raise NotInstalled(
       "JAX's CUDA plugin, the compiler for GPUs, is not installed: "
       "pip install -r requirements-cuda.txt"

@@ -72,7 +72,7 @@ def test_every_gpu_has_a_description():
 
 
 def test_a_missing_compiler_says_what_to_install(monkeypatch):
-  monkeypatch.setattr(topology.importlib.util, "find_spec", lambda name: None)
+  monkeypatch.setattr(topology, "installed", lambda package: False)
   for name, file in (("v5e:4x4", "tpu"), ("h200:8", "cuda")):
     with pytest.raises(topology.NotInstalled, match=f"requirements-{file}.txt"):
       topology.parse(name).devices()
