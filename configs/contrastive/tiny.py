@@ -5,6 +5,7 @@ in Flamingo's pretraining of its vision encoder (arXiv 2204.14198 v2, B.1.3).
 """
 
 from configs.common import config as make
+from configs.common import mesh
 
 SIDE = 64
 
@@ -61,5 +62,5 @@ def get_config():
       ),
       plan=dict(steps=300, log_every=25, checkpoint_every=300),
     ),
-    mesh=dict(data=-1),
+    mesh=mesh(data=-1),
   )

@@ -60,6 +60,7 @@ def get_config():
       ),
     ),
     init=dict(encoder=common.converted("encoder"), lm=common.converted("lm")),
+    topology="v5p:4x4x4",
     tokenizer=dict(
       name="file", path=common.local("tokenizer.json"), added=["<EOC>"]
     ),

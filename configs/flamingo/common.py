@@ -6,7 +6,7 @@ without them; a run without them fails and names the files it looked for.
 
 import os
 
-from configs.common import config
+from configs.common import config, mesh
 
 FREEZE = [
   ("encoder/.*", False),
@@ -31,7 +31,7 @@ def clip(folder: str) -> dict:
   return converted(folder, leave_out="projection/.*")
 
 
-def paper(*, model, datasets, tokenizer, init=(), **train):
+def paper(*, model, datasets, tokenizer, topology, init=(), **train):
   """A config whose optimizer is Flamingo's (arXiv 2204.14198 v2, B.1.2)."""
   settings = dict(
     trainable=FREEZE,
@@ -58,5 +58,8 @@ def paper(*, model, datasets, tokenizer, init=(), **train):
       datasets=datasets,
     ),
     train=settings | train,
-    mesh=dict(data=-1),
+    # Parameters cut over all devices of a slice; see flamingo_80b.py for more.
+    mesh=mesh(fsdp=-1),
+    # Where `mmjax plan` says that it fits.
+    topology=topology,
   )

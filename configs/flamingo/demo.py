@@ -7,6 +7,7 @@ recipe with a pretrained one.
 """
 
 from configs.common import config as make
+from configs.common import mesh
 
 GRID = 3  # Pictures at 96 pixels give 3 x 3 features,
 WIDTH = 192  # of which so many principal components are kept.
@@ -155,5 +156,5 @@ def get_config():
     text_only=dict(
       steps=300, trainable=[(".*", True)], weight_decay=[(".*", 0.05)]
     ),
-    mesh=dict(data=-1),
+    mesh=mesh(data=-1),
   )

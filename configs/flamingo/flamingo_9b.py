@@ -14,4 +14,5 @@ def get_config(shapes="table4"):
   config = baseline_3b.get_config()
   config.model.lm.update(LMS[shapes])
   config.model.xattn.update(every=4, media_width=config.model.lm.width)
+  config.topology = "v5p:4x4x8"
   return config

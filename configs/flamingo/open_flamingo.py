@@ -95,6 +95,7 @@ def get_config(size="3B"):
       lm=lm,
       xattn=dict(every=every, first=every - 1, **gated_attention.OPEN_FLAMINGO),
     ),
+    topology="v5p:4x4x4",
     tokenizer=dict(
       name="file",
       path=common.local("tokenizer.json"),

@@ -119,8 +119,7 @@ def _add_runs(verbs) -> None:
   plan.add_argument(
     "--topology",
     metavar="NAME",
-    required=True,
-    help="v5e:16x16, 2*v5p:8x8x8 (two slices), h200:8, h200:4x8 (four nodes)",
+    help="default: what the config names as `topology`; v5e:16x16, 2*v5p:8x8x8 (two slices), h200:8, h200:4x8 (four nodes)",
   )
   plan.add_argument(
     "--tokens",

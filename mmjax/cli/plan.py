@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 def plan(
   config: Mapping[str, Any],
-  topology: str,
+  topology: str | None = None,
   *,
   tokens: float | None = None,
   target: str | Path | None = None,
@@ -27,13 +27,19 @@ def plan(
 
   Args:
     config: of `configs/`.
-    topology: "v5e:16x16", "2*v5p:8x8x8", "h200:4x8".
+    topology: "v5e:16x16", "2*v5p:8x8x8", "h200:4x8"; None is the config's.
     tokens: positions of text to be trained on; None is the config's steps.
     target: where the figures go as JSON.
     searches: tries other batches, remat policies and meshes, too.
     generates: plans reading a prompt and writing a token in place of training.
   """
   config = plain(config)
+  topology = topology or config.get("topology")
+  if not topology:
+    raise ValueError(
+      "The config names no `topology`. Say which: --topology v5e:16x16, "
+      "2*v5p:8x8x8 or h200:8."
+    )
   machine = parse(topology)
   log.info("Compiling for %s; large models take a minute or two", machine.name)
   found = make_plan(config, machine, generates=generates)

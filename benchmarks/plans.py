@@ -1,0 +1,134 @@
+"""The table of plans of every full-size config, on the machines they name.
+
+  pip install -r requirements-tpu.txt
+  python -m benchmarks.plans              all of them, a few minutes each
+  python -m benchmarks.plans flamingo_80b those whose name has this in it
+
+Each plan is a process of its own, whose time and memory are in the table, too.
+Writes benchmarks/results/plans.json as it goes and plans.md from it; a plan
+that is there already is made again only with --again.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmjax.plan.report import CONVENTIONS, seconds, size
+
+RESULTS = Path("benchmarks/results")
+FLAMINGO = "configs/flamingo"
+# Name of a plan to its config and further arguments of `mmjax plan`; the
+# topology is the one that the config names where none is given.
+PLANS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+  "flamingo_3b": (f"{FLAMINGO}/baseline_3b.py", ()),
+  "flamingo_9b": (f"{FLAMINGO}/flamingo_9b.py", ()),
+  "flamingo_80b": (f"{FLAMINGO}/flamingo_80b.py", ()),
+  "flamingo_80b_2_slices": (
+    f"{FLAMINGO}/flamingo_80b.py",
+    (
+      *("--topology", "2*v5p:8x8x8"),
+      *("--config.mesh.data=2", "--config.mesh.tensor=16"),
+    ),
+  ),
+  "open_flamingo_3b": (f"{FLAMINGO}/open_flamingo.py", ()),
+  "open_flamingo_9b": (f"{FLAMINGO}/open_flamingo_9b.py", ()),
+}
+
+
+def run(name: str) -> dict[str, Any]:
+  """One plan, in a process of its own."""
+  config, more = PLANS[name]
+  with tempfile.TemporaryDirectory() as folder:
+    target = Path(folder) / "plan.json"
+    command = [sys.executable, "-m", "mmjax.cli.main", "plan"]
+    command += ["--config", config, *more]
+    started = time.monotonic()
+    done = subprocess.run(
+      [*command, "--json", str(target)], capture_output=True, text=True
+    )
+    took = time.monotonic() - started
+    if not target.exists():
+      raise SystemExit(f"{name}: {done.stderr}")
+    found = json.loads(target.read_text())
+  # The largest of the children so far: plans run from small to large.
+  peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+  shown = " ".join(["mmjax plan", *command[4:]])
+  return found | {"command": shown, "took": took, "host_bytes": peak}
+
+
+def row(name: str, plan: Mapping[str, Any]) -> list[str]:
+  """A line of the table."""
+  count = sum(r["count"] for r in plan["parameters"])
+  trains = sum(r["count"] for r in plan["parameters"] if r["trainable"])
+  mesh = " ".join(f"{k}={v}" for k, v in plan["mesh"].items() if v > 1)
+  (step,) = plan["programs"]
+  memory, times = step["memory"], step["times"]
+  return [
+    name,
+    plan["topology"],
+    mesh,
+    f"{count / 1e9:.2f} B, {trains / 1e9:.2f} B train",
+    f"{size(memory['peak'])} of {size(memory['limit'])}",
+    "fits" if plan["fits"] else "does not fit",
+    f"{step['operations']:.3g}",
+    f"{seconds(times['step'])} ({times['bound']})",
+    f"{step['mfu_bound']:.0%}",
+    f"{step['tokens_per_second']:,.0f} / {step['media_per_second']:,.0f}",
+    f"{plan['took']:.0f} s, {size(plan['host_bytes'])}",
+  ]
+
+
+def markdown(plans: Mapping[str, Mapping[str, Any]]) -> str:
+  """The table of all plans that were made."""
+  head = [
+    *("config", "topology", "mesh", "parameters", "memory a device", ""),
+    *("model FLOPs a step", "step at least", "MFU at most"),
+    *("tokens / media a second at most", "planning took"),
+  ]
+  lines = [
+    "# Plans of the full-size configs",
+    "",
+    "- command: `python -m benchmarks.plans`; each is `mmjax plan "
+    "--config CONFIG` with the topology that the config names",
+    f"- machine: {os.cpu_count()} cores, no accelerator. Nothing here was run: "
+    "figures are of compiled programs and data sheets",
+    *(f"- {text}" for text in CONVENTIONS),
+    "",
+    "| " + " | ".join(head) + " |",
+    "|" + "---|" * len(head),
+    *(
+      "| " + " | ".join(row(name, plans[name])) + " |"
+      for name in PLANS
+      if name in plans
+    ),
+  ]
+  return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("names", nargs="*", help="parts of names; default all")
+  parser.add_argument("--again", action="store_true")
+  args = parser.parse_args()
+  store = RESULTS / "plans.json"
+  plans = json.loads(store.read_text()) if store.exists() else {}
+  for name in PLANS:
+    wanted = not args.names or any(part in name for part in args.names)
+    if not wanted or (name in plans and not args.again):
+      continue
+    plans[name] = run(name)
+    print(" | ".join(row(name, plans[name])), flush=True)
+    store.write_text(json.dumps(plans, indent=1) + "\n")
+    (RESULTS / "plans.md").write_text(markdown(plans))
+
+
+if __name__ == "__main__":
+  main()
