@@ -59,8 +59,10 @@ def make_mesh(
 ) -> Mesh:
   """A mesh over all devices, of one slice or of several.
 
-  Slices are joined by a network that is slow beside the one within them, so
-  only `data` goes across: its gradients are summed there once a step.
+  Slices of TPUs are joined by a network that is slow beside the one within
+  them, so only `data` goes across: its gradients are summed there once a step.
+  Nodes of GPUs count as slices where they say so and the sizes allow it; else
+  devices are taken in their order.
 
   Args:
     sizes: axis to size; axes left out have size 1, and one may be -1 for all
@@ -74,33 +76,53 @@ def make_mesh(
   devices = jax.devices() if devices is None else devices
   shape, slices = _shape(sizes, len(devices)), _slices(devices)
   named = dict(zip(AXES, shape))
+  if shape[0] % slices and devices[0].platform != "tpu":
+    slices = 1
   if shape[0] % slices:
     raise ValueError(
       f"A mesh of {named} has {shape[0]} parts along `data`, which {slices} "
       "slices do not divide, and no other axis goes across slices. Set "
       f"config.mesh.data to {slices}, or to a multiple."
     )
-  auto = (AxisType.Auto,) * len(AXES)
   try:
-    if slices == 1:
-      return jax.make_mesh(shape, AXES, auto, devices=devices)
-    within, across = (shape[0] // slices, *shape[1:]), (slices, 1, 1, 1)
-    grid = mesh_utils.create_hybrid_device_mesh(
-      within, across, devices, allow_split_physical_axes=True
-    )
-  except NotImplementedError as error:
+    grid = _grid(shape, slices, devices)
+  except (AssertionError, NotImplementedError) as error:
     raise ValueError(
       f"A mesh of {named} has no place on these {len(devices)} "
-      f"{devices[0].device_kind}: {error}. Give the axes of config.mesh sizes "
+      f"{devices[0].device_kind}: {error} Give the axes of config.mesh sizes "
       "that are products of the sides of a slice."
     ) from error
-  return Mesh(grid, AXES, axis_types=auto)
+  return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def _grid(shape: tuple[int, ...], slices: int, devices: Sequence[Any]) -> Any:
+  """Devices in their places, neighbours along an axis near each other.
+
+  Where no axis can be a side of a slice or several, sides are split.
+  """
+  within, across = (shape[0] // slices, *shape[1:]), (slices, 1, 1, 1)
+
+  def place(split):
+    if slices == 1:
+      return mesh_utils.create_device_mesh(
+        shape, devices, allow_split_physical_axes=split
+      )
+    return mesh_utils.create_hybrid_device_mesh(
+      within, across, devices, allow_split_physical_axes=split
+    )
+
+  try:
+    return place(split=False)
+  except NotImplementedError:
+    return place(split=True)
 
 
 def _slices(devices: Sequence[Any]) -> int:
   """How many slices devices are of; those that name none are of one."""
   count = collections.Counter(getattr(d, "slice_index", 0) for d in devices)
   if len(set(count.values())) > 1:
+    if devices[0].platform != "tpu":
+      return 1
     raise ValueError(
       f"Slices have different numbers of devices: {dict(count)}. Use equal "
       "ones."

@@ -31,8 +31,8 @@ class Device:
   process_index: int = 0
 
 
-def devices(slices, each):
-  return [Device(i, i // each) for i in range(slices * each)]
+def devices(slices, each, platform="gpu"):
+  return [Device(i, i // each, platform) for i in range(slices * each)]
 
 
 def test_data_goes_across_slices():
@@ -50,10 +50,18 @@ def test_data_goes_across_slices():
 @pytest.mark.parametrize(
   "sizes, given, said",
   [
-    (dict(fsdp=-1), devices(2, 4), "1 parts along `data`, which 2 slices"),
-    (dict(data=3, fsdp=4), devices(2, 6), "config.mesh.data to 2"),
+    (
+      dict(fsdp=-1),
+      devices(2, 4, "tpu"),
+      "1 parts along `data`, which 2 slices",
+    ),
+    (dict(data=3, fsdp=4), devices(2, 6, "tpu"), "config.mesh.data to 2"),
     (dict(data=2, fsdp=3), devices(2, 4), "does not use 8 devices"),
-    (dict(data=-1), devices(2, 4)[:-1], "different numbers.*{0: 4, 1: 3}"),
+    (
+      dict(data=-1),
+      devices(2, 4, "tpu")[:-1],
+      "different numbers.*{0: 4, 1: 3}",
+    ),
     (dict(data=-1, fsdp=-1), devices(1, 4), "Only one axis may be -1"),
     (dict(tensors=2), devices(1, 2), "no axis 'tensors'. Did you mean 'tens"),
   ],
@@ -63,12 +71,20 @@ def test_what_does_not_fit_slices(sizes, given, said):
     make_mesh(sizes, given)
 
 
+def test_nodes_of_gpus_are_joined_as_they_come():
+  for given in (devices(2, 4), devices(2, 4)[:-2]):
+    found = make_mesh({"fsdp": -1}, given)
+    assert [d.id for d in found.devices.flat] == list(range(len(given)))
+
+
 def test_a_torus_without_such_sides(monkeypatch):
   def refuse(*_, **__):
     raise NotImplementedError("no assignment for 5")
 
   monkeypatch.setattr(sharding.mesh_utils, "create_hybrid_device_mesh", refuse)
-  with pytest.raises(ValueError, match="'fsdp': 4.*stand-in: no assignment"):
+  with pytest.raises(
+    ValueError, match="'fsdp': 4.*stand-in: no assignment for 5 Give"
+  ):
     make_mesh(dict(data=2, fsdp=4), devices(2, 4))
 
 
