@@ -6,8 +6,10 @@ RULES say which axis a name is cut over, ACTIVATIONS the same of what flows
 through them. The same config runs anywhere by changing the sizes of the axes.
 """
 
+import collections
 import contextlib
 import contextvars
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -15,11 +17,14 @@ from typing import Any
 import flax.linen as nn
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from mmjax.config import nearest
 from mmjax.typing import Array, PyTree
+
+log = logging.getLogger(__name__)
 
 AXES = ("data", "fsdp", "sequence", "tensor")
 # A dim that its axis does not divide is replicated; see `shardings`.
@@ -45,13 +50,19 @@ ACTIVATIONS: Mapping[str, tuple[str, ...]] = {
 }
 # Where rows have nothing to do with each other (media), all devices share them.
 _ROWS: Mapping[str, tuple[str, ...]] = {"batch": AXES}
+_said: set[tuple[str, int, str]] = set()
 _rules = contextvars.ContextVar("activations", default=ACTIVATIONS)
 
 
 def make_mesh(
   sizes: Mapping[str, int], devices: Sequence[Any] | None = None
 ) -> Mesh:
-  """A mesh over all devices.
+  """A mesh over all devices, of one slice or of several.
+
+  Slices of TPUs are joined by a network that is slow beside the one within
+  them, so only `data` goes across: its gradients are summed there once a step.
+  Nodes of GPUs count as slices where they say so and the sizes allow it; else
+  devices are taken in their order.
 
   Args:
     sizes: axis to size; axes left out have size 1, and one may be -1 for all
@@ -59,13 +70,64 @@ def make_mesh(
     devices: all of the process' by default.
 
   Raises:
-    ValueError: for an unknown axis, or sizes that the devices do not fill.
+    ValueError: for an unknown axis, or sizes that the devices do not fill, or
+      that do not cut along slices.
   """
   devices = jax.devices() if devices is None else devices
-  shape = mesh_shape(sizes, len(devices))
-  return jax.make_mesh(
-    shape, AXES, (AxisType.Auto,) * len(AXES), devices=devices
-  )
+  shape, slices = mesh_shape(sizes, len(devices)), _slices(devices)
+  named = dict(zip(AXES, shape))
+  if shape[0] % slices and devices[0].platform != "tpu":
+    slices = 1
+  if shape[0] % slices:
+    raise ValueError(
+      f"A mesh of {named} has {shape[0]} parts along `data`, which {slices} "
+      "slices do not divide, and no other axis goes across slices. Set "
+      f"config.mesh.data to {slices}, or to a multiple."
+    )
+  try:
+    grid = _grid(shape, slices, devices)
+  except (AssertionError, NotImplementedError) as error:
+    raise ValueError(
+      f"A mesh of {named} has no place on these {len(devices)} "
+      f"{devices[0].device_kind}: {error} Give the axes of config.mesh sizes "
+      "that are products of the sides of a slice."
+    ) from error
+  return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def _grid(shape: tuple[int, ...], slices: int, devices: Sequence[Any]) -> Any:
+  """Devices in their places, neighbours along an axis near each other.
+
+  Where no axis can be a side of a slice or several, sides are split.
+  """
+  within, across = (shape[0] // slices, *shape[1:]), (slices, 1, 1, 1)
+
+  def place(split):
+    if slices == 1:
+      return mesh_utils.create_device_mesh(
+        shape, devices, allow_split_physical_axes=split
+      )
+    return mesh_utils.create_hybrid_device_mesh(
+      within, across, devices, allow_split_physical_axes=split
+    )
+
+  try:
+    return place(split=False)
+  except NotImplementedError:
+    return place(split=True)
+
+
+def _slices(devices: Sequence[Any]) -> int:
+  """How many slices devices are of; those that name none are of one."""
+  count = collections.Counter(getattr(d, "slice_index", 0) for d in devices)
+  if len(set(count.values())) > 1:
+    if devices[0].platform != "tpu":
+      return 1
+    raise ValueError(
+      f"Slices have different numbers of devices: {dict(count)}. Use equal "
+      "ones."
+    )
+  return len(count)
 
 
 def mesh_shape(sizes: Mapping[str, int], devices: int) -> tuple[int, ...]:
@@ -85,8 +147,8 @@ def mesh_shape(sizes: Mapping[str, int], devices: int) -> tuple[int, ...]:
     shape[shape.index(-1)] = devices // known
   if math.prod(shape) != devices:
     raise ValueError(
-      f"A mesh of {dict(zip(AXES, shape))} does not use {devices} "
-      "devices. Change config.mesh; -1 on one axis takes what is left."
+      f"A mesh of {dict(zip(AXES, shape))} does not use {devices} devices. "
+      "Change config.mesh; -1 on one axis takes what is left."
     )
   return tuple(shape)
 
@@ -101,29 +163,47 @@ def shardings(abstract: PyTree, mesh: Mesh) -> PyTree:
 
   Returns:
     a NamedSharding for every array, in the tree without boxes. An axis that
-    does not divide its dim is left out there; plain arrays are replicated.
+    does not divide its dim is left out there, which is logged once for dims of
+    that name and size; plain arrays are replicated.
   """
 
-  def one(leaf):
+  def one(path, leaf):
     if not isinstance(leaf, nn.LogicallyPartitioned):
       return NamedSharding(mesh, P())
-    shape = leaf.value.shape
-    return NamedSharding(mesh, P(*_spec(leaf.names, shape, mesh)))
+    where = jax.tree_util.keystr(path, simple=True, separator="/")
+    spec = _spec(where, leaf.names, leaf.value.shape, mesh)
+    return NamedSharding(mesh, P(*spec))
 
-  return jax.tree.map(
+  return jax.tree_util.tree_map_with_path(
     one, abstract, is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned)
   )
 
 
-def _spec(names, shape, mesh) -> list[str | None]:
+def _spec(path, names, shape, mesh) -> list[str | None]:
   spec: list[str | None] = []
   for name, size in zip(names, shape):
     if name is not None and name not in RULES:
       raise ValueError(f"No rule for dim {name!r}. {nearest(name, RULES)}")
     axis = RULES[name] if name is not None else None
-    free = axis is not None and axis not in spec
-    spec.append(axis if free and size % mesh.shape[axis] == 0 else None)
+    if axis is None or axis in spec:
+      spec.append(None)
+    elif size % mesh.shape[axis]:
+      _say_whole(path, name, size, f"{axis}={mesh.shape[axis]}")
+      spec.append(None)
+    else:
+      spec.append(axis)
   return spec
+
+
+def _say_whole(path: str, name: str, size: int, axis: str) -> None:
+  """Logs that a dim stays whole, the first time that one of its size does."""
+  if (name, size, axis) not in _said:
+    _said.add((name, size, axis))
+    log.warning(
+      "%s: its %d %s are not cut, since %s of config.mesh does not divide "
+      "them; each of those devices holds all (said once for such a dim)",
+      *(path, size, name, axis),
+    )
 
 
 @contextlib.contextmanager

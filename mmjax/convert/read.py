@@ -119,6 +119,11 @@ class Safetensors(Mapping):
       )
     return DTYPES[named]
 
+  def part(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
+    """A block of a tensor, `tensor[index]`, without reading the rest."""
+    where = self._open(self._where[name])
+    return where.get_slice(name)[index] if index else where.get_tensor(name)
+
   def row(self, name: str, row: int) -> np.ndarray:
     """One row of a tensor, without reading the others."""
     return self._open(self._where[name]).get_slice(name)[row]

@@ -53,7 +53,12 @@ def attention(
     ValueError: when the path that is named does not take the problem.
   """
   query = constrain(query, "batch", "length", "heads")
-  # Where the length is cut, every device gets all keys of its rows.
+  # Where the length is cut, every device makes the keys of its part and then
+  # gets all of its rows; the tokens to make all of them would be more.
+  if visible.own:
+    key, value = (
+      constrain(x, "batch", "length", "heads") for x in (key, value)
+    )
   key, value = (constrain(x, "batch", None, "heads") for x in (key, value))
   problem = describe(query, key, visible, bias is not None)
   chosen, why = choose(platform(), problem, path)

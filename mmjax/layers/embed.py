@@ -48,12 +48,14 @@ class Embedding(nn.Module):
 
   def __call__(self, ids: Int[Array, "B L"]) -> Float[Array, "B L D"]:
     dtype = self.dtype or self.table.dtype
-    # take, because a table that was loaded may still be a NumPy array.
-    x = jnp.take(self.table, jnp.clip(ids, 0, self.size - 1), axis=0)
+    # Rows that lie in pieces would be looked up for all tokens by everyone.
+    table = constrain(jnp.asarray(self.table), "vocab")
+    x = jnp.take(table, jnp.clip(ids, 0, self.size - 1), axis=0)
     x = x.astype(dtype)
     if self.extra:
       row = jnp.clip(ids - self.size, 0, self.extra - 1)
-      new = jnp.take(self.extra_table, row, axis=0)
+      extra = constrain(jnp.asarray(self.extra_table), None)
+      new = jnp.take(extra, row, axis=0)
       x = jnp.where((ids >= self.size)[..., None], new.astype(dtype), x)
     known = (ids >= 0) & (ids < self.size + self.extra)
     return constrain(jnp.where(known[..., None], x, jnp.nan), "batch", "length")

@@ -72,21 +72,27 @@ def load_parts(
 class Stored:
   """An array of a file, or some of its rows.
 
-  Only its shape is known until NumPy reads it.
+  Only its shape is known until a part of it, or NumPy, is asked for.
   """
 
   def __init__(
     self, weights: Safetensors, name: str, rows: slice | None = None
   ):
-    self._weights, self._name, self._rows = weights, name, rows
-    self.shape = weights.shape(name)
+    self._weights, self._name = weights, name
+    self.shape, self._first = weights.shape(name), 0
     if rows is not None:
-      count = len(range(self.shape[0])[rows])
-      self.shape = (count, *self.shape[1:])
+      self._first, end, _ = rows.indices(self.shape[0])
+      self.shape = (end - self._first, *self.shape[1:])
+
+  def part(self, index: tuple[slice, ...]) -> np.ndarray:
+    """`array[index]`, of which no more is read."""
+    ends = [s.indices(n)[:2] for s, n in zip(index, self.shape, strict=True)]
+    if ends:
+      ends[0] = tuple(self._first + end for end in ends[0])
+    return self._weights.part(self._name, tuple(slice(*e) for e in ends))
 
   def __array__(self, dtype=None, copy=None) -> np.ndarray:
-    value = self._weights[self._name]
-    return np.asarray(value if self._rows is None else value[self._rows], dtype)
+    return np.asarray(self.part((slice(None),) * len(self.shape)), dtype)
 
 
 def _open_converted(path: str) -> Safetensors:

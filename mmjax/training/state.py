@@ -94,7 +94,9 @@ def init_state(
     optimizer: makes the update rule from the trainable tree.
     mesh: where the state lives.
     seed: of the parameters that are drawn.
-    loaded: path to array, parameters that come from elsewhere.
+    loaded: path to array, parameters that come from elsewhere; of one with a
+      method `part` (sources.Stored) a host reads what its devices hold, one
+      device's share at a time.
     frozen_dtype: of frozen parameters.
 
   Returns:
@@ -119,7 +121,7 @@ def init_state(
   params = jax.jit(draw, out_shardings=drawn)(jax.random.key(seed))
   for path, value in loaded.items():
     dtype = jnp.float32 if mask[path] else frozen_dtype
-    params[path] = _put(np.asarray(value), dtype, where[path])
+    params[path] = _put(value, dtype, where[path])
   trainable, frozen = tree.split(tree.unflatten(params), mask)
   tx = optimizer(trainable)
   return _with_optimizer(trainable, frozen, tx, boxed, mask, mesh)
@@ -152,8 +154,22 @@ def _check_loaded(loaded, shapes):
 
 
 def _put(value, dtype, sharding):
-  return jax.make_array_from_callback(
-    value.shape, sharding, lambda index: value[index].astype(dtype)
+  """An array on its devices; never more than one's share on the host."""
+  if not hasattr(value, "part"):
+    value = np.asarray(value)
+  indices = sharding.addressable_devices_indices_map(tuple(value.shape))
+  sharers: dict[str, list[Any]] = {}
+  for device, index in indices.items():
+    sharers.setdefault(str(index), []).append(device)
+  shards = {}
+  for devices in sharers.values():
+    index = indices[devices[0]]
+    part = value.part(index) if hasattr(value, "part") else value[index]
+    part = np.asarray(part).astype(dtype)
+    for device in devices:
+      shards[device] = jax.device_put(part, device).block_until_ready()
+  return jax.make_array_from_single_device_arrays(
+    tuple(value.shape), sharding, [shards[device] for device in indices]
   )
 
 

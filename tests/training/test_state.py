@@ -97,9 +97,13 @@ def test_the_table_counts_what_trains():
 SCRIPT = """
 import sys
 import jax, numpy as np
-from jax.sharding import PartitionSpec as P
+from jax.sharding import NamedSharding, PartitionSpec as P
+from safetensors.numpy import save_file
 from mmjax.checkpoints import Checkpoints
+from mmjax.convert.read import Safetensors
 from mmjax.sharding import make_mesh
+from mmjax.training.sources import Stored
+from mmjax.training.state import _put
 from tests.training.test_state import born
 
 def specs(state):
@@ -119,7 +123,31 @@ assert where.trainable["last"]["kernel"].spec == P("tensor", "fsdp")
 odd, _ = born(wide, wide=6)
 assert specs(odd) == [P(None, "fsdp")] * 3, specs(odd)
 
-made = Checkpoints(sys.argv[1], every=1)
+# Of what is on disk, each share is read once, and never two at a time.
+file = f"{sys.argv[1]}/weights.safetensors"
+save_file(loaded, file)
+read = []
+
+class Counted(Safetensors):
+  def part(self, name, index):
+    read.append(super().part(name, index))
+    return read[-1]
+
+  def __getitem__(self, name):
+    raise AssertionError("read as a whole")
+
+mixed = make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
+stored = {"first/kernel": Stored(Counted(file), "first/kernel")}
+streamed, _ = born(mixed, stored)
+assert (streamed.frozen["first"]["kernel"] == loaded["first/kernel"]).all()
+assert [x.shape for x in read] == [(4, 8)] * 4, [x.shape for x in read]
+# So are the rows of a table of which some are left out.
+shards = _put(Stored(Counted(file), "first/kernel", slice(2, 6)), np.float32,
+              NamedSharding(mixed, P("fsdp")))
+assert (shards == loaded["first/kernel"][2:6]).all()
+assert [x.shape for x in read[4:]] == [(2, 16)] * 2, [x.shape for x in read]
+
+made = Checkpoints(sys.argv[1] + "/run", every=1)
 made.save(state.replace(step=state.step + 1), {}, "none")
 made.wait()
 other = make_mesh({"fsdp": -1}, jax.devices()[:4])
