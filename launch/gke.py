@@ -21,6 +21,7 @@ import yaml
 
 from launch.job import (
   COORDINATOR,
+  FINAL,
   PORT,
   PROCESS,
   PROCESSES,
@@ -30,8 +31,6 @@ from launch.job import (
   option,
 )
 
-# Exit codes of mmjax after which a restart does not help.
-FINAL = (1, 2)
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _DOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 _IMAGE = re.compile(r"(?=.{1,500}$)[A-Za-z0-9][\w./:@-]*", re.ASCII)

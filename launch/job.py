@@ -8,12 +8,15 @@ that the other side would read as more than a name.
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 # Exit codes of `mmjax train` after which the same command is given again:
 # told to stop and saved, ended by the watchdog.
 RESTART = (75, 76)
+# And those after which it would be of no use: mmjax has said why it cannot go
+# on, or does not understand its arguments.
+FINAL = (1, 2)
 # Tells a process which of how many it is; all three or none.
 COORDINATOR, PROCESSES, PROCESS = CONTRACT = (
   "MMJAX_COORDINATOR",
@@ -112,6 +115,21 @@ class Job:
     """Variables of every process, fake devices among them."""
     fake = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(self.each)}
     return (fake if self.cpu else {}) | dict(self.env)
+
+
+def verdict(codes: Sequence[int]) -> int:
+  """One exit code for all processes, given in the order of their ends.
+
+  Processes whose peer has gone end too, most with 76, some by a signal: a
+  final code decides before one that asks for a restart, and that before the
+  first of any others. Signal n, as -n, becomes 128 + n.
+  """
+  for kind in (FINAL, RESTART):
+    for code in codes:
+      if code in kind:
+        return code
+  first = next((code for code in codes if code), 0)
+  return first if first >= 0 else 128 - first
 
 
 def check_text(what: str, value: str) -> None:

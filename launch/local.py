@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from launch.job import (
   CONTRACT,
@@ -23,6 +23,7 @@ from launch.job import (
   RESTART,
   Job,
   option,
+  verdict,
 )
 
 _FORCED = "--xla_force_host_platform_device_count"
@@ -59,9 +60,8 @@ def run(job: Job, options: Local | None = None) -> int:
   """Runs a job to its end, again after each of `RESTART`.
 
   Returns:
-    its exit code: 0; that of a process which asks for a restart, when there
-    are none left or this process was told to stop; else that of the first
-    process that failed, 128 + n for signal n.
+    its exit code, by `verdict`; one of `RESTART` when no restart is left, or
+    when this process was told to stop.
   """
   options = options or Local()
   for restart in range(job.max_restarts + 1):
@@ -99,7 +99,7 @@ class _Gang:
           _kill(process)
     for reader in readers:
       reader.join(timeout=5)
-    return _verdict(self._codes), bool(self._signals)
+    return verdict(self._codes), bool(self._signals)
 
   def _start(self, index: int, port: int) -> list[threading.Thread]:
     env = {k: v for k, v in os.environ.items() if k not in CONTRACT}
@@ -162,19 +162,6 @@ class _Gang:
     finally:
       for number, handler in old.items():
         signal.signal(number, handler)
-
-
-def _verdict(codes: Sequence[int]) -> int:
-  """One exit code for all processes, given in the order of their ends.
-
-  Processes whose peer has gone fail too, each in its own way: what asks for a
-  restart decides, wherever it stands.
-  """
-  for code in codes:
-    if code in RESTART:
-      return code
-  first = next((code for code in codes if code), 0)
-  return first if first >= 0 else 128 - first
 
 
 def _variables(job: Job, index: int, port: int) -> dict[str, str]:

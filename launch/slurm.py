@@ -1,9 +1,9 @@
 """A job as an sbatch script with one srun; SLURM queues it again itself.
 
-A step's exit code is the highest of its tasks'. When one process asks for a
-restart the others may fail with higher codes, as JAX aborts those whose peer
-has gone, so every task lifts the codes of `RESTART` above all others and the
-script takes them back.
+A step's exit code is the highest of its tasks', which is not always the one
+that matters: a process whose peer has gone may be aborted with 134. So every
+task raises the codes that decide above all others, and the script takes them
+back.
 """
 
 import dataclasses
@@ -13,9 +13,11 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from launch.job import (
   CONTRACT,
+  FINAL,
   RESTART,
   Job,
   check_cluster_path,
@@ -28,28 +30,34 @@ _TIME = re.compile(r"\d+|(\d+-)?\d{1,2}(:\d{1,2}){0,2}")
 _MEMORY = re.compile(r"\d+[KMGT]?")
 _IMAGE = re.compile(r"[A-Za-z0-9/][\w./:@#+-]*", re.ASCII)
 _MOUNT = re.compile(r"/[\w./@+=-]*:/[\w./@+=-]*(:[a-z+]+)?", re.ASCII)
-_LIFT = 255 - max(RESTART)
-# No name of a user's stands in it: it is the same for every job.
+# Exit codes that decide, the later before the earlier, and what they become.
+# Not up to 255: SLURM takes 253 for its own (out of memory).
+_RAISED = {code: 240 + i for i, code in enumerate(RESTART + FINAL)}
+_ABOVE = "24[0-9]|25[0-5]"
+
+
+def _cases(codes: dict[Any, int]) -> str:
+  return "\n".join(f"  {a}) code={b} ;;" for a, b in codes.items())
+
+
+# No name of a user's stands in it: it is the same for every job. Its shell
+# stays when SIGTERM comes to all processes of the task.
 _TASK = f"""
 trap : TERM
-each=$1
-shift
-if [[ $each != 0 ]]; then
-  first=$((SLURM_LOCALID * each))
-  JAX_LOCAL_DEVICE_IDS=$(seq -s , $first $((first + each - 1)))
-  export JAX_LOCAL_DEVICE_IDS
-fi
 "$@"
 code=$?
 case $code in
-  {"|".join(map(str, RESTART))}) code=$((code + {_LIFT})) ;;
-  {"|".join(str(code + _LIFT) for code in RESTART)}) code=1 ;;
+{_cases(_RAISED)}
+{_cases({_ABOVE: 239})}
 esac
 exit $code
 """.strip()
 _END = """
 case $code in
-  {lifted}) code=$((code - {lift})) ;;
+{lowered}
+esac
+case $code in
+  {again}) ;;
   *) exit $code ;;
 esac
 if (( ${{SLURM_RESTART_COUNT:-0}} >= {restarts} )); then
@@ -106,8 +114,11 @@ def render(job: Job, options: Slurm | None = None) -> str:
   """The sbatch script."""
   options = options or Slurm()
   check_cluster_path("workdir", job.workdir)
-  lifted = "|".join(str(code + _LIFT) for code in RESTART)
-  end = _END.format(lifted=lifted, lift=_LIFT, restarts=job.max_restarts)
+  end = _END.format(
+    lowered=_cases({b: a for a, b in _RAISED.items()}),
+    again="|".join(map(str, RESTART)),
+    restarts=job.max_restarts,
+  )
   exports = [
     f"export {name}={shlex.quote(value)}"
     for name, value in job.device_env().items()
@@ -126,7 +137,7 @@ def render(job: Job, options: Slurm | None = None) -> str:
     "trap : TERM",
     "code=0",
     f"srun {shlex.join(_step(job, options))} \\",
-    f'  bash -c "$task" task {0 if job.cpu else job.each} \\',
+    '  bash -c "$task" task \\',
     f"  {shlex.join(job.command(_python(options)))} || code=$?",
     end,
   ]

@@ -8,7 +8,10 @@ import dataclasses
 import re
 import shlex
 import subprocess
+import sys
+import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from launch.job import (
@@ -18,6 +21,7 @@ from launch.job import (
   check_match,
   check_text,
   option,
+  verdict,
 )
 from mmjax.config import lookup
 
@@ -44,9 +48,8 @@ _PROJECT = re.compile(r"[a-z][a-z0-9.:-]{4,61}[a-z0-9]")
 _WORD = re.compile(r"[a-z0-9][a-z0-9.-]*")
 _EMAIL = re.compile(r"[\w.+-]+@[\w.-]+", re.ASCII)
 _NFS = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*:/[\w./-]*", re.ASCII)
-# What JAX ends with when its coordinator is gone (SIGABRT); gcloud returns the
-# code of the first worker that failed, which may be such a one.
-_ABORTED = 134
+# gcloud returns the code of the first worker that failed, and says them all.
+_FAILED = re.compile(r"failed with exit status (\d+)")
 _HOME = "mmjax"
 
 
@@ -285,10 +288,7 @@ def _remote(job: Job) -> str:
   variables = [f"{k}={v}" for k, v in job.device_env().items()]
   command = [*(("env", *variables) if variables else ())]
   command += job.command(".venv/bin/python")
-  return (
-    f"cd {_HOME} && {{ {shlex.join(command)}; code=$?; "
-    f'[ "$code" -ne {_ABORTED} ] || code={max(RESTART)}; exit "$code"; }}'
-  )
+  return f"cd {_HOME} && {shlex.join(command)}"
 
 
 def _take(steps: Steps, poll: float) -> None:
@@ -325,13 +325,30 @@ def _call(command: list[str]) -> None:
 
 
 def _together(commands: list[list[str]]) -> int:
-  """Runs all at once; one that asks for a restart decides."""
+  """Runs all at once and returns one exit code for all of their workers."""
   for command in commands:
     _say(shlex.join(command))
-  running = [subprocess.Popen(command) for command in commands]
-  codes = [process.wait() for process in running]
-  asked = [code for code in codes if code in RESTART]
-  return next(iter(asked + [code for code in codes if code]), 0)
+  running = [
+    subprocess.Popen(command, stderr=subprocess.PIPE) for command in commands
+  ]
+  codes: list[int] = []
+  readers = [
+    threading.Thread(target=_listen, args=(process.stderr, codes))
+    for process in running
+  ]
+  for reader in readers:
+    reader.start()
+  for reader in readers:
+    reader.join()
+  return verdict(codes + [process.wait() for process in running])
+
+
+def _listen(lines: Iterable[bytes], codes: list[int]) -> None:
+  """Passes lines on, and keeps the exit codes that they tell."""
+  for line in lines:
+    text = line.decode(errors="replace")
+    print(text, end="", file=sys.stderr, flush=True)
+    codes += map(int, _FAILED.findall(text))
 
 
 def _say(text: str) -> None:

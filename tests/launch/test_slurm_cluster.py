@@ -59,6 +59,9 @@ def test_two_nodes_are_told_to_stop_and_queued_again(cluster, tmp_path, capfd):
     # One that is stuck is ended by its watchdog, and its peer is aborted.
     ({"0": ["abort", 0], "1": [76, 0]}, 1, "0:0"),
     ({"0": [0], "1": [3]}, 0, "3:0"),
+    # A peer of one that cannot go on says that it lost it.
+    ({"0": [76, 0], "1": [1, 0]}, 0, "1:0"),
+    ({"0": [255, 0], "1": [76, 0]}, 1, "0:0"),
     # No restart is left.
     ({"0": [75, 75], "1": [75, 75]}, 1, "75:0"),
   ],
