@@ -1,8 +1,8 @@
 """In the place of Python and `mmjax train`: notes what it got, ends as told.
 
 `STAND_IN` is JSON: for every process the exit codes of its attempts, of which
-"wait" saves on SIGTERM and ends with 75, "hang" ignores it, and "abort" ends
-by SIGABRT. Notes go to `<workdir>/<process>-<attempt>.json`.
+"wait" saves on SIGTERM and ends with 75, "hang" ignores it and SIGINT, and
+"abort" ends by SIGABRT. Notes go to `<workdir>/<process>-<attempt>.json`.
 """
 
 import json
@@ -53,6 +53,8 @@ def main() -> None:
   if code in ("wait", "hang"):
     ends = (lambda *_: os._exit(75)) if code == "wait" else signal.SIG_IGN
     signal.signal(signal.SIGTERM, ends)
+  if code == "hang":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
   (workdir / f"{process}-{attempt}.part").write_text(
     json.dumps({"arguments": arguments, "env": dict(os.environ)})
   )
