@@ -2,8 +2,9 @@
 
 Exit codes: 0 done; 1 could not be done, the last line says why (and where the
 traceback is, when no message of ours explains it); 2 called with wrong
-arguments; 75 told to stop, everything is saved, start it again to go on; 130
-interrupted.
+arguments; 75 told to stop, everything is saved, start it again to go on; 76
+it hung, or another process of its job died: start all again, they go on from
+the newest checkpoint; 130 interrupted.
 """
 
 import argparse
@@ -44,8 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
   except Exception as error:
     if args.debug:
       raise
-    print(f"mmjax {args.verb}: {_message(error)}", file=sys.stderr)
-    return 1
+    code, message = _verdict(error)
+    print(f"mmjax {args.verb}: {message}", file=sys.stderr)
+    _leave(code)
+    return code
   except KeyboardInterrupt:
     print(f"mmjax {args.verb}: interrupted", file=sys.stderr)
     return 130
@@ -72,7 +75,8 @@ def make_parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     prog="mmjax",
     description="Multimodal models in JAX/Flax.",
-    epilog="Exit code 75: told to stop, saved; start it again to go on.",
+    epilog="Exit code 75: told to stop, saved; 76: hung, or a process of the "
+    "job died. Start it again to go on.",
   )
   parser.set_defaults(debug=False)
   verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
@@ -326,6 +330,26 @@ def _log(debug: bool) -> None:
     stream=sys.stderr,
   )
   logging.getLogger("mmjax").setLevel(logging.DEBUG if debug else logging.INFO)
+
+
+def _verdict(error: Exception) -> tuple[int, str]:
+  """The exit code, and the last line."""
+  if "jax" in sys.modules:
+    from mmjax import distributed
+
+    if distributed.is_lost(error):
+      return 76, (
+        "another process of the job died or hung up; start all of them again "
+        f"({_message(error)})"
+      )
+  return 1, _message(error)
+
+
+def _leave(code: int) -> None:
+  if "jax" in sys.modules:
+    from mmjax import distributed
+
+    distributed.leave(code)
 
 
 def _message(error: BaseException) -> str:

@@ -83,9 +83,13 @@ class _Rows:
     up = self._batch - 1 if hasattr(self._stream, "blank") else 0
     return (len(self._stream) + up) // self._batch * self.rows
 
-  def __getitem__(self, index: int) -> Any:
+  def position(self, index: int) -> int:
+    """Where in the stream a row of this host is."""
     batch, row = divmod(index, self.rows)
-    position = batch * self._batch + self._first + row
+    return batch * self._batch + self._first + row
+
+  def __getitem__(self, index: int) -> Any:
+    position = self.position(index)
     if position >= len(self._stream):
       return self._stream.blank()
     return self._stream[position]
@@ -201,6 +205,19 @@ class Batches(Iterator):
         f"Last: {''.join(last).rstrip('.')}. The log names each; repair the "
         "data, or raise config.data.max_bad_fraction."
       )
+
+  def describe(self, step: int) -> str:
+    """The samples of step 1, 2, ... that this host reads, for a log."""
+    names = list(self._datasets)
+    wanted = mixtures.schedule(max(step, 1) - 1, names, self._update)
+    parts = []
+    for name, batch in wanted.items():
+      rows = _Rows(
+        self._datasets[name].stream, self._datasets[name].batch, self._host
+      )
+      first = rows.position(batch * rows.rows)
+      parts.append(f"rows {first} to {first + rows.rows - 1} of {name!r}")
+    return f"{' and '.join(parts)}; `mmjax data replay --step {step}` shows it"
 
   def get_state(self) -> dict[str, Any]:
     """What a checkpoint keeps; plain JSON, the same on every host but for
