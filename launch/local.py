@@ -202,7 +202,9 @@ def _gpus(job: Job, index: int, env: Mapping[str, str]) -> str:
 def _copy(lines, index: int) -> None:
   for line in lines:
     text = line.decode(errors="replace").rstrip("\r\n")
-    print(f"[{index}] {text}", flush=True)
+    # One write, so that lines of several processes do not mix.
+    sys.stdout.write(f"[{index}] {text}\n")
+    sys.stdout.flush()
 
 
 def _kill(process: subprocess.Popen) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from launch.job import (
+  FINAL,
   RESTART,
   Job,
   check_cluster_path,
@@ -150,10 +151,12 @@ def run(job: Job, options: TpuVm, poll: float = 30.0) -> int:
         _call(command)
       ready = True
     code = _together(steps.train)
+    if code == 0 or code in FINAL:
+      break
     if code not in RESTART:
-      ready = code == 0 or _state(steps) == "ACTIVE"
-      if ready:
+      if _state(steps) == "ACTIVE":
         break
+      ready = False
       _say(f"{job.name} is not active any more (exit code {code})")
   _say(f"when you are done: {shlex.join(steps.delete)}")
   return code
@@ -225,8 +228,8 @@ class Steps:
     commands = [
       self._ssh(node, f"rm -rf {_HOME}"),
       [
-        *("gcloud", "compute", "tpus", "tpu-vm", "scp", "--recurse"),
-        *(source, f"{node}:{_HOME}", "--worker=all", *self._place()),
+        *("gcloud", "compute", "tpus", "tpu-vm", "scp", source),
+        *(f"{node}:{_HOME}", "--worker=all", *self._place(), "--recurse"),
       ],
       self._ssh(node, f"cd {_HOME} && {options.install}"),
     ]

@@ -1,17 +1,27 @@
 """Jobs on a real SLURM: submitted, told to stop, queued again, resumed."""
 
+import dataclasses
 import json
 import re
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from launch import slurm
 from launch.job import Job
+from mmjax import tree
+from mmjax.checkpoints import load_trainable
+from mmjax.training.metrics import read_jsonl
+from tests.cli.test_train import config_of
+from tests.data.pictures import encode, photo
 from tests.launch import stand_in
 from tests.launch.cluster import Cluster, find_programs
 from tests.launch.stand_in import attempts, notes, wait_for
 
 pytestmark = pytest.mark.heavy
+ROOT = Path(__file__).parents[2]
+STEPS = 60
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +84,67 @@ def test_what_queues_a_job_again(
   state = cluster.wait(number, log, 90)
   assert int(state["Restarts"]) == restarts, log.read_text()
   assert state["ExitCode"] == code
+
+
+@pytest.fixture
+def training(tmp_path) -> Job:
+  """A real run of two small towers on two nodes of two devices."""
+  rows = ["file,caption"]
+  for i in range(16):
+    # Large ones, so that a step cannot be too short to be stopped.
+    picture = encode(photo(1200, 1600, seed=i), "JPEG")
+    (tmp_path / f"{i}.jpg").write_bytes(picture)
+    rows.append(f"{i}.jpg,a red kite")
+  (tmp_path / "table.csv").write_text("\n".join(rows))
+  config = config_of(tmp_path)
+  config["data"]["datasets"]["pairs"]["batch"] = 8
+  plan = {"steps": STEPS, "log_every": 1, "checkpoint_every": 1000}
+  config["train"]["plan"] = plan
+  config["mesh"] = {"data": -1}
+  path = tmp_path / "config.json"
+  path.write_text(json.dumps(config))
+  return Job(
+    config=str(path),
+    workdir=str(tmp_path / "straight"),
+    nodes=2,
+    devices=2,
+    cpu=True,
+    max_restarts=1,
+    env={"PYTHONPATH": str(ROOT)},
+  )
+
+
+def trained(job: Job) -> dict[str, np.ndarray]:
+  """The parameters at the end of a run."""
+  return tree.flatten(load_trainable(Path(job.workdir) / "checkpoints", STEPS))
+
+
+def test_a_stopped_run_ends_with_the_bits_of_a_straight_one(
+  cluster, training, tmp_path, capfd
+):
+  number = submit(training, capfd)
+  log = tmp_path / "straight" / f"slurm-{number}.log"
+  state = cluster.wait(number, log, 600)
+  assert state["JobState"] == "COMPLETED", log.read_text()
+  assert state["Restarts"] == "0"
+
+  stopped = dataclasses.replace(training, workdir=str(tmp_path / "stopped"))
+  number = submit(stopped, capfd)
+  run = tmp_path / "stopped"
+  log, metrics = run / f"slurm-{number}.log", run / "metrics.jsonl"
+  wait_for(lambda: metrics.exists() and metrics.read_text(), 300)
+  cluster.ask("scancel", "--signal=TERM", number)
+  state = cluster.wait(number, log, 600)
+  said = log.read_text()
+  assert state["JobState"] == "COMPLETED", said
+  assert state["Restarts"] == "1"
+  at = int(re.search(r"saved step (\d+)", said)[1])
+  assert 0 < at < STEPS
+  assert f"Restored step {at}" in said
+  lines = read_jsonl(metrics)
+  assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
+
+  expected, found = trained(training), trained(stopped)
+  assert expected.keys() == found.keys()
+  for name, value in expected.items():
+    assert value.tobytes() == found[name].tobytes(), name
