@@ -313,6 +313,7 @@ def _name(path) -> str:
 
 def _first_line(error: Exception) -> str:
   text = str(error).strip().partition("\n")[0] or type(error).__name__
+  text = text.partition(" See full TensorStore")[0]
   return f"{text:.300}"
 
 

@@ -10,7 +10,7 @@ FILES = sorted((ROOT / "mmjax").rglob("*.py"))
 
 _BASE = {"typing", "config", "tree", "flops"}
 _SHARED = _BASE | {"sharding", "losses", "text"}
-_JOB = _BASE | {"distributed", "rollcall"}
+_JOB = _BASE | {"distributed", "rollcall", "preflight"}
 _MODULES = _SHARED | {"layers"}
 _PARTS = {"encoders", "connectors", "lms", "decoders"}
 _MODELS = _MODULES | _PARTS | {"systems"}
@@ -19,8 +19,7 @@ _RUNS = _MODELS | _JOB | {"data", "convert", "checkpoints", "training"}
 ALLOWED = {
   **dict.fromkeys(_BASE, _BASE),
   **dict.fromkeys(("sharding", "losses", "text"), _SHARED),
-  "distributed": _JOB,
-  "rollcall": _JOB,
+  **dict.fromkeys(("distributed", "rollcall", "preflight"), _JOB),
   "layers": _MODULES,
   **dict.fromkeys(_PARTS, _MODULES),
   "systems": _MODELS,
@@ -56,6 +55,7 @@ EXCEPT = {
   ("text/folders.py", "transformers"),
   # The processes of a job meet.
   ("rollcall.py", "socket"),
+  ("preflight.py", "socket"),
 }
 CALLS = {"eval", "exec", "compile", "__import__"}
 METHODS = {"system", "popen", "extractall", "extract"}

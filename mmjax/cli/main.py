@@ -238,6 +238,20 @@ def _add_data(verbs) -> None:
       metavar="N",
       help=f"{text}; default {default}",
     )
+  replay = _verb(
+    actions,
+    "replay",
+    _replay,
+    "Rebuild the batch of a step, and show the documents in it.",
+    "default the run's own",
+  )
+  replay.add_argument("--workdir", type=Path, help="of a run")
+  replay.add_argument(
+    "--step", type=int, required=True, metavar="N", help="1 is the first"
+  )
+  replay.add_argument(
+    "--save", type=Path, metavar="FILE.npz", help="writes its arrays"
+  )
   index = _verb(actions, "index", _index, "Write the index of tar shards.")
   index.add_argument("paths", nargs="+", help="files or patterns")
 
@@ -308,6 +322,15 @@ def _inspect(args) -> int:
 
   bad = inspect(target, args.format, args.count, args.start)
   return int(bad > 0)
+
+
+def _replay(args) -> None:
+  if args.workdir is None and args.config is None:
+    raise ValueError("Name a run (--workdir) or --config FILE to replay.")
+  config = _load(args.config, args.changes) if args.config else _of_run(args)
+  from mmjax.cli.replay import replay
+
+  replay(config, args.step, args.save)
 
 
 def _index(args) -> None:

@@ -11,8 +11,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from mmjax import distributed, tree
-from mmjax.config import call, lookup, require
+from mmjax import distributed, preflight, tree
+from mmjax.config import call, differences, lookup, require
 from mmjax.data import build as data
 from mmjax.sharding import BATCH, make_mesh
 from mmjax.systems import SYSTEMS
@@ -47,10 +47,18 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> TrainState:
     the last state.
   """
   distributed.start()
-  clock = Goodput(Path(workdir) if distributed.is_first() else None)
+  workdir = Path(workdir)
+  clock = Goodput(workdir if distributed.is_first() else None)
   config = data.plain(config)
   require(config, ("system", "model", "tokenizer", "data", "train"))
-  workdir = Path(workdir)
+  preflight.check(config)
+  settings = dict(config["train"])
+  require(settings, ("plan", "trainable", "optimizer"), "config.train")
+  plan = call(loop.Plan, settings.pop("plan"))
+  guard = call(Guard, settings.pop("guard", {}))
+  patience = call(Patience, settings.pop("watchdog", {}))
+  microbatches = settings.pop("microbatches", 1)
+  preflight.check_workdir(workdir)
   system = lookup(SYSTEMS, config["system"], "system")
   module = system.build(config["model"])
   tokenizer = make_tokenizer(config["tokenizer"])
@@ -59,12 +67,6 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> TrainState:
   host = distributed.readers(mesh, BATCH)
   batches = data.batches(config["data"], tokenizer, host)
   changed = find_changes(config, workdir)
-  settings = dict(config["train"])
-  require(settings, ("plan", "trainable", "optimizer"), "config.train")
-  plan = call(loop.Plan, settings.pop("plan"))
-  guard = call(Guard, settings.pop("guard", {}))
-  patience = call(Patience, settings.pop("watchdog", {}))
-  microbatches = settings.pop("microbatches", 1)
   (state, where), tx, schedule = begin(
     config, settings, module, batches.example, mesh, plan.steps
   )
@@ -167,13 +169,3 @@ def keep_config(
 
 def _as_text(config: Mapping[str, Any]) -> str:
   return json.dumps(config, indent=2, default=list)
-
-
-def differences(old: Any, new: Any, path: str = "config") -> set[str]:
-  """Names of the keys in which two configs differ."""
-  if not (isinstance(old, dict) and isinstance(new, dict)):
-    return set() if old == new else {path}
-  found: set[str] = set()
-  for key in old.keys() | new.keys():
-    found |= differences(old.get(key), new.get(key), f"{path}.{key}")
-  return found
