@@ -20,6 +20,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.sharding import SingleDeviceSharding
 
 from mmjax import distributed, tree
 from mmjax.training.state import TrainState
@@ -254,9 +255,16 @@ def _attempt(
 
 def _read(directory: Path, abstract: PyTree | None) -> _Found:
   note = ocp.JsonCheckpointHandler().restore(directory / "data")
+  handler = ocp.StandardCheckpointHandler()
   if abstract is not None:
     _check_model(directory, note["arrays"], abstract)
-  state = ocp.StandardCheckpointHandler().restore(
+  else:  # Where it was saved may have been other devices than are here.
+    here = SingleDeviceSharding(jax.local_devices()[0])
+    abstract = jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here),
+      handler.metadata(directory / "state").tree,
+    )
+  state = handler.restore(
     directory / "state", args=ocp.args.StandardRestore(abstract)
   )
   return _Found(state, note)
