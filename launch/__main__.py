@@ -51,9 +51,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
   try:
     return run(job, options)
-  except (ValueError, OSError) as error:
+  except OSError as error:
+    print(f"launch: {error.filename}: {error.strerror}", file=sys.stderr)
+    return 1
+  except ValueError as error:
     print(f"launch: {error}", file=sys.stderr)
     return 1
+  except KeyboardInterrupt:
+    return 130
 
 
 def make_parser() -> argparse.ArgumentParser:

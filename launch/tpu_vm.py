@@ -114,6 +114,7 @@ def render(job: Job, options: TpuVm) -> str:
       + " or ".join(map(str, RESTART)),
       steps.train,
     ),
+    ("# to stop it from elsewhere: it saves, and is started again", steps.stop),
     ("# when you are done with the machines", [steps.delete]),
   ]
   lines = [
@@ -150,7 +151,13 @@ def run(job: Job, options: TpuVm, poll: float = 30.0) -> int:
       for command in steps.prepare:
         _call(command)
       ready = True
-    code = _together(steps.train)
+    try:
+      code = _together(steps.train)
+    except KeyboardInterrupt:
+      _say("the workers go on; this stops them:")
+      for command in steps.stop:
+        _say(shlex.join(command))
+      raise
     if code == 0 or code in FINAL:
       break
     if code not in RESTART:
@@ -171,6 +178,7 @@ class Steps:
     delete: gives them back.
     prepare: copies and installs the code, slice by slice.
     train: runs the job, a command a slice.
+    stop: tells the processes of each slice to save and stop.
   """
 
   def __init__(self, job: Job, options: TpuVm):
@@ -208,6 +216,9 @@ class Steps:
       command for node in nodes for command in self._prepare(node)
     ]
     self.train = [self._ssh(node, _remote(job)) for node in nodes]
+    # The brackets keep the shell that runs it from finding itself.
+    stop = "pkill -TERM -f '[m]mjax.cli.main train'"
+    self.stop = [self._ssh(node, stop) for node in nodes]
 
   def _queue(self, verb: str, name: str) -> list[str]:
     return [
