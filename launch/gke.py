@@ -102,22 +102,10 @@ def job_set(job: Job, options: Gke) -> dict[str, Any]:
       or whose workdir would be lost with its pod.
   """
   _check(job, options)
-  metadata: dict[str, Any] = {
-    "name": job.name,
-    "namespace": options.namespace,
-  }
-  if options.queue:
-    metadata["labels"] = {"kueue.x-k8s.io/queue-name": options.queue}
-  if options.topology:  # One slice is one pool of nodes, and takes it whole.
-    metadata["annotations"] = {
-      "alpha.jobset.sigs.k8s.io/exclusive-topology": (
-        "cloud.google.com/gke-nodepool"
-      )
-    }
   return {
     "apiVersion": "jobset.x-k8s.io/v1alpha2",
     "kind": "JobSet",
-    "metadata": metadata,
+    "metadata": _metadata(job, options),
     "spec": {
       # The coordinator is looked for before its pod is ready.
       "network": {
@@ -146,6 +134,19 @@ def job_set(job: Job, options: Gke) -> dict[str, Any]:
       ],
     },
   }
+
+
+def _metadata(job: Job, options: Gke) -> dict[str, Any]:
+  metadata: dict[str, Any] = {
+    "name": job.name,
+    "namespace": options.namespace,
+  }
+  if options.queue:
+    metadata["labels"] = {"kueue.x-k8s.io/queue-name": options.queue}
+  if options.topology:  # One slice is one pool of nodes, and takes it whole.
+    key = "alpha.jobset.sigs.k8s.io/exclusive-topology"
+    metadata["annotations"] = {key: "cloud.google.com/gke-nodepool"}
+  return metadata
 
 
 def _check(job: Job, options: Gke) -> None:

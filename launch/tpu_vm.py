@@ -52,6 +52,14 @@ _NFS = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*:/[\w./-]*", re.ASCII)
 # gcloud returns the code of the first worker that failed, and says them all.
 _FAILED = re.compile(r"failed with exit status (\d+)")
 _HOME = "mmjax"
+# The brackets keep the shell that looks for it from finding itself.
+_RUNNING = "'[m]mjax.cli.main train'"
+# A run whose launcher has gone is still there: it may save, then it goes.
+_CLEAR = (
+  f"pkill -TERM -f {_RUNNING}; for _ in $(seq 150); do "
+  f"pgrep -f {_RUNNING} > /dev/null || break; sleep 2; done; "
+  f"pkill -KILL -f {_RUNNING}; rm -rf {_HOME}"
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -150,21 +158,12 @@ def run(job: Job, options: TpuVm, poll: float = 30.0) -> int:
       _take(steps, poll)
       for command in steps.prepare:
         _call(command)
-      ready = True
-    try:
-      code = _together(steps.train)
-    except KeyboardInterrupt:
-      _say("the workers go on; this stops them:")
-      for command in steps.stop:
-        _say(shlex.join(command))
-      raise
+    code = _train(steps)
     if code == 0 or code in FINAL:
       break
-    if code not in RESTART:
-      if _state(steps) == "ACTIVE":
-        break
-      ready = False
-      _say(f"{job.name} is not active any more (exit code {code})")
+    ready = code in RESTART
+    if not ready and _state(steps) == "ACTIVE":
+      break
   _say(f"when you are done: {shlex.join(steps.delete)}")
   return code
 
@@ -184,29 +183,10 @@ class Steps:
   def __init__(self, job: Job, options: TpuVm):
     _check(job, options)
     self._options = options
-    several = options.slices > 1
-    nodes = (
-      [job.name]
-      if not several
-      else [f"{job.name}-{i}" for i in range(options.slices)]
-    )
-    runtime = options.runtime or TYPES[options.kind][1]
-    self.create = [
-      *self._queue("create", job.name),
-      f"--accelerator-type={options.accelerator}",
-      f"--runtime-version={runtime}",
-      *(
-        (f"--node-count={options.slices}", f"--node-prefix={job.name}")
-        if several
-        else (f"--node-id={job.name}",)
-      ),
-      *(("--spot",) if options.spot else ()),
-      *(
-        (f"--service-account={options.service_account}",)
-        if options.service_account
-        else ()
-      ),
-    ]
+    nodes = [job.name]
+    if options.slices > 1:
+      nodes = [f"{job.name}-{i}" for i in range(options.slices)]
+    self.create = self._create(job.name)
     self.describe = [
       *self._queue("describe", job.name),
       "--format=value(state.state)",
@@ -216,9 +196,26 @@ class Steps:
       command for node in nodes for command in self._prepare(node)
     ]
     self.train = [self._ssh(node, _remote(job)) for node in nodes]
-    # The brackets keep the shell that runs it from finding itself.
-    stop = "pkill -TERM -f '[m]mjax.cli.main train'"
-    self.stop = [self._ssh(node, stop) for node in nodes]
+    self.stop = [
+      self._ssh(node, f"pkill -TERM -f {_RUNNING}") for node in nodes
+    ]
+
+  def _create(self, name: str) -> list[str]:
+    options = self._options
+    given = {
+      "accelerator-type": options.accelerator,
+      "runtime-version": options.runtime or TYPES[options.kind][1],
+      "service-account": options.service_account,
+    }
+    if options.slices > 1:
+      given |= {"node-count": options.slices, "node-prefix": name}
+    else:
+      given["node-id"] = name
+    return [
+      *self._queue("create", name),
+      *(f"--{key}={value}" for key, value in given.items() if value),
+      *(("--spot",) if options.spot else ()),
+    ]
 
   def _queue(self, verb: str, name: str) -> list[str]:
     return [
@@ -237,7 +234,7 @@ class Steps:
     options = self._options
     source = str(Path(options.source).absolute())
     commands = [
-      self._ssh(node, f"rm -rf {_HOME}"),
+      self._ssh(node, _CLEAR),
       [
         *("gcloud", "compute", "tpus", "tpu-vm", "scp", source),
         *(f"{node}:{_HOME}", "--worker=all", *self._place(), "--recurse"),
@@ -336,6 +333,16 @@ def _call(command: list[str]) -> None:
   code = subprocess.run(command).returncode
   if code:
     raise ValueError(f"exit code {code} of: {shlex.join(command)}")
+
+
+def _train(steps: Steps) -> int:
+  try:
+    return _together(steps.train)
+  except KeyboardInterrupt:
+    _say("the workers go on; this stops them:")
+    for command in steps.stop:
+      _say(shlex.join(command))
+    raise
 
 
 def _together(commands: list[list[str]]) -> int:

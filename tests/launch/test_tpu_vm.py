@@ -124,6 +124,18 @@ def test_several_slices_are_one_request():
     assert "--project=my-project" in command
 
 
+def test_workers_can_read_their_lines():
+  steps = Steps(job(), slices(nfs="10.0.0.2:/share"))
+  lines = [*steps.prepare, *steps.train, *steps.stop]
+  texts = [command[-1].removeprefix("--command=") for command in lines]
+  for text in texts:
+    if text != "--recurse":
+      subprocess.run(["bash", "-n", "-c", text], check=True)
+  # Else the shell that looks for the training would find itself.
+  assert "mmjax.cli.main train" not in steps.stop[0][-1].replace("[m]mjax", "")
+  assert re.search("[m]mjax.cli.main train", " ".join(job().command("python")))
+
+
 def test_a_shared_disk_is_mounted():
   steps = Steps(job(), slices(nfs="10.0.0.2:/share"))
   assert "sudo mount 10.0.0.2:/share /mnt/shared" in steps.prepare[-1][-1]
