@@ -1,6 +1,8 @@
 """`python -m launch`: what it takes, prints, and refuses."""
 
+import ast
 import json
+from pathlib import Path
 
 import pytest
 import yaml
@@ -9,6 +11,7 @@ from launch import __main__ as main
 from launch.job import Job
 from tests.launch import stand_in
 from tests.launch.stand_in import notes
+from tests.test_imports import dangers
 
 DEMO = "configs/flamingo/demo.py"
 SHORT = ["--config", DEMO, "--workdir", "/mnt/shared/run"]
@@ -87,6 +90,11 @@ def test_nothing_is_submitted_that_cannot_run(
   assert len(said.err.splitlines()) == 1
 
 
+@pytest.mark.parametrize("path", sorted(Path("launch").glob("*.py")), ids=str)
+def test_no_shell_is_asked(path):
+  assert not list(dangers(ast.parse(path.read_text())))
+
+
 def test_what_is_needed(capsys):
   with pytest.raises(SystemExit) as ended:
     launch("gke", *SHORT)
@@ -108,6 +116,18 @@ def test_a_program_that_is_not_there(capsys, monkeypatch, tmp_path):
   workdir = str(tmp_path / "run")
   assert launch("slurm", "--config", DEMO, "--workdir", workdir) == 1
   assert "sbatch" in capsys.readouterr().err
+
+
+def test_an_interrupt_says_that_workers_go_on(capsys, monkeypatch):
+  def interrupted(*_):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr("launch.tpu_vm._take", lambda *_: None)
+  monkeypatch.setattr("launch.tpu_vm._call", lambda *_: None)
+  monkeypatch.setattr("launch.tpu_vm._together", interrupted)
+  slices = ["--accelerator=v6e-4", "--zone=us-east5-b"]
+  assert launch("tpu_vm", *SHORT, "--devices=4", *slices) == 130
+  assert "pkill -TERM" in capsys.readouterr().out.splitlines()[-1]
 
 
 def test_local_runs(tmp_path):
