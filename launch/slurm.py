@@ -3,7 +3,8 @@
 A step's exit code is the highest of its tasks', which is not always the one
 that matters: a process whose peer has gone may be aborted with 134. So every
 task raises the codes that decide above all others, and the script takes them
-back.
+back. A job that `scancel` ended would come to life again by `scontrol requeue`:
+the script asks first.
 """
 
 import dataclasses
@@ -62,6 +63,10 @@ case $code in
 esac
 if (( ${{SLURM_RESTART_COUNT:-0}} >= {restarts} )); then
   echo "launch: exit code $code, and no restart is left" >&2
+  exit $code
+fi
+if [[ $(scontrol show job "$SLURM_JOB_ID") != *" JobState=RUNNING "* ]]; then
+  echo "launch: exit code $code, but the job is cancelled" >&2
   exit $code
 fi
 echo "launch: exit code $code; queued again" >&2

@@ -18,7 +18,12 @@ printf '%s\\n' "$@" > "$NOTED"
 while [[ $1 == --* ]]; do shift; done
 SLURM_PROCID=0 "$@"
 """
-SCONTROL = '#!/bin/bash\necho "$@" >> "$NOTED.requeued"\n'
+SCONTROL = """#!/bin/bash
+case $1 in
+  show) echo "  JobState=${STATE:-RUNNING} Reason=None" ;;
+  *) echo "$@" >> "$NOTED.requeued" ;;
+esac
+"""
 HOSTILE = [
   "$(touch broken)",
   "`touch broken`",
@@ -188,6 +193,17 @@ def test_what_is_queued_again(ends, count, code, queued, tmp_path):
   assert done.returncode == code, done.stderr
   noted = tmp_path / "noted.requeued"
   assert (noted.read_text() == "requeue 7\n") if queued else not noted.exists()
+
+
+def test_a_cancelled_job_does_not_come_back(tmp_path):
+  made = job(
+    workdir=str(tmp_path / "run"),
+    env={"STAND_IN": '{"0": [75]}'},
+    python=stand_in.install(tmp_path),
+  )
+  done = execute(slurm.render(made), tmp_path, STATE="CANCELLED")
+  assert done.returncode == 75
+  assert not (tmp_path / "noted.requeued").exists()
 
 
 def test_sbatch_gets_the_script(tmp_path, monkeypatch):

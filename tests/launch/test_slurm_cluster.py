@@ -7,6 +7,7 @@ machine, which nothing disturbs.
 import dataclasses
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,22 @@ def test_two_nodes_are_told_to_stop_and_queued_again(cluster, tmp_path, capfd):
   assert (state["JobState"], state["Restarts"]) == ("COMPLETED", "1")
   assert attempts(run, 0) == attempts(run, 1) == 2
   assert "exit code 75; queued again" in log.read_text()
+
+
+def test_a_cancelled_job_saves_and_stays_cancelled(cluster, tmp_path, capfd):
+  plan = {"0": ["wait", 0], "1": ["wait", 0]}
+  number = submit(stand(tmp_path, plan=plan), capfd)
+  run, log = tmp_path / "run", tmp_path / "run" / f"slurm-{number}.log"
+  wait_for(lambda: attempts(run, 0) and attempts(run, 1))
+  cluster.ask("scancel", number)
+  cluster.wait(number, log, 60)
+  # Time in which it might come back.
+  wait_for(lambda: not cluster.ask("squeue", "-h", "-t", "CG", "-j", number))
+  time.sleep(8)
+  state = cluster.state(number)
+  assert (state["JobState"], state["Restarts"]) == ("CANCELLED", "0")
+  assert "queued again" not in log.read_text()
+  assert attempts(run) == 1
 
 
 @pytest.mark.parametrize(
