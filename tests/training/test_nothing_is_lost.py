@@ -76,12 +76,12 @@ def half(straight, tmp_path):
 
 @pytest.mark.parametrize("how", ["term", "kill"])
 def test_a_signal_in_the_middle_of_a_step(how, straight, tmp_path):
-  with start(tmp_path, at={how: 8}) as job:
+  with start(tmp_path, at={how: 10}) as job:
     expected = REQUEUE if how == "term" else -signal.SIGKILL
     assert job.codes() == [expected], job.said
-  # Batches are read ahead: 8 is read before the steps that are done now.
+  # Batches are read ahead: 10 is read before step 8 is done.
   (done,) = kept(tmp_path)
-  assert done == 5 if how == "kill" else 5 <= done < 8
+  assert done == 5 if how == "kill" else 5 < done < 10
   assert finish(tmp_path) == straight[0]
   assert rows(tmp_path) == rows(straight[1])
   lost = goodput.summary(goodput.read(tmp_path))["lost"]
@@ -117,7 +117,7 @@ def test_the_newest_checkpoint_is_damaged(straight, tmp_path):
   workdir = tmp_path / "run"
   shutil.copytree(straight[1], workdir)
   newest = workdir / "checkpoints" / "20" / "state"
-  for file in newest.glob("ocdbt.process_0/d/*"):
+  for file in newest.rglob("d/*"):
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
@@ -156,8 +156,7 @@ def test_a_signal_to_one_of_two_processes(told, straight, tmp_path):
   options[told] = dict(at={"term": 8})
   with start(tmp_path, *options, processes=2, devices=1) as job:
     assert job.codes() == [REQUEUE, REQUEUE], job.said
-  (done,) = kept(tmp_path)
-  assert 6 <= done <= 8
+  assert 6 <= kept(tmp_path)[-1] <= 8
   # And one process goes on where two stopped.
   assert finish(tmp_path) == straight[0]
 
@@ -185,7 +184,7 @@ def test_one_of_two_processes_is_stuck(straight, tmp_path):
     waiting, own = job.said
   assert codes[1] == STUCK and codes[0] == STUCK, job.said
   assert "in hang" in own, "the stacks"
-  assert "in allows" in waiting
+  assert "in to_the_end" in waiting
   for said in (waiting, own):
     assert "n:" in said and "mmjax data replay --step" in said
   assert finish(tmp_path, processes=2, devices=1) == straight[0]

@@ -58,7 +58,7 @@ class Told(Batches):
   def __init__(self, *args, workdir: Path, at: dict, **kwargs):
     super().__init__(*args, **kwargs)
     path = workdir / f"rows-{jax.process_index()}.txt"
-    self._file, self._at = path.open("a"), at
+    self._file, self._at, self._workdir = path.open("a"), at, workdir
 
   def __next__(self):
     batch = super().__next__()
@@ -77,11 +77,18 @@ class Told(Batches):
   def fail(self):
     raise ValueError("this process cannot go on")
 
+  def saved(self):
+    """Waits for a checkpoint, so that there is something to go on from."""
+    while not any(p.name == "5" for p in self._workdir.glob("checkpoints/*")):
+      time.sleep(0.01)
+
   def kill(self):
+    self.saved()
     os.kill(os.getpid(), signal.SIGKILL)
 
   def fill(self):
     """The disk takes no file of more than this, as if it were full."""
+    self.saved()
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, -1))
 
   def term(self):
