@@ -20,7 +20,9 @@ setup(
   long_description_content_type="text/markdown",
   license="Apache-2.0",
   python_requires=">=3.11",
-  packages=find_packages(include=["mmjax", "mmjax.*", "configs", "configs.*"]),
+  packages=find_packages(
+    include=["mmjax", "mmjax.*", "configs", "configs.*", "launch"]
+  ),
   package_data={"mmjax": ["data/assets/**/*", "text/assets/*"]},
   install_requires=requirements("requirements.txt"),
   extras_require={"test": requirements("requirements-test.txt")},

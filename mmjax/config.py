@@ -97,6 +97,16 @@ def call(make: Callable, kwargs: Mapping[str, Any], **given) -> Any:
   return make(**merged)
 
 
+def differences(old: Any, new: Any, path: str = "config") -> set[str]:
+  """Names of the keys in which two configs differ."""
+  if not (isinstance(old, dict) and isinstance(new, dict)):
+    return set() if old == new else {path}
+  found: set[str] = set()
+  for key in old.keys() | new.keys():
+    found |= differences(old.get(key), new.get(key), f"{path}.{key}")
+  return found
+
+
 def is_a(value: Any, kind: Any) -> bool:
   """Whether a value of a config fits an annotation.
 

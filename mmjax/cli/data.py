@@ -114,7 +114,7 @@ def _show(
   for i in range(start, min(start + count, len(source))):
     try:
       item = source[i]
-      write(f"[{i}] {_render(item)}")
+      write(f"[{i}] {render(item)}")
     except Filtered as error:
       write(f"[{i}] filtered: {printable(str(error))}")
     except BadSample as error:
@@ -123,7 +123,7 @@ def _show(
   return bad
 
 
-def _render(item: Any) -> str:
+def render(item: Any) -> str:
   if not isinstance(item, Document):
     return "record\n" + "\n".join(
       f"    {key}: {_short(value)}" for key, value in item.items()

@@ -2,8 +2,9 @@
 
 Exit codes: 0 done; 1 could not be done, the last line says why (and where the
 traceback is, when no message of ours explains it); 2 called with wrong
-arguments; 75 told to stop, everything is saved, start it again to go on; 130
-interrupted.
+arguments; 75 told to stop, everything is saved, start it again to go on; 76
+it hung, or another process of its job died: start all again, they go on from
+the newest checkpoint; 130 interrupted.
 """
 
 import argparse
@@ -45,8 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
   except Exception as error:
     if args.debug:
       raise
-    print(f"mmjax {args.verb}: {_message(error)}", file=sys.stderr)
-    return 1
+    code, message = _verdict(error)
+    print(f"mmjax {args.verb}: {message}", file=sys.stderr)
+    _leave(code)
+    return code
   except KeyboardInterrupt:
     print(f"mmjax {args.verb}: interrupted", file=sys.stderr)
     return 130
@@ -73,7 +76,8 @@ def make_parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     prog="mmjax",
     description="Multimodal models in JAX/Flax.",
-    epilog="Exit code 75: told to stop, saved; start it again to go on.",
+    epilog="Exit code 75: told to stop, saved; 76: hung, or a process of the "
+    "job died. Start it again to go on.",
   )
   parser.set_defaults(debug=False)
   verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
@@ -267,6 +271,20 @@ def _add_data(verbs) -> None:
       metavar="N",
       help=f"{text}; default {default}",
     )
+  replay = _verb(
+    actions,
+    "replay",
+    _replay,
+    "Rebuild the batch of a step, and show the documents in it.",
+    "default the run's own",
+  )
+  replay.add_argument("--workdir", type=Path, help="of a run")
+  replay.add_argument(
+    "--step", type=int, required=True, metavar="N", help="1 is the first"
+  )
+  replay.add_argument(
+    "--save", type=Path, metavar="FILE.npz", help="writes its arrays"
+  )
   index = _verb(actions, "index", _index, "Write the index of tar shards.")
   index.add_argument("paths", nargs="+", help="files or patterns")
 
@@ -360,6 +378,15 @@ def _inspect(args) -> int:
   return int(bad > 0)
 
 
+def _replay(args) -> None:
+  if args.workdir is None and args.config is None:
+    raise ValueError("Name a run (--workdir) or --config FILE to replay.")
+  config = _load(args.config, args.changes) if args.config else _of_run(args)
+  from mmjax.cli.replay import replay
+
+  replay(config, args.step, args.save)
+
+
 def _index(args) -> None:
   from mmjax.cli.data import index
 
@@ -380,6 +407,26 @@ def _log(debug: bool) -> None:
     stream=sys.stderr,
   )
   logging.getLogger("mmjax").setLevel(logging.DEBUG if debug else logging.INFO)
+
+
+def _verdict(error: Exception) -> tuple[int, str]:
+  """The exit code, and the last line."""
+  if "jax" in sys.modules:
+    from mmjax import distributed
+
+    if distributed.is_lost(error):
+      return 76, (
+        "another process of the job died or hung up; start all of them again "
+        f"({_message(error)})"
+      )
+  return 1, _message(error)
+
+
+def _leave(code: int) -> None:
+  if "jax" in sys.modules:
+    from mmjax import distributed
+
+    distributed.leave(code)
 
 
 def _message(error: BaseException) -> str:

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from mmjax import tree
-from mmjax.config import call, lookup, require
+from mmjax import distributed, preflight, tree
+from mmjax.config import call, differences, lookup, require
 from mmjax.data import build as data
-from mmjax.sharding import make_mesh
+from mmjax.sharding import BATCH, make_mesh
 from mmjax.systems import SYSTEMS
 from mmjax.training import loop
+from mmjax.training.goodput import Goodput
 from mmjax.training.optimizer import make_optimizer
 from mmjax.training.sources import check_tokens, load_parts, make_tokenizer
 from mmjax.training.state import (
@@ -28,6 +28,7 @@ from mmjax.training.state import (
   trainable_mask,
 )
 from mmjax.training.step import Guard, make_step
+from mmjax.training.watchdog import Patience
 from mmjax.typing import Batch
 
 log = logging.getLogger(__name__)
@@ -45,22 +46,27 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> TrainState:
   Returns:
     the last state.
   """
+  distributed.start()
+  workdir = Path(workdir)
+  clock = Goodput(workdir if distributed.is_first() else None)
   config = data.plain(config)
   require(config, ("system", "model", "tokenizer", "data", "train"))
-  workdir = Path(workdir)
-  system = lookup(SYSTEMS, config["system"], "system")
-  module = system.build(config["model"])
-  tokenizer = make_tokenizer(config["tokenizer"])
-  check_tokens(tokenizer, module)
-  host = (jax.process_index(), jax.process_count())
-  batches = data.batches(config["data"], tokenizer, host)
-  changed = find_changes(config, workdir)
+  preflight.check(config)
   settings = dict(config["train"])
   require(settings, ("plan", "trainable", "optimizer"), "config.train")
   plan = call(loop.Plan, settings.pop("plan"))
   guard = call(Guard, settings.pop("guard", {}))
+  patience = call(Patience, settings.pop("watchdog", {}))
   microbatches = settings.pop("microbatches", 1)
+  preflight.check_workdir(workdir)
+  system = lookup(SYSTEMS, config["system"], "system")
+  module = system.build(config["model"])
+  tokenizer = make_tokenizer(config["tokenizer"])
+  check_tokens(tokenizer, module)
   mesh = make_mesh(config.get("mesh", {"data": -1}))
+  host = distributed.readers(mesh, BATCH)
+  batches = data.batches(config["data"], tokenizer, host)
+  changed = find_changes(config, workdir)
   (state, where), tx, schedule = begin(
     config, settings, module, batches.example, mesh, plan.steps
   )
@@ -79,6 +85,8 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> TrainState:
     plan,
     mesh,
     workdir,
+    patience=patience,
+    clock=clock,
     monitor=system.monitor,
     extra={"lr": lambda now: float(schedule(now - 1))},
     # Not before: a config that does not fit the run must not take its place.
@@ -112,7 +120,8 @@ def begin(
     raise ValueError(f"config.train has unknown keys {sorted(settings)}.")
   shapes = nn.unbox(abstract_params(module, example))
   mask = trainable_mask(shapes, rules)
-  print(parameter_table(shapes, mask))
+  if distributed.is_first():
+    print(parameter_table(shapes, mask))
   trainable, _ = tree.split(shapes, mask)
   tx, schedule = make_optimizer(recipe, trainable, steps)
   begun = init_state(
@@ -148,6 +157,8 @@ def keep_config(
   config: Mapping[str, Any], workdir: Path, changed: Sequence[str], step: int
 ) -> None:
   """Writes config.json; one that differs stays as that of the steps before."""
+  if not distributed.is_first():
+    return
   path = workdir / "config.json"
   if changed:
     path.replace(workdir / f"config-to-step-{step}.json")
@@ -158,13 +169,3 @@ def keep_config(
 
 def _as_text(config: Mapping[str, Any]) -> str:
   return json.dumps(config, indent=2, default=list)
-
-
-def differences(old: Any, new: Any, path: str = "config") -> set[str]:
-  """Names of the keys in which two configs differ."""
-  if not (isinstance(old, dict) and isinstance(new, dict)):
-    return set() if old == new else {path}
-  found: set[str] = set()
-  for key in old.keys() | new.keys():
-    found |= differences(old.get(key), new.get(key), f"{path}.{key}")
-  return found

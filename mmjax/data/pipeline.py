@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 # Before so many samples, the budget is that of so many: the first bad sample
 # of a run is no reason to stop.
 GRACE = 1000
+# Steps whose records are known, for messages about a step.
+_REMEMBERED = 8
 
 
 class TooManyBadSamples(ValueError):
@@ -83,9 +85,13 @@ class _Rows:
     up = self._batch - 1 if hasattr(self._stream, "blank") else 0
     return (len(self._stream) + up) // self._batch * self.rows
 
-  def __getitem__(self, index: int) -> Any:
+  def position(self, index: int) -> int:
+    """Where in the stream a row of this host is."""
     batch, row = divmod(index, self.rows)
-    position = batch * self._batch + self._first + row
+    return batch * self._batch + self._first + row
+
+  def __getitem__(self, index: int) -> Any:
+    position = self.position(index)
     if position >= len(self._stream):
       return self._stream.blank()
     return self._stream[position]
@@ -142,6 +148,7 @@ class Batches(Iterator):
     self.bad = dict.fromkeys(datasets, 0)
     self.filtered = dict.fromkeys(datasets, 0)
     self._iterators: dict[str, grain.DatasetIterator] = {}
+    self._records: dict[int, dict[str, list[str]]] = {}
 
   @property
   def weights(self) -> dict[str, float]:
@@ -155,16 +162,21 @@ class Batches(Iterator):
 
   def __next__(self) -> dict[str, Any]:
     wanted = mixtures.schedule(self.step, list(self._datasets), self._update)
-    batches = {}
+    batches, read = {}, {}
     for name in wanted:
       if name not in self._iterators:
         self._iterators[name] = self._open(name)
       batch = next(self._iterators[name])
       # Out of the workers' shared memory, which dies with them.
       batch = jax.tree.map(np.array, batch) if self._workers else dict(batch)
-      self._count(name, batch.pop("skipped"))
+      skipped = batch.pop("skipped")
+      self._count(name, skipped)
       batches[name] = batch
+      lines = "\n".join(map(str, skipped["records"])).split("\n")
+      read[name] = [line for line in lines if line]
     self.step += 1
+    self._records[self.step] = read
+    self._records.pop(self.step - _REMEMBERED, None)
     return batches
 
   def _open(self, name: str) -> grain.DatasetIterator:
@@ -201,6 +213,24 @@ class Batches(Iterator):
         f"Last: {''.join(last).rstrip('.')}. The log names each; repair the "
         "data, or raise config.data.max_bad_fraction."
       )
+
+  def describe(self, step: int) -> str:
+    """The records of step 1, 2, ..., for a log; known of the last steps."""
+    parts = []
+    for name, records in self._records.get(step, {}).items():
+      more = f" and {len(records) - 20} more" if len(records) > 20 else ""
+      parts.append(f"{name!r}: {', '.join(records[:20])}{more}")
+    return (
+      f"of this process' records {'; '.join(parts) or 'unknown'} "
+      f"(`mmjax data replay --step {step}` shows it)"
+    )
+
+  def records(self, step: int) -> dict[str, list[str]]:
+    """The records of step 1, 2, ... as `part:number`, by dataset.
+
+    Known of the last steps that were read.
+    """
+    return self._records[step]
 
   def get_state(self) -> dict[str, Any]:
     """What a checkpoint keeps; plain JSON, the same on every host but for

@@ -123,8 +123,11 @@ def _decode(media: Media, name: str, frames: int, fps: float) -> np.ndarray:
   raise BadSample(f"{name} is {media.kind!r}; only pictures are read here.")
 
 
-def _skipped(samples: int, bad: int, filtered: int, why: str) -> dict:
+def _skipped(
+  samples: int, bad: int, filtered: int, why: str, records: str = ""
+) -> dict:
   return {
+    "records": np.array(records),
     "samples": np.array(samples, np.int32),
     "bad": np.array(bad, np.int32),
     "filtered": np.array(filtered, np.int32),
@@ -136,8 +139,8 @@ class Stream:
   """An endless, or a finite, random-access sequence of examples.
 
   Besides the arrays of `batching.empty`, an example has `skipped`: how many
-  `samples` it stands for, how many of them are `bad` and `why`, and how many
-  records were `filtered` out on the way.
+  `samples` it stands for, how many of them are `bad` and `why`, how many
+  records were `filtered` out on the way, and its `records`, as `name:number`.
   """
 
   def __init__(
@@ -214,7 +217,9 @@ class Stream:
       example = empty(self._encoder.prompt.length, self._encoder.slots)
     else:
       reason = ""
-    example["skipped"] = _skipped(1, int(bool(reason)), attempt, reason)
+    example["skipped"] = _skipped(
+      1, int(bool(reason)), attempt, reason, f"{self._name}:{index}"
+    )
     return example
 
 
@@ -260,5 +265,6 @@ class Packed:
       sum(int(note["bad"]) for note in notes),
       sum(int(note["filtered"]) for note in notes) + dropped,
       "; ".join(str(note["why"]) for note in notes if note["bad"]),
+      "\n".join(str(note["records"]) for note in notes),
     )
     return packed

@@ -1,26 +1,31 @@
 """The loop of a run: steps, metrics, checkpoints, and a clean end.
 
-It takes any module, loss and batches, and names no system.
+It takes any module, loss and batches, and names no system. Every process of a
+job runs it, and all of them do the same steps; see `stopping`.
 """
 
 import contextlib
 import dataclasses
+import functools
 import logging
-import signal
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn
 
 import jax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from mmjax.checkpoints import Checkpoints, fingerprint
 from mmjax.sharding import put_batch
-from mmjax.training.metrics import Sums, open_writers
+from mmjax.training.ahead import Ahead, Batches
+from mmjax.training.goodput import Goodput
+from mmjax.training.interval import Interval
+from mmjax.training.metrics import MultiWriter, open_writers
 from mmjax.training.state import TrainState
-from mmjax.typing import Batch, Params
+from mmjax.training.stopping import Horizon, least, stop_signals
+from mmjax.training.watchdog import Patience, Watchdog
+from mmjax.typing import Params
 
 log = logging.getLogger(__name__)
 
@@ -35,20 +40,6 @@ class Preempted(SystemExit):
   def __init__(self, step: int):
     super().__init__(REQUEUE)
     self.step = step
-
-
-class Batches(Protocol):
-  """What the loop asks of the data; see data/pipeline.py."""
-
-  step: int
-
-  def __next__(self) -> dict[str, Batch]: ...
-
-  def get_state(self) -> dict[str, Any]: ...
-
-  def set_state(self, state: Mapping[str, Any]) -> None: ...
-
-  def close(self) -> None: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +72,8 @@ def train(
   mesh: Mesh,
   workdir: str | Path,
   *,
+  patience: Patience | None = None,
+  clock: Goodput | None = None,
   monitor: Callable[[Params], Mapping[str, Any]] = lambda params: {},
   extra: Mapping[str, Callable[[int], float]] | None = None,
   begun: Callable[[int], None] = lambda step: None,
@@ -95,6 +88,8 @@ def train(
     plan: see Plan.
     mesh: where batches go.
     workdir: of checkpoints and metrics.
+    patience: of the watchdog.
+    clock: that runs since the start; a new one by default.
     monitor: trainable parameters to numbers worth a curve (gates).
     extra: functions of the step to log (the learning rate).
     begun: is told the step from which it goes on, once that is sure.
@@ -105,39 +100,57 @@ def train(
   """
   workdir = Path(workdir)
   frozen = fingerprint(state.frozen)
-  checkpoints = Checkpoints(
-    workdir / "checkpoints", every=plan.checkpoint_every, keep=plan.keep
-  )
-  compiled = jax.jit(step, donate_argnums=0, out_shardings=(where, None))
+  checkpoints = Checkpoints(workdir / "checkpoints", keep=plan.keep)
   with (
     contextlib.closing(batches),
     contextlib.closing(checkpoints),
     jax.set_mesh(mesh),
-    _stop_signals() as stop,
+    stop_signals() as stop,
+    Watchdog(patience or Patience(), batches.describe) as watchdog,
   ):
     if checkpoints.latest is not None:
       state, data = checkpoints.restore(state, where, frozen)
       batches.set_state(data)
-    begun(int(state.step))
-    _announce(int(state.step), plan, workdir)
-    interval = _Interval(monitor, extra or {}, int(state.skipped))
-    writer = open_writers(workdir, plan.steps, shown=("loss",))
-    with writer:
-      for now in range(int(state.step) + 1, plan.steps + 1):
-        with _saved(checkpoints, state, batches, frozen, now - 1):
-          batch = interval.wait(batches)
-        state, metrics = compiled(state, put_batch(batch, mesh))
-        interval.add(metrics)
-        if now % plan.log_every == 0 or now == plan.steps:
-          writer.write(now, interval.take(now, state))
-        last = stop.is_set() or now == plan.steps
-        if now % plan.checkpoint_every == 0 or last:
-          checkpoints.save(state, batches.get_state(), frozen, force=last)
-        if stop.is_set() and now < plan.steps:
-          checkpoints.wait()
-          log.warning("Told to stop: saved step %d in %s", now, workdir)
-          raise Preempted(now)
-  return state
+    done = int(state.step)
+    begun(done)
+    _announce(done, plan, workdir)
+    with _writers(workdir, plan) as writer:
+      run = _Run(
+        step=_agreeing(step, where, mesh),
+        ahead=Ahead(batches, done, plan.steps),
+        horizon=Horizon(mesh, stop),
+        interval=Interval(monitor, extra or {}, int(state.skipped)),
+        save=functools.partial(checkpoints.save, frozen=frozen),
+        clock=clock or Goodput(None),
+        watchdog=watchdog,
+        writer=writer,
+        plan=plan,
+        mesh=mesh,
+      )
+      return run.to_the_end(state)
+
+
+def _agreeing(step: Callable, where: TrainState, mesh: Mesh) -> Callable:
+  """The compiled step, which also brings all processes' wishes together."""
+
+  def both(state, batch, says):
+    state, metrics = step(state, batch)
+    return state, metrics, least(says)
+
+  everywhere = NamedSharding(mesh, P())
+  return jax.jit(
+    both, donate_argnums=0, out_shardings=(where, None, everywhere)
+  )
+
+
+@contextlib.contextmanager
+def _writers(workdir: Path, plan: Plan):
+  """Those of the first process; the others have none."""
+  if jax.process_index():
+    yield MultiWriter([])
+    return
+  with open_writers(workdir, plan.steps, shown=("loss",)) as writer:
+    yield writer
 
 
 def _announce(done: int, plan: Plan, workdir: Path) -> None:
@@ -156,100 +169,91 @@ def _announce(done: int, plan: Plan, workdir: Path) -> None:
   )
 
 
-@contextlib.contextmanager
-def _saved(
-  checkpoints: Checkpoints,
-  state: TrainState,
-  batches: Batches,
-  frozen: str,
-  done: int,
-) -> Iterator[None]:
-  """Saves the steps that are done when there is no next batch."""
-  before = batches.get_state()
-  try:
-    yield
-  except Exception as error:
-    if done:
-      checkpoints.save(state, before, frozen, force=True)
-      checkpoints.wait()
-      log.warning("No next batch: saved step %d", done)
-    if not isinstance(error, StopIteration):
-      raise
-    raise ValueError(
-      f"The data ended after step {done}. Ask for as many steps, or let the "
-      "datasets repeat (repeat=True)."
-    ) from None
+@dataclasses.dataclass
+class _Run:
+  """The parts of a run, and the order in which they act.
 
+  Attributes:
+    step: compiled when it is first called.
+    ahead: of batches.
+    horizon: up to which all processes go.
+    interval: of metrics.
+    save: a state and its position in the data.
+    clock: of goodput.
+    watchdog: is told of every step.
+    writer: of metrics.
+    plan: see there.
+    mesh: where batches go.
+    compiled: names of datasets for whose batches there is a program.
+  """
 
-class _Interval:
-  """What is known of the steps between two lines of metrics."""
+  step: Callable
+  ahead: Ahead
+  horizon: Horizon
+  interval: Interval
+  save: Callable[..., bool]
+  clock: Goodput
+  watchdog: Watchdog
+  writer: MultiWriter
+  plan: Plan
+  mesh: Mesh
+  compiled: set[tuple[str, ...]] = dataclasses.field(default_factory=set)
 
-  def __init__(
-    self,
-    monitor: Callable[[Params], Mapping[str, Any]],
-    extra: Mapping[str, Callable[[int], float]],
-    skipped: int,
-  ):
-    self._monitor, self._extra = jax.jit(monitor), extra
-    self._skipped = skipped
-    self._sums = Sums()
-    self._waited, self._started = 0.0, time.monotonic()
+  def to_the_end(self, state: TrainState) -> TrainState:
+    """Does the steps that are left."""
+    done = int(state.step)
+    self.clock.start(done)
+    with self.watchdog.patient():
+      self.horizon.begin(self._read())
+    for now in range(done + 1, self.plan.steps + 1):
+      self.watchdog.starts(now)
+      if not self.horizon.allows(now, self._read()):
+        self._stop(now - 1, state)
+      state = self._do(now, state)
+      last = now == self.plan.steps
+      if last or now % self.plan.log_every == 0:
+        values = self.interval.take(now, state, self.ahead.waited)
+        self.writer.write(now, values)
+        self.clock.write(now)
+      if last or now % self.plan.checkpoint_every == 0:
+        self._save(now, state, wait=last)
+    return state
 
-  def wait(self, batches: Batches) -> dict[str, Batch]:
-    """The next batch; the time it takes counts as waiting for data."""
-    asked = time.monotonic()
-    batch = next(batches)
-    self._waited += time.monotonic() - asked
-    return batch
+  def _read(self) -> int:
+    with self.clock.spent("input"):
+      return self.ahead.fill()
 
-  def add(self, metrics: Mapping[str, Any]) -> None:
-    """A step's metrics, as (sum, count)."""
-    self._sums.add(_with_total(metrics))
-
-  def take(self, now: int, state: TrainState) -> dict[str, Any]:
-    """Means since the last call, with the state's own numbers."""
-    values = self._sums.take()
-    values |= jax.tree.map(float, self._monitor(state.trainable))
-    values |= {name: f(now) for name, f in self._extra.items()}
-    values["skipped"] = skipped = int(state.skipped)
-    if skipped > self._skipped:
-      log.warning(
-        "Step %d: %d update(s) skipped since the last line, %d of the run; "
-        "their gradients were not finite, or a spike",
-        *(now, skipped - self._skipped, skipped),
+  def _do(self, now: int, state: TrainState) -> TrainState:
+    """One step; the first of its kind waits for the compiler."""
+    says = self.horizon.says(now, self.ahead.horizon)
+    batch = self.ahead.take()
+    kind = tuple(sorted(batch))
+    with contextlib.ExitStack() as stack:
+      if kind not in self.compiled:
+        self.compiled.add(kind)
+        stack.enter_context(self.clock.spent("compile"))
+        stack.enter_context(self.watchdog.patient())
+      state, metrics, answer = self.step(
+        state, put_batch(batch, self.mesh), says
       )
-    self._skipped = skipped
-    total = max(time.monotonic() - self._started, 1e-9)
-    values["input_wait"] = self._waited / total
-    self._waited, self._started = 0.0, time.monotonic()
-    return values
+    self.horizon.heard(answer)
+    self.interval.add(now, metrics)
+    return state
 
+  def _save(self, now: int, state: TrainState, wait: bool = False) -> None:
+    with self.clock.spent("checkpoint"), self.watchdog.patient():
+      self.save(state, self.ahead.position, wait=wait)
+    self.clock.write(now)
 
-def _with_total(metrics: Mapping[str, Any]) -> dict[str, Any]:
-  """Adds `loss`, the sum over all datasets of a step, for the terminal."""
-  losses = [v for k, v in metrics.items() if k.endswith("/loss")]
-  total = sum(x for x, _ in losses), sum(n for _, n in losses)
-  return dict(metrics) | {"loss": total}
-
-
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-  """An event that SIGTERM and SIGINT set; a second SIGINT interrupts."""
-  event = threading.Event()
-  if threading.current_thread() is not threading.main_thread():
-    yield event
-    return
-
-  def handle(number, frame):
-    del frame
-    if event.is_set() and number == signal.SIGINT:
-      raise KeyboardInterrupt
-    event.set()
-
-  signals = (signal.SIGTERM, signal.SIGINT)
-  old = {s: signal.signal(s, handle) for s in signals}
-  try:
-    yield event
-  finally:
-    for s, handler in old.items():
-      signal.signal(s, handler)
+  def _stop(self, done: int, state: TrainState) -> NoReturn:
+    """Saves the steps that are done, and says why there is no other."""
+    if done:
+      self._save(done, state, wait=True)
+    if self.horizon.told:
+      log.warning("Told to stop: saved step %d", done)
+      raise Preempted(done)
+    log.warning("No next batch: saved step %d", done)
+    self.ahead.fail()
+    raise ValueError(
+      f"Another process has no batch for step {done + 1}; its log says why."
+    )

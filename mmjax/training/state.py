@@ -133,7 +133,9 @@ def _with_optimizer(trainable, frozen, tx, boxed, mask, mesh):
 
   def make(trainable):
     zero = jnp.zeros((), jnp.int32)
-    return TrainState(zero, trainable, {}, tx.init(trainable), zero, zero * 0.0)
+    # Not zero * 0.0, a weak type: the second step would be compiled again.
+    norm = jnp.zeros((), jnp.float32)
+    return TrainState(zero, trainable, {}, tx.init(trainable), zero, norm)
 
   abstract = jax.eval_shape(make, boxed_trainable)
   where = shardings(abstract, mesh)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +12,10 @@ from mmjax import tree
 from mmjax.training.state import TrainState
 from mmjax.typing import Array, Batch, Params
 
+# A step's metrics, with `dropped`: whether its update was.
+Metrics = dict[str, Any]
 # (params, batch) -> {"loss": (sum, count), further metrics: (sum, count)}
 LossFn = Callable[[Params, Batch], Mapping[str, tuple[Array, Array]]]
-Metrics = dict[str, tuple[Array, Array]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,4 +125,4 @@ def _update(state, grads, optimizer, guard):
     skipped=state.skipped + (~ok).astype(state.skipped.dtype),
     norm=jnp.where(ok, mean, state.norm),
   )
-  return new, {"grad_norm": (norm, jnp.ones(()))}
+  return new, {"grad_norm": (norm, jnp.ones(())), "dropped": ~ok}

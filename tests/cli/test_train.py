@@ -3,6 +3,8 @@
 import json
 import shutil
 
+import jax
+import numpy as np
 import pytest
 
 from configs.contrastive.tiny import get_config
@@ -84,7 +86,7 @@ def spoil(path):
 
 
 @pytest.mark.parametrize("how", ["flipped", "cut", "missing"])
-def test_a_damaged_checkpoint_is_named_with_the_one_before(run, how, capsys):
+def test_a_run_goes_back_when_its_checkpoint_is_damaged(run, how, caplog):
   path, workdir = run
   state = workdir / "checkpoints" / "2" / "state"
   if how == "missing":
@@ -92,13 +94,27 @@ def test_a_damaged_checkpoint_is_named_with_the_one_before(run, how, capsys):
   for file in state.glob("ocdbt.process_0/d/*"):
     data = file.read_bytes()
     file.write_bytes(data[: len(data) // 2]) if how == "cut" else spoil(file)
-  with pytest.raises(ValueError, match="Step 2 in .* go on from step 1"):
+  with pytest.raises(ValueError, match="Step 2 .* is damaged.* use step 1"):
     load_trainable(workdir / "checkpoints")
   if how == "flipped":
-    assert train(path, workdir) == 1
-    assert "move" in last_line(capsys)
-    shutil.rmtree(workdir / "checkpoints" / "2")
-    assert load_trainable(workdir / "checkpoints")
+    whole = load_trainable(path.parent / "run" / "checkpoints")
+    assert train(path, workdir) == 0
+    assert "GOES BACK TO STEP 1" in caplog.text
+    assert kept(workdir) == [1, 2]
+    assert (workdir / "checkpoints-damaged" / "2" / "state").is_dir()
+    again = load_trainable(workdir / "checkpoints")
+    jax.tree.map(np.testing.assert_array_equal, again, whole)
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_does_not_begin_again(
+  run, capsys
+):
+  path, workdir = run
+  for step in ("1", "2"):
+    shutil.rmtree(workdir / "checkpoints" / step / "state")
+  assert train(path, workdir) == 1
+  assert "Every checkpoint in" in last_line(capsys)
+  assert kept(workdir) == [1, 2]
 
 
 def test_a_config_that_fits_keeps_the_one_before(run, caplog):

@@ -1,0 +1,163 @@
+"""What has to be so before the processes of a job begin to work.
+
+Each of these ends a job late, and with a message that does not say why: a
+machine with another version or a chip less, a config that was edited between
+two starts, a directory that only one machine sees.
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from mmjax import distributed
+from mmjax.config import differences
+
+PACKAGES = (
+  "jax",
+  "jaxlib",
+  "flax",
+  "optax",
+  "orbax-checkpoint",
+  "grain",
+  "numpy",
+  "mmjax",
+)
+# A network file system may show a new file to others only after a while.
+_SEEN_WITHIN = 60.0
+_ROOM = 2**16
+
+
+def check(config: Mapping[str, Any]) -> None:
+  """All processes have the same packages, devices and config.
+
+  Raises:
+    ValueError: on every process, with those that differ.
+  """
+  if jax.process_count() == 1:
+    return
+  told = [json.loads(text) for text in distributed.gather(json.dumps(facts()))]
+  problems = odd_ones(told)
+  text = json.dumps(config, default=list, sort_keys=True)
+  texts = distributed.gather(text, room=_ROOM)
+  problems += changed_keys(texts, [fact["host"] for fact in told])
+  if problems:
+    raise ValueError(
+      f"The processes of this job do not fit together: {'; '.join(problems)}."
+    )
+
+
+def facts() -> dict[str, Any]:
+  """What has to be the same in all processes, and the machine's name."""
+  versions = {}
+  for name in PACKAGES:
+    try:
+      versions[name] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+      versions[name] = "not installed"
+  return versions | {
+    "host": socket.gethostname(),
+    "python": ".".join(platform.python_version_tuple()[:2]),
+    "kind of device": jax.local_devices()[0].device_kind,
+    "number of devices": jax.local_device_count(),
+  }
+
+
+def odd_ones(told: Sequence[Mapping[str, Any]]) -> list[str]:
+  """What differs from process 0, a sentence each.
+
+  Args:
+    told: the `facts` of each process.
+  """
+  first = told[0]
+  return [
+    f"process {i} on {fact['host']} has {name} {fact.get(name)}, process 0 on "
+    f"{first['host']} has {first[name]}"
+    for i, fact in enumerate(told)
+    for name in first
+    if name != "host" and fact.get(name) != first[name]
+  ]
+
+
+def changed_keys(texts: Sequence[str], hosts: Sequence[str]) -> list[str]:
+  """Keys in which configs differ from that of process 0, a sentence each."""
+  problems = []
+  for i, text in enumerate(texts):
+    if text == texts[0]:
+      continue
+    try:
+      keys = differences(json.loads(texts[0]), json.loads(text))
+      which = ", ".join(sorted(keys)[:5])
+    except ValueError:  # Longer than there is room.
+      which = "config"
+    problems.append(f"process {i} on {hosts[i]} has another {which}")
+  return problems
+
+
+def check_workdir(workdir: Path) -> None:
+  """Every process can write in the directory, and it is the same one.
+
+  Raises:
+    ValueError: on every process, with those that cannot.
+  """
+  if jax.process_count() == 1:
+    there = next(
+      p for p in (workdir, *workdir.absolute().parents) if p.exists()
+    )
+    if not os.access(there, os.W_OK):
+      raise ValueError(f"{workdir} cannot be made: {there} is not writable.")
+    return
+  index = jax.process_index()
+  problem = _try_to_write(workdir, index)
+  _refuse(distributed.gather(problem, room=512))
+  # The first's token, for all; a file of an earlier start must not do.
+  token = distributed.gather(f"{os.getpid()}-{time.time_ns()}")[0]
+  mark = workdir / f".seen-{token}"
+  if not index:
+    mark.touch()
+  distributed.wait("the mark is there")
+  problem = (
+    ""
+    if _appears(mark)
+    else (
+      f"process {index} on {socket.gethostname()} does not see in {workdir} "
+      "what process 0 wrote there; name a directory on a shared file system"
+    )
+  )
+  problems = distributed.gather(problem, room=512)
+  if not index:
+    mark.unlink()
+  _refuse(problems)
+
+
+def _try_to_write(workdir: Path, index: int) -> str:
+  path = workdir / f".write-{index}-{os.getpid()}"
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    path.write_text("x")
+    path.unlink()
+  except OSError as error:
+    host = socket.gethostname()
+    return f"process {index} on {host} cannot write in {workdir}: {error}"
+  return ""
+
+
+def _appears(path: Path) -> bool:
+  end = time.monotonic() + _SEEN_WITHIN
+  while time.monotonic() < end:
+    if path.exists():
+      return True
+    time.sleep(0.5)
+  return False
+
+
+def _refuse(problems: Sequence[str]) -> None:
+  if any(problems):
+    raise ValueError(f"{'; '.join(filter(None, problems))}.")

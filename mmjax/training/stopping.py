@@ -1,0 +1,122 @@
+"""Where a run stops, agreed between its processes.
+
+With every step each process says two things: up to which step it can go, as
+far as its batches reach, and whether it was told to stop. The step's program
+takes the least over all processes, and each of them reads that two steps
+later, when it has long been computed:
+
+  step            4      5      6      7      8
+  process 0     6, no  7, no  8, no
+  process 1     6, no  6, yes 6, yes          (SIGTERM while 5 was prepared)
+  least         6, no  6, yes
+  read before                 6      7 > 6: all stop here and save step 6
+
+No message has to travel for it, and no process can be a step further.
+"""
+
+import contextlib
+import signal
+import threading
+from collections import deque
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from mmjax.training.ahead import AHEAD
+from mmjax.typing import Array, Int
+
+
+def least(says: Int[Array, "devices 2"]) -> Int[Array, "2"]:
+  """What all processes agree on; a part of the step's program."""
+  return says.min(axis=0)
+
+
+class Horizon:
+  """The last step that every process can and will do."""
+
+  def __init__(self, mesh: Mesh, stop: threading.Event):
+    """Agrees with nobody yet.
+
+    Args:
+      mesh: of the run.
+      stop: set when this process is told to stop.
+    """
+    self._alone = jax.process_count() == 1
+    self._stop, self._told = stop, False
+    self._devices = mesh.devices.size
+    self._sharding = NamedSharding(mesh, P(mesh.axis_names))
+    self._answers: deque[Int[Array, "2"]] = deque()
+    self._limit = np.iinfo(np.int32).max
+
+  @property
+  def told(self) -> bool:
+    """Whether some process was told to stop."""
+    return self._told
+
+  def begin(self, reach: int) -> None:
+    """Agrees on the first steps, before there are answers of others."""
+    everywhere = NamedSharding(self._sharding.mesh, P())
+    answer = jax.jit(least, out_shardings=everywhere)(self._put(reach, False))
+    self._limit = int(np.asarray(answer)[0])
+
+  def allows(self, step: int, reach: int) -> bool:
+    """Whether all processes do this step; waits for the one two before.
+
+    Args:
+      step: the next.
+      reach: the last step that this process has a batch for.
+    """
+    if len(self._answers) == AHEAD:
+      limit, go_on = np.asarray(self._answers.popleft())
+      self._limit = int(limit)
+      self._told |= not go_on
+    if self._alone:  # It need not wait for an answer of its own.
+      self._told |= self._stop.is_set()
+      return step <= reach and not self._told
+    return step <= self._limit
+
+  def says(self, step: int, reach: int) -> Int[Array, "devices 2"]:
+    """What this process says with a step that is about to be done."""
+    stop = self._told or self._stop.is_set()
+    if stop:
+      # As far as the others go, who have not heard of it yet.
+      reach = min(reach, step + AHEAD - 1)
+    return self._put(reach, stop)
+
+  def heard(self, answer: Int[Array, "2"]) -> None:
+    """Keeps the answer of a step for the one that waits for it."""
+    answer.copy_to_host_async()
+    self._answers.append(answer)
+
+  def _put(self, reach: int, stop: bool) -> Int[Array, "devices 2"]:
+    value = np.array([[reach, not stop]], np.int32)
+    return jax.make_array_from_callback(
+      (self._devices, 2), self._sharding, lambda _: value
+    )
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[threading.Event]:
+  """An event that SIGTERM and SIGINT set; a second SIGINT interrupts."""
+  event = threading.Event()
+  if threading.current_thread() is not threading.main_thread():
+    yield event
+    return
+
+  def handle(number, frame):
+    del frame
+    if event.is_set() and number == signal.SIGINT:
+      raise KeyboardInterrupt
+    event.set()
+
+  signals = (signal.SIGTERM, signal.SIGINT)
+  old = {s: signal.signal(s, handle) for s in signals}
+  try:
+    yield event
+  finally:
+    for s, handler in old.items():
+      # None is a handler that was not set from Python; it cannot come back.
+      signal.signal(s, handler or signal.SIG_DFL)
