@@ -223,7 +223,7 @@ def test_gcloud_knows_every_command():
   # The second slice's are those of the first.
   lines = [line for line in text.splitlines() if " demo-1" not in line]
   commands = [shlex.split(line) for line in lines if line[0] != "#"]
-  assert len(commands) == 8
+  assert len(commands) == 9
   for command in commands:
     # What a worker's shell gets is not for gcloud to read.
     plain = [
