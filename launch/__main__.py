@@ -11,8 +11,8 @@ from typing import Any
 
 from launch import gke, local, slurm, tpu_vm
 from launch.job import Job
+from mmjax.cli.arguments import take_changes
 from mmjax.cli.configs import load
-from mmjax.cli.main import take_changes
 from mmjax.config import nearest
 
 # Name, options, dry run, real run, and what help says of it.

@@ -10,20 +10,14 @@ the newest checkpoint; 130 interrupted.
 import argparse
 import logging
 import os
-import re
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-DEMO = "configs/flamingo/demo.py"
-_CHANGE = re.compile(r"--config\.([\w.]+)(?:=(.*))?", re.DOTALL)
-# For --help, which has no time to import the tables.
-_FAMILIES = (
-  "clip, efficientnet_lite0, gpt_neox, llama, mpt, nfnet, open_flamingo or opt"
-)
-_FORMATS = "mmc4, obelics, pairs or video_text"
+from mmjax.cli.arguments import DEMO, make_parser, take_changes
+
 # Errors that a message explains; any other is a fault of ours.
 _EXPLAINED = (ValueError, OSError, ImportError, FloatingPointError)
 
@@ -42,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   args.changes = changes
   _log(args.debug)
   try:
-    return args.run(args) or 0
+    return VERBS[args.command](args) or 0
   except Exception as error:
     if args.debug:
       raise
@@ -53,240 +47,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
   except KeyboardInterrupt:
     print(f"mmjax {args.verb}: interrupted", file=sys.stderr)
     return 130
-
-
-def take_changes(given: Sequence[str]) -> tuple[list[str], list[str]]:
-  """Parts `--config.key=value` (or `--config.key value`) from the rest."""
-  rest, changes, left = [], [], iter(given)
-  for argument in left:
-    found = _CHANGE.fullmatch(argument)
-    if not found:
-      rest.append(argument)
-      continue
-    key, value = found.groups()
-    value = next(left, None) if value is None else value
-    if value is None:
-      raise ValueError(f"{argument} needs a value.")
-    changes.append(f"{key}={value}")
-  return rest, changes
-
-
-def make_parser() -> argparse.ArgumentParser:
-  """All verbs and their arguments."""
-  parser = argparse.ArgumentParser(
-    prog="mmjax",
-    description="Multimodal models in JAX/Flax.",
-    epilog="Exit code 75: told to stop, saved; 76: hung, or a process of the "
-    "job died. Start it again to go on.",
-  )
-  parser.set_defaults(debug=False)
-  verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-  _add_runs(verbs)
-  _add_generate(verbs)
-  _add_convert(verbs)
-  _add_data(verbs)
-  return parser
-
-
-def _verb(verbs, name, run, text, config=None) -> argparse.ArgumentParser:
-  """A verb; `config` adds --config and says where it comes from else."""
-  verb = verbs.add_parser(name, help=text, description=text)
-  verb.set_defaults(run=run)
-  verb.add_argument(
-    "--debug", action="store_true", help="show tracebacks and all messages"
-  )
-  if config:
-    verb.add_argument(
-      "--config",
-      metavar="FILE",
-      help=f".py or .json; {config}. Any key can be changed: "
-      "--config.key.of.a.key=VALUE",
-    )
-  return verb
-
-
-def _add_runs(verbs) -> None:
-  train = _verb(
-    verbs, "train", _train, "Train, or go on with a run.", "required"
-  )
-  train.add_argument(
-    "--workdir", type=Path, help="of the run; default runs/<config's name>"
-  )
-  plan = _verb(
-    verbs,
-    "plan",
-    _plan,
-    "Compile a training step for a machine that need not be there: does it "
-    "fit, how fast, for how long.",
-    "required",
-  )
-  plan.add_argument(
-    "--topology",
-    metavar="NAME",
-    help="default: what the config names as `topology`; v5e:16x16, 2*v5p:8x8x8 (two slices), h200:8, h200:4x8 (four nodes)",
-  )
-  plan.add_argument(
-    "--tokens",
-    type=float,
-    metavar="N",
-    help="positions of text to train on; default: the config's steps",
-  )
-  plan.add_argument(
-    "--generate",
-    action="store_true",
-    help="plans reading prompts and writing tokens in place of training",
-  )
-  plan.add_argument(
-    "--search",
-    action="store_true",
-    help="tries other batches, remat policies and meshes, and ranks what fits",
-  )
-  plan.add_argument(
-    "--json", type=Path, metavar="FILE", help="writes all figures there"
-  )
-  evaluate = _verb(
-    verbs,
-    "evaluate",
-    _evaluate,
-    "Evaluate a run's newest checkpoint.",
-    "default the run's own",
-  )
-  evaluate.add_argument("--workdir", type=Path, required=True, help="of a run")
-  demo = _verb(
-    verbs,
-    "demo",
-    _demo,
-    "Train a small Flamingo, evaluate it, write a report.",
-    f"default {DEMO}",
-  )
-  demo.add_argument(
-    "--workdir",
-    type=Path,
-    default=Path("runs/demo"),
-    help="of the run; default runs/demo",
-  )
-
-
-class _Part(argparse.Action):
-  """Collects parts of a prompt in the order of the command line."""
-
-  def __call__(self, parser, namespace, value, option=None):
-    kind = "text" if option == "--prompt" else option.removeprefix("--")
-    parts = [*(getattr(namespace, self.dest) or ()), (kind, value)]
-    setattr(namespace, self.dest, parts)
-
-
-def _add_generate(verbs) -> None:
-  verb = _verb(
-    verbs,
-    "generate",
-    _generate,
-    "Ask a trained run. Parts of the prompt are read in their order; examples "
-    "come before the question.",
-    "default the run's own",
-  )
-  verb.add_argument("--workdir", type=Path, required=True, help="of a run")
-  for option, kind, text in (
-    ("--image", "FILE", "a JPEG, PNG, WebP or GIF; may come again"),
-    ("--video", "FILE", "a video; may come again"),
-    ("--prompt", "TEXT", "text before, between or after them; likewise"),
-  ):
-    verb.add_argument(
-      option, action=_Part, dest="parts", metavar=kind, help=text
-    )
-  for option, default, text in (
-    ("--max-new-tokens", 32, "the answer's length at most"),
-    ("--num-beams", 1, "of a beam search; 1 is none"),
-    ("--temperature", 0.0, "of sampling; 0 takes the best token"),
-    ("--top-k", 0, "samples among the k best tokens; 0 among all"),
-    ("--top-p", 1.0, "samples among the best that are so probable together"),
-    ("--seed", 0, "of sampling"),
-  ):
-    verb.add_argument(
-      option,
-      type=type(default),
-      default=default,
-      metavar="N" if isinstance(default, int) else "X",
-      help=f"{text}; default {default:g}",
-    )
-
-
-def _add_convert(verbs) -> None:
-  verb = _verb(
-    verbs, "convert", _convert, "Convert weights from and to PyTorch's names."
-  )
-  verb.add_argument(
-    "source", metavar="SRC", type=Path, help="file, directory or run"
-  )
-  verb.add_argument("target", metavar="DST", type=Path, help="new directory")
-  verb.add_argument(
-    "--to",
-    choices=("jax", "hf"),
-    required=True,
-    help="our paths, or PyTorch's names",
-  )
-  verb.add_argument(
-    "--family",
-    metavar="NAME",
-    help=f"{_FAMILIES}; default: what SRC's config.json says",
-  )
-  verb.add_argument(
-    "--part",
-    metavar="NAME",
-    help="which of a PyTorch checkpoint's dicts holds the weights",
-  )
-  verb.add_argument(
-    "--settings",
-    metavar="FILE",
-    type=Path,
-    help="config.json of the model (of a whole OpenFlamingo's language model); "
-    "default: the one beside SRC",
-  )
-
-
-def _add_data(verbs) -> None:
-  data = verbs.add_parser("data", help="Look at data, and index it.")
-  actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
-  inspect = _verb(
-    actions,
-    "inspect",
-    _inspect,
-    "Show the documents that records become.",
-    "shows all its datasets",
-  )
-  inspect.add_argument("path", nargs="?", help="a file or pattern")
-  inspect.add_argument(
-    "--format",
-    metavar="NAME",
-    help=f"of a file's records: {_FORMATS}; default: records as they are",
-  )
-  for option, default, text in (
-    ("--count", 3, "how many are shown"),
-    ("--start", 0, "the first"),
-  ):
-    inspect.add_argument(
-      option,
-      type=int,
-      default=default,
-      metavar="N",
-      help=f"{text}; default {default}",
-    )
-  replay = _verb(
-    actions,
-    "replay",
-    _replay,
-    "Rebuild the batch of a step, and show the documents in it.",
-    "default the run's own",
-  )
-  replay.add_argument("--workdir", type=Path, help="of a run")
-  replay.add_argument(
-    "--step", type=int, required=True, metavar="N", help="1 is the first"
-  )
-  replay.add_argument(
-    "--save", type=Path, metavar="FILE.npz", help="writes its arrays"
-  )
-  index = _verb(actions, "index", _index, "Write the index of tar shards.")
-  index.add_argument("paths", nargs="+", help="files or patterns")
 
 
 def _train(args) -> None:
@@ -448,6 +208,19 @@ def _unexplained(error: BaseException) -> str:
     f"{type(error).__name__}: {first:.300} (unexpected; the traceback is in "
     f"{file.name}, and --debug shows it)"
   )
+
+
+VERBS: Mapping[str, Callable[[argparse.Namespace], int | None]] = {
+  "train": _train,
+  "plan": _plan,
+  "evaluate": _evaluate,
+  "demo": _demo,
+  "generate": _generate,
+  "convert": _convert,
+  "inspect": _inspect,
+  "replay": _replay,
+  "index": _index,
+}
 
 
 if __name__ == "__main__":

@@ -7,27 +7,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
-import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from mmjax import distributed, preflight, tree
+from mmjax import distributed, preflight
 from mmjax.config import call, differences, lookup, require
 from mmjax.data import build as data
 from mmjax.sharding import BATCH, make_mesh
 from mmjax.systems import SYSTEMS
 from mmjax.training import loop
 from mmjax.training.goodput import Goodput
-from mmjax.training.optimizer import make_optimizer
+from mmjax.training.recipe import Recipe, make_recipe
 from mmjax.training.sources import check_tokens, load_parts, make_tokenizer
-from mmjax.training.state import (
-  TrainState,
-  abstract_params,
-  init_state,
-  parameter_table,
-  trainable_mask,
-)
-from mmjax.training.step import Guard, make_step
+from mmjax.training.state import TrainState, init_state, parameter_table
 from mmjax.training.watchdog import Patience
 from mmjax.typing import Batch
 
@@ -52,12 +43,10 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> TrainState:
   config = data.plain(config)
   require(config, ("system", "model", "tokenizer", "data", "train"))
   preflight.check(config)
-  settings = dict(config["train"])
+  settings = config["train"]
   require(settings, ("plan", "trainable", "optimizer"), "config.train")
-  plan = call(loop.Plan, settings.pop("plan"))
-  guard = call(Guard, settings.pop("guard", {}))
-  patience = call(Patience, settings.pop("watchdog", {}))
-  microbatches = settings.pop("microbatches", 1)
+  plan = call(loop.Plan, settings["plan"])
+  patience = call(Patience, settings.get("watchdog", {}))
   preflight.check_workdir(workdir)
   system = lookup(SYSTEMS, config["system"], "system")
   module = system.build(config["model"])
@@ -67,15 +56,10 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> TrainState:
   host = distributed.readers(mesh, BATCH)
   batches = data.batches(config["data"], tokenizer, host)
   changed = find_changes(config, workdir)
-  (state, where), tx, schedule = begin(
-    config, settings, module, batches.example, mesh, plan.steps
-  )
-  step = make_step(
-    lambda params, batch: system.loss(module, params, batch),
-    tx,
-    batches.weights,
-    microbatches=microbatches,
-    guard=guard,
+  recipe = make_recipe(settings, module, batches.example, plan.steps)
+  state, where = begin(config, recipe, batches.example, mesh)
+  step = recipe.step(
+    lambda params, batch: system.loss(module, params, batch), batches.weights
   )
   return loop.train(
     state,
@@ -88,53 +72,35 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> TrainState:
     patience=patience,
     clock=clock,
     monitor=system.monitor,
-    extra={"lr": lambda now: float(schedule(now - 1))},
+    extra={"lr": lambda now: float(recipe.schedule(now - 1))},
     # Not before: a config that does not fit the run must not take its place.
     begun=lambda step: keep_config(config, workdir, changed, step),
   )
 
 
 def begin(
-  config: Mapping[str, Any],
-  settings: Mapping[str, Any],
-  module: nn.Module,
-  example: Batch,
-  mesh: Mesh,
-  steps: int,
-) -> tuple[tuple[TrainState, TrainState], Any, Any]:
-  """The first state of a run, its shardings, its optimizer and schedule.
+  config: Mapping[str, Any], recipe: Recipe, example: Batch, mesh: Mesh
+) -> tuple[TrainState, TrainState]:
+  """The first state of a run, and its shardings.
 
   Args:
     config: of the run.
-    settings: `trainable`, `optimizer` and `frozen_dtype` of `config.train`.
-    module: the system.
+    recipe: of `config.train`.
     example: a batch, for its shapes.
     mesh: where the state lives.
-    steps: of the whole run.
   """
-  settings = dict(settings)
-  rules = settings.pop("trainable")
-  recipe = settings.pop("optimizer")
-  frozen_dtype = jnp.dtype(settings.pop("frozen_dtype", "float32"))
-  if settings:
-    raise ValueError(f"config.train has unknown keys {sorted(settings)}.")
-  shapes = nn.unbox(abstract_params(module, example))
-  mask = trainable_mask(shapes, rules)
   if distributed.is_first():
-    print(parameter_table(shapes, mask))
-  trainable, _ = tree.split(shapes, mask)
-  tx, schedule = make_optimizer(recipe, trainable, steps)
-  begun = init_state(
-    module,
+    print(parameter_table(recipe.shapes, recipe.mask))
+  return init_state(
+    recipe.module,
     example,
-    rules=rules,
-    optimizer=lambda _: tx,
+    rules=config["train"]["trainable"],
+    optimizer=lambda _: recipe.optimizer,
     mesh=mesh,
     seed=config.get("seed", 0),
-    loaded=load_parts(config.get("init", {}), shapes),
-    frozen_dtype=frozen_dtype,
+    loaded=load_parts(config.get("init", {}), recipe.shapes),
+    frozen_dtype=recipe.frozen_dtype,
   )
-  return begun, tx, schedule
 
 
 def find_changes(config: Mapping[str, Any], workdir: Path) -> list[str]:

@@ -22,6 +22,9 @@ from mmjax.training.state import TrainState, abstract_params, trainable_mask
 from mmjax.training.step import Guard, LossFn, make_step
 from mmjax.typing import Batch, Params
 
+# Keys of config.train that say how long and how watchfully, not what.
+LOOP = ("plan", "watchdog")
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
@@ -93,7 +96,7 @@ def make_recipe(
 
   Args:
     train: `trainable` and `optimizer`, and perhaps `frozen_dtype`,
-      `microbatches` and `guard`; `plan` is the loop's.
+      `microbatches` and `guard`; `plan` and `watchdog` are the loop's.
     module: the system.
     example: a batch, arrays or shapes.
     steps: of the whole run, for the schedule.
@@ -101,7 +104,7 @@ def make_recipe(
   Raises:
     ValueError: for keys that nothing takes, and for what they say.
   """
-  settings = {k: v for k, v in train.items() if k != "plan"}
+  settings = {k: v for k, v in train.items() if k not in LOOP}
   require(settings, ("trainable", "optimizer"), "config.train")
   rules = settings.pop("trainable")
   recipe = settings.pop("optimizer")

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from mmjax.cli import arguments
 from mmjax.cli import main as cli
 from mmjax.cli.families import FAMILIES
 from mmjax.data.formats import FORMATS
@@ -16,7 +17,7 @@ DEMO = ["--config", cli.DEMO]
 
 def test_help_imports_no_jax():
   code = (
-    "import sys; from mmjax.cli.main import make_parser; "
+    "import sys; from mmjax.cli.arguments import make_parser; "
     "make_parser().format_help(); assert 'jax' not in sys.modules"
   )
   subprocess.run([sys.executable, "-c", code], check=True)
@@ -31,7 +32,7 @@ def test_help_names_every_family_and_format(capsys):
 
 def test_changes_are_parted_from_other_arguments():
   given = ["train", "--config", "a.py", "--config.b.c=x=1", "--debug"]
-  rest, changes = cli.take_changes([*given, "--config.d", "2"])
+  rest, changes = arguments.take_changes([*given, "--config.d", "2"])
   assert rest == ["train", "--config", "a.py", "--debug"]
   assert changes == ["b.c=x=1", "d=2"]
 

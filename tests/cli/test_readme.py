@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from mmjax.cli.arguments import make_parser, take_changes
 from mmjax.cli.configs import load
-from mmjax.cli.main import make_parser, take_changes
 
 PAGES = ("README.md", "CONTRIBUTING.md", "configs/flamingo/folder.py")
 README, CONTRIBUTING, _ = TEXTS = [Path(page).read_text() for page in PAGES]

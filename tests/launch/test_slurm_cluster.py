@@ -23,7 +23,7 @@ from tests.launch import stand_in
 from tests.launch.cluster import Cluster, find_programs
 from tests.launch.stand_in import attempts, notes, wait_for
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.long]
 ROOT = Path(__file__).parents[2]
 STEPS = 60
 COLOURS = ("red", "blue", "green", "black")
