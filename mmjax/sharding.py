@@ -201,7 +201,7 @@ def _say_whole(path: str, name: str, size: int, axis: str) -> None:
     _said.add((name, size, axis))
     log.warning(
       "%s: its %d %s are not cut, since %s of config.mesh does not divide "
-      "them; each of those devices holds all (said once for such a dim)",
+      "them; each of those devices has all (said once for such a dim)",
       *(path, size, name, axis),
     )
 
@@ -226,6 +226,12 @@ def platform() -> str:
   return jax.default_backend() if device is None else device.platform
 
 
+def placed() -> bool:
+  """Whether it is known how arrays lie: a mesh in scope, or a single device."""
+  mesh = jax.sharding.get_abstract_mesh()
+  return not mesh.empty or jax.device_count() == 1
+
+
 def axes_of(name: str | None, size: int) -> tuple[str, ...]:
   """The axes of the mesh in scope that a dim of an activation is cut over.
 
@@ -238,6 +244,9 @@ def axes_of(name: str | None, size: int) -> tuple[str, ...]:
   for axis in _rules.get().get(name, ()):
     parts = math.prod(shape[a] for a in found) * shape.get(axis, 1)
     if size % parts:
+      # Rows differ from batch to batch, and a step of decoding has length 1.
+      if name == "length" and size > 1:
+        _say_whole("the text", "tokens", size, f"{axis}={shape[axis]}")
       break
     if shape.get(axis, 1) > 1:
       found.append(axis)

@@ -5,13 +5,14 @@ import subprocess
 import sys
 
 
-def run(code: str, *arguments: str) -> None:
+def run(code: str, *arguments: str, **environment: str) -> None:
   """Runs Python code, and fails with what it said when it fails."""
   flags = "--xla_force_host_platform_device_count=8"
   done = subprocess.run(
     [sys.executable, "-c", code, *arguments],
     env=os.environ
-    | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": "."},
+    | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": "."}
+    | environment,
     capture_output=True,
     text=True,
     timeout=600,

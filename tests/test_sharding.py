@@ -110,7 +110,8 @@ def test_a_dim_that_stays_whole_is_named_once(caplog, monkeypatch):
   )
 
 
-def test_how_activations_lie():
+def test_how_activations_lie(caplog, monkeypatch):
+  monkeypatch.setattr(sharding, "_said", set())
   mesh = make_mesh(dict(data=2, fsdp=3, sequence=2, tensor=4), devices(1, 48))
   names, shape = ("batch", "length", "heads", None), (12, 8, 4, 5)
   with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
@@ -119,12 +120,19 @@ def test_how_activations_lie():
     # As many axes as divide, and none where none does.
     assert axes_of("batch", 4) == ("data",) and axes_of("heads", 6) == ()
     assert axes_of("embed", 12) == ()
+    assert axes_of("length", 1) == () and not caplog.messages
+    assert axes_of("length", 9) == axes_of("length", 9) == ()
+    assert caplog.messages == [
+      "the text: its 9 tokens are not cut, since sequence=2 of config.mesh "
+      "does not divide them; each of those devices has all (said once for "
+      "such a dim)"
+    ]
     with rows_over_all():
       assert axes_of("batch", 96) == sharding.AXES
       assert axes_of("batch", 12) == ("data", "fsdp", "sequence")
       assert axes_of("length", 8) == ()
     assert sharding.parts_of("batch") == 6
-    assert sharding.platform() == "gpu"
+    assert sharding.platform() == "gpu" and sharding.placed()
 
 
 def test_without_a_mesh_nothing_is_done():

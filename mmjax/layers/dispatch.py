@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from mmjax.config import lookup
 from mmjax.layers import cudnn, dot_product, splash
 from mmjax.layers.dot_product import Problem, Visibility
-from mmjax.sharding import constrain, parts_of, platform
+from mmjax.sharding import constrain, parts_of, placed, platform
 from mmjax.typing import Array, Float
 
 log = logging.getLogger(__name__)
@@ -94,6 +94,7 @@ def describe(
     causal=visible.causal,
     own=same and (visible.own or free),
     length_parts=parts_of("length", query.shape[1]),
+    placed=placed(),
   )
 
 

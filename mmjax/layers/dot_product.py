@@ -117,6 +117,7 @@ class Problem:
     segmented: there are segments, padding among them.
     causal, own: see Visibility.
     length_parts: devices over which the mesh in scope cuts L.
+    placed: there is a mesh in scope, or one device: it is known how arrays lie.
   """
 
   batch: int
@@ -131,6 +132,7 @@ class Problem:
   causal: bool = False
   own: bool = False
   length_parts: int = 1
+  placed: bool = True
 
   def __str__(self) -> str:
     heads = f"{self.heads}/{self.kv_heads}"

@@ -36,6 +36,8 @@ WASTE = 1.25
 def refusal(problem: Problem) -> str | None:
   """Why the kernel does not take this; None when it does."""
   padded = _padded(problem.length, problem.length_parts)
+  if not problem.placed:
+    return "no mesh in scope (jax.set_mesh) says how arrays lie on the devices"
   if problem.biased:
     return "a bias is added to the scores (ALiBi, relative positions)"
   if not problem.own:

@@ -59,6 +59,8 @@ CACHED = dict(length=1, own=False)
       "cudnn",
       "fastest",
     ),
+    (dict(placed=False), "tpu", "plain", "no mesh in scope"),
+    (dict(placed=False), "gpu", "cudnn", "fastest"),
     (CACHED, "tpu", "plain", "the keys are not those"),
     (CACHED, "gpu", "plain", "the keys are not those"),
   ],

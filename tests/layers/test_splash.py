@@ -121,3 +121,45 @@ with jax.set_mesh(make_mesh({"sequence": 2, "data": 2, "tensor": 2})):
 @pytest.mark.heavy
 def test_devices_share_rows_heads_and_queries():
   eight_devices.run(MESH)
+
+
+TPU = """
+import jax, jax.numpy as jnp
+from jax.experimental import topologies
+from jax.sharding import NamedSharding, PartitionSpec as P
+from mmjax.layers.dispatch import attention
+from mmjax.layers.dot_product import Visibility
+from mmjax.sharding import BATCH, make_mesh
+
+topology = topologies.get_topology_desc(
+  platform="tpu", topology_name="v5e:2x4"
+)
+mesh = make_mesh(dict(fsdp=2, sequence=2, tensor=2), topology.devices)
+
+def loss(query, key, value, segments, positions):
+  visible = Visibility.among(segments, positions).written()
+  return attention(query, key, value, visible).sum()
+
+def array(*shape, dtype=jnp.bfloat16):
+  where = NamedSharding(mesh, P(BATCH))
+  return jax.ShapeDtypeStruct(shape, dtype, sharding=where)
+
+tokens = array(4, 2048, dtype=jnp.int32)
+shared = array(4, 2048, 4, 80)
+arguments = array(4, 2048, 8, 80), shared, shared, tokens, tokens
+with jax.set_mesh(mesh):
+  step = jax.jit(jax.grad(loss, (0, 1, 2))).lower(*arguments).compile()
+assert jax.default_backend() == "cpu"
+# Forward, queries' gradient, and keys' and values'.
+assert step.as_text().count('custom_call_target="tpu_custom_call"') == 3
+# One device's scores, in float32, would be 64 MiB.
+assert step.memory_analysis().temp_size_in_bytes < 2**23
+"""
+
+
+@pytest.mark.heavy
+def test_it_is_chosen_and_compiled_for_tpus_that_are_not_there():
+  pytest.importorskip("libtpu", reason="needs libtpu: pip install jax[tpu]")
+  here = dict(TPU_SKIP_MDS_QUERY="1", TPU_WORKER_HOSTNAMES="localhost")
+  # More than one process may compile at a time.
+  eight_devices.run(TPU, **here, ALLOW_MULTIPLE_LIBTPU_LOAD="1")
