@@ -29,6 +29,9 @@ _OURS = ("MMJAX_COORDINATOR", "MMJAX_PROCESSES", "MMJAX_PROCESS")
 # Those of configs and notebooks.
 _KNOWN = (*_OURS, "MMJAX_DATA", "MMJAX_RUN", "MMJAX_COUNT")
 _STEP = ("SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
+_LOST = re.compile(
+  "(UNKNOWN|INTERNAL|UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED): "
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -256,10 +259,9 @@ def is_lost(error: BaseException) -> bool:
   """Whether an error means that another process of the job has gone."""
   if not jax.distributed.is_initialized() or jax.process_count() == 1:
     return False
-  own = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT")
-  return isinstance(error, jax.errors.JaxRuntimeError) and not str(
-    error
-  ).startswith(own)
+  # The kind of error varies, its text begins with the kind of trouble; that
+  # of a process' own is RESOURCE_EXHAUSTED, INVALID_ARGUMENT and others.
+  return _LOST.match(str(error)) is not None
 
 
 def leave(code: int) -> None:
