@@ -107,6 +107,7 @@ def train(
     jax.set_mesh(mesh),
     stop_signals() as stop,
     Watchdog(patience or Patience(), batches.describe) as watchdog,
+    clock or Goodput(None) as clock,
   ):
     if checkpoints.latest is not None:
       state, data = checkpoints.restore(state, where, frozen)
@@ -121,7 +122,7 @@ def train(
         horizon=Horizon(mesh, stop),
         interval=Interval(monitor, extra or {}, int(state.skipped)),
         save=functools.partial(checkpoints.save, frozen=frozen),
-        clock=clock or Goodput(None),
+        clock=clock,
         watchdog=watchdog,
         writer=writer,
         plan=plan,

@@ -25,6 +25,8 @@ STUCK = 76
 # Ticks until a limit: time in which the whole process is stopped, as by
 # SLURM's suspend, counts as one tick.
 _TICKS = 20
+# Seconds to write them.
+_LAST_WORDS = 30.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,6 +126,10 @@ class Watchdog:
         return
 
   def _bite(self) -> None:
+    # Even when nobody reads the log, and writing to it hangs too.
+    timer = threading.Timer(_LAST_WORDS, self._end, (STUCK,))
+    timer.daemon = True
+    timer.start()
     try:
       log.critical(
         "No sign of step %d for %.0f s, the limit is %.0f s. This process "
@@ -136,4 +142,5 @@ class Watchdog:
         stream.flush()
       faulthandler.dump_traceback(sys.__stderr__, all_threads=True)
     finally:
+      timer.cancel()
       self._end(STUCK)

@@ -84,7 +84,9 @@ def test_a_signal_in_the_middle_of_a_step(how, straight, tmp_path):
   assert done == 5 if how == "kill" else 5 < done < 10
   assert finish(tmp_path) == straight[0]
   assert rows(tmp_path) == rows(straight[1])
-  lost = goodput.summary(goodput.read(tmp_path))["lost"]
+  seconds = goodput.summary(goodput.read(tmp_path))
+  lost = seconds["lost"]
+  assert all(seconds[k] > 0 for k in ("step", "compile", "checkpoint", "away"))
   assert (lost > 0) == (how == "kill")
 
 

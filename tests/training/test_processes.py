@@ -65,7 +65,9 @@ def test_a_process_with_text_and_one_with_pictures_do_not_wait_for_ever(
 ):
   with Job(APART, str(tmp_path), processes=2, devices=1) as job:
     assert len(hashes(job)) == 1
-    kinds = [re.findall(r"step \d (text|image|video)", said) for said in job.said]
+    kinds = [
+      re.findall(r"step \d (text|image|video)", said) for said in job.said
+    ]
   assert kinds == [["image", "video", "text"], ["video", "text", "image"]]
   losses = [line["loss"] for line in read_jsonl(tmp_path / "metrics.jsonl")]
   assert len(losses) == 3 and all(map(math.isfinite, losses))
