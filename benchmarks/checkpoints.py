@@ -113,11 +113,12 @@ def main() -> None:
     count, steps, saves = run(Path(folder))
   step, first, usual = np.median(steps), saves[0], np.median(saves[1:])
   share = usual / (usual + INTERVAL * step)
+  where = f"{jax.device_count()} device(s) of {jax.devices()[0].device_kind}"
   text = f"""# What a checkpoint costs
 
-`python -m benchmarks.checkpoints`, {platform.machine()} with
-{jax.device_count()} device(s) of {jax.devices()[0].device_kind}, jax
-{jax.__version__}: {count / 1e6:.0f} M parameters with AdamW, {count * 12 / 1e9:.1f} GB a checkpoint.
+`python -m benchmarks.checkpoints`, {platform.machine()} with {where},
+jax {jax.__version__}: {count / 1e6:.0f} M parameters with AdamW, that is
+{count * 12 / 1e9:.1f} GB a checkpoint.
 
 | | seconds |
 |---|---|
@@ -125,8 +126,8 @@ def main() -> None:
 | a save blocks the steps, median of {len(saves) - 1} | {usual:.2f} |
 | the first save, which compiles the checksums | {first:.2f} |
 
-At the default interval of {INTERVAL} steps that is **{share:.3%}** of the run. It
-stays below 1 % down to steps of {99 * usual / INTERVAL * 1000:.0f} ms.
+At the default interval of {INTERVAL} steps that is **{share:.3%}** of the run.
+It stays below 1 % down to steps of {99 * usual / INTERVAL * 1000:.0f} ms.
 """
   RESULT.write_text(text)
   print(text)
