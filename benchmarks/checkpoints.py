@@ -83,14 +83,12 @@ def make_state(mesh):
   return jax.device_put(state, where), where, tx
 
 
-def run(workdir: Path) -> tuple[int, list[float], list[float]]:
+def measure(workdir: Path) -> tuple[int, list[float], list[float]]:
   """Parameters, seconds of each step, and seconds that each save blocked."""
   mesh = make_mesh({"data": -1})
   state, where, tx = make_state(mesh)
   count = tree.count(state.trainable)
-  loop.train(
-    state,
-    where,
+  run = loop.Run(
     make_step(loss, tx, {"rows": 1.0}),
     Waiting(workdir / "checkpoints"),
     # The last save is waited for, so it does not count.
@@ -99,6 +97,7 @@ def run(workdir: Path) -> tuple[int, list[float], list[float]]:
     workdir,
     clock=goodput.Goodput(workdir),
   )
+  loop.train(state, where, run)
   lines = goodput.read(workdir)
   # The first step compiles, and the first save its checksums.
   steps = [
@@ -110,7 +109,7 @@ def run(workdir: Path) -> tuple[int, list[float], list[float]]:
 
 def main() -> None:
   with tempfile.TemporaryDirectory() as folder:
-    count, steps, saves = run(Path(folder))
+    count, steps, saves = measure(Path(folder))
   step, first, usual = np.median(steps), saves[0], np.median(saves[1:])
   share = usual / (usual + INTERVAL * step)
   where = f"{jax.device_count()} device(s) of {jax.devices()[0].device_kind}"

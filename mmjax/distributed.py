@@ -9,6 +9,7 @@ slice (a VM, or a pod of GKE) is looked for; else the process is alone.
 import dataclasses
 import importlib.util
 import logging
+import multiprocessing
 import os
 import re
 import sys
@@ -70,7 +71,13 @@ def start() -> None:
   jax.config.update("jax_enable_preemption_service", False)
   if place.coordinator is None:
     jax.distributed.initialize(initialization_timeout=int(rollcall.PATIENCE))
-    return
+  else:
+    _join(place)
+  if not is_first():  # What all say is said once; what one finds, by itself.
+    logging.getLogger("mmjax").setLevel(logging.WARNING)
+
+
+def _join(place: Place) -> None:
   if place.count > 1:
     rollcall.meet(place.coordinator, place.count, place.index)
   jax.distributed.initialize(
@@ -270,7 +277,13 @@ def leave(code: int) -> None:
   The usual way out waits for all processes, which may wait for this one.
   """
   if jax.distributed.is_initialized() and jax.process_count() > 1:
-    logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)
+    end(code)
+
+
+def end(code: int) -> None:
+  """Ends this process and its workers now, without cleaning up."""
+  for child in multiprocessing.active_children():
+    child.kill()
+  os._exit(code)

@@ -77,9 +77,7 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> TrainState:
     microbatches=microbatches,
     guard=guard,
   )
-  return loop.train(
-    state,
-    where,
+  run = loop.Run(
     step,
     batches,
     plan,
@@ -92,6 +90,7 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> TrainState:
     # Not before: a config that does not fit the run must not take its place.
     begun=lambda step: keep_config(config, workdir, changed, step),
   )
+  return loop.train(state, where, run)
 
 
 def begin(

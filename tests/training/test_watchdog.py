@@ -57,6 +57,17 @@ def test_what_takes_longer_is_waited_for():
     assert wait_for(ended) == [STUCK]
 
 
+def test_others_may_compile_for_longer():
+  dog, ended = watch()
+  with dog:
+    dog.starts(1, fresh=True)
+    time.sleep(1.0)
+    assert not ended and dog.limit == 30.0
+    dog.starts(2)
+    dog.starts(3)
+    assert dog.limit == 0.4, "the time of a fresh step is no step's time"
+
+
 def test_a_first_limit_that_is_over_ends_the_process():
   dog, ended = watch(first=0.3)
   with dog:
