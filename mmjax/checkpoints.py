@@ -255,6 +255,11 @@ def _attempt(
 
 def _read(directory: Path, abstract: PyTree | None) -> _Found:
   note = ocp.JsonCheckpointHandler().restore(directory / "data")
+  if "arrays" not in note:
+    raise _OtherModel(
+      f"{directory} has no checksums: an earlier mmjax wrote it. Choose a new "
+      "workdir, or go on with that version."
+    )
   handler = ocp.StandardCheckpointHandler()
   if abstract is not None:
     _check_model(directory, note["arrays"], abstract)
@@ -271,7 +276,7 @@ def _read(directory: Path, abstract: PyTree | None) -> _Found:
 
 
 class _OtherModel(ValueError):
-  """The checkpoint is whole, but not of this run's model or optimizer."""
+  """The checkpoint may be whole, but is not of this run."""
 
 
 def _check_model(

@@ -9,6 +9,7 @@ slice (a VM, or a pod of GKE) is looked for; else the process is alone.
 import dataclasses
 import importlib.util
 import logging
+import multiprocessing
 import os
 import re
 import sys
@@ -29,6 +30,9 @@ _OURS = ("MMJAX_COORDINATOR", "MMJAX_PROCESSES", "MMJAX_PROCESS")
 # Those of configs and notebooks.
 _KNOWN = (*_OURS, "MMJAX_DATA", "MMJAX_RUN", "MMJAX_COUNT")
 _STEP = ("SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
+_LOST = re.compile(
+  "(UNKNOWN|INTERNAL|UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED): "
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +71,13 @@ def start() -> None:
   jax.config.update("jax_enable_preemption_service", False)
   if place.coordinator is None:
     jax.distributed.initialize(initialization_timeout=int(rollcall.PATIENCE))
-    return
+  else:
+    _join(place)
+  if not is_first():  # What all say is said once; what one finds, by itself.
+    logging.getLogger("mmjax").setLevel(logging.WARNING)
+
+
+def _join(place: Place) -> None:
   if place.count > 1:
     rollcall.meet(place.coordinator, place.count, place.index)
   jax.distributed.initialize(
@@ -256,10 +266,9 @@ def is_lost(error: BaseException) -> bool:
   """Whether an error means that another process of the job has gone."""
   if not jax.distributed.is_initialized() or jax.process_count() == 1:
     return False
-  own = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT")
-  return isinstance(error, jax.errors.JaxRuntimeError) and not str(
-    error
-  ).startswith(own)
+  # The kind of error varies, its text begins with the kind of trouble; that
+  # of a process' own is RESOURCE_EXHAUSTED, INVALID_ARGUMENT and others.
+  return _LOST.match(str(error)) is not None
 
 
 def leave(code: int) -> None:
@@ -268,7 +277,13 @@ def leave(code: int) -> None:
   The usual way out waits for all processes, which may wait for this one.
   """
   if jax.distributed.is_initialized() and jax.process_count() > 1:
-    logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)
+    end(code)
+
+
+def end(code: int) -> None:
+  """Ends this process and its workers now, without cleaning up."""
+  for child in multiprocessing.active_children():
+    child.kill()
+  os._exit(code)

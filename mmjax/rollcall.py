@@ -96,11 +96,14 @@ class _Host:
       while missing := self._missing():
         now = time.monotonic()
         if now - started > patience:
-          raise TimeoutError(
+          message = (
             f"After {patience:.0f} s process(es) {spans(missing)} of "
             f"{self._count} are missing; here are {self._present()}. Look at "
             "their logs, or why their machines did not start."
           )
+          for peer in self._here.values():
+            _tell(peer, message)
+          raise TimeoutError(message)
         if now - said >= every:
           said = now
           log.warning(
@@ -157,8 +160,7 @@ class _Host:
       problem = f"is process {index}, which another one is already"
     if problem:
       message = f"A process on {name} {problem}. Start them all in one way."
-      with contextlib.suppress(OSError):
-        peer.sendall(message.encode() + b"\n")
+      _tell(peer, message)
       raise ValueError(message)
     self._here[index], self._names[index] = peer, name
 
@@ -179,6 +181,11 @@ class _Host:
   def _hang_up(self) -> None:
     for peer in (*self._here.values(), *self._unnamed):
       peer.close()
+
+
+def _tell(peer: socket.socket, message: str) -> None:
+  with contextlib.suppress(OSError):
+    peer.sendall(message.encode() + b"\n")
 
 
 def _listen(port: int) -> socket.socket:
@@ -202,7 +209,8 @@ def _join(where, count, index, patience, every, grace) -> None:
   reason = "it has not answered"
   while (waited := time.monotonic() - started) < patience:
     try:
-      if _knock(where, count, index, patience - waited):
+      # Process 0 may have come later, and it is the one that gives up.
+      if _knock(where, count, index, 2 * patience):
         return
       reason = "it went away"
     except OSError as error:

@@ -35,7 +35,7 @@ class Job:
       devices: of each process.
     """
     port = free_port()
-    self.children, self._files = [], []
+    self.children, self._files, self._over = [], [], []
     for i in range(processes):
       mine = [a[i] if isinstance(a, list) else a for a in arguments]
       mine = [a if isinstance(a, str) else json.dumps(a) for a in mine]
@@ -65,16 +65,20 @@ class Job:
     return self
 
   def __exit__(self, *_) -> None:
-    for child, path in zip(self.children, self._files):
-      # What JAX leaves of SIGTERM would not do.
+    for child in self.children:
+      # SIGTERM would not do: a run saves first, and one that hangs goes on.
       child.kill()
       child.wait()
+    self._over = self.said
+    for path in self._files:
       path.unlink()
 
   @property
   def said(self) -> list[str]:
     """What each has written so far."""
-    return [path.read_text(errors="replace") for path in self._files]
+    return self._over or [
+      path.read_text(errors="replace") for path in self._files
+    ]
 
   def wait_for(self, pattern: str, process: int = 0) -> str:
     """Until a process has written something that matches."""

@@ -48,6 +48,7 @@ def test_the_missing_are_named_now_and_then(caplog):
   )
   assert "process(es) 1, 3 of 4 are missing" in str(results[0])
   assert "0, 2 on " in str(results[0])
+  assert str(results[1]) == str(results[0])
   assert "Waiting" in caplog.text and "for process(es) 1, 3" in caplog.text
 
 

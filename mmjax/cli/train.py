@@ -61,9 +61,7 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> TrainState:
   step = recipe.step(
     lambda params, batch: system.loss(module, params, batch), batches.weights
   )
-  return loop.train(
-    state,
-    where,
+  run = loop.Run(
     step,
     batches,
     plan,
@@ -76,6 +74,7 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> TrainState:
     # Not before: a config that does not fit the run must not take its place.
     begun=lambda step: keep_config(config, workdir, changed, step),
   )
+  return loop.train(state, where, run)
 
 
 def begin(

@@ -43,6 +43,14 @@ class Goodput:
     self._kind, self._since = "restart", time.monotonic()
     self._begun = time.time()
 
+  def __enter__(self) -> "Goodput":
+    return self
+
+  def __exit__(self, *_) -> None:
+    """Shows the table of the whole run, earlier starts included."""
+    if self._path is not None and self._path.exists():
+      log.info("\n%s", table(summary(read(self._path.parent))))
+
   def start(self, step: int) -> None:
     """The steps after `step` begin."""
     self._write({"time": round(self._begun, 3), "start": step})

@@ -18,7 +18,7 @@ from jax.sharding import PartitionSpec as P
 
 from mmjax.checkpoints import Checkpoints, fingerprint
 from mmjax.sharding import put_batch
-from mmjax.training.ahead import Ahead, Batches
+from mmjax.training.ahead import AHEAD, Ahead, Batches
 from mmjax.training.goodput import Goodput
 from mmjax.training.interval import Interval
 from mmjax.training.metrics import MultiWriter, open_writers
@@ -63,71 +63,77 @@ class Plan:
       raise ValueError(f"{self}: each of them has to be 1 or more.")
 
 
-def train(
-  state: TrainState,
-  where: TrainState,
-  step: Callable[..., tuple[TrainState, Any]],
-  batches: Batches,
-  plan: Plan,
-  mesh: Mesh,
-  workdir: str | Path,
-  *,
-  patience: Patience | None = None,
-  clock: Goodput | None = None,
-  monitor: Callable[[Params], Mapping[str, Any]] = lambda params: {},
-  extra: Mapping[str, Callable[[int], float]] | None = None,
-  begun: Callable[[int], None] = lambda step: None,
-) -> TrainState:
-  """Runs to the last step, from the newest checkpoint of `workdir` if any.
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """What a run is made of, besides its state.
 
-  Args:
-    state: fresh, of `init_state`.
-    where: its shardings.
+  Attributes:
     step: of `make_step`, not compiled.
     batches: resumable.
     plan: see Plan.
     mesh: where batches go.
     workdir: of checkpoints and metrics.
     patience: of the watchdog.
-    clock: that runs since the start; a new one by default.
+    clock: of goodput; it runs since the process began.
     monitor: trainable parameters to numbers worth a curve (gates).
     extra: functions of the step to log (the learning rate).
     begun: is told the step from which it goes on, once that is sure.
+  """
+
+  step: Callable[..., tuple[TrainState, Any]]
+  batches: Batches
+  plan: Plan
+  mesh: Mesh
+  workdir: Path
+  patience: Patience = Patience()
+  clock: Goodput = dataclasses.field(default_factory=lambda: Goodput(None))
+  monitor: Callable[[Params], Mapping[str, Any]] = lambda params: {}
+  extra: Mapping[str, Callable[[int], float]] = dataclasses.field(
+    default_factory=dict
+  )
+  begun: Callable[[int], None] = lambda step: None
+
+
+def train(state: TrainState, where: TrainState, run: Run) -> TrainState:
+  """Runs to the last step, from the newest checkpoint of `workdir` if any.
+
+  Args:
+    state: fresh, of `init_state`.
+    where: its shardings.
+    run: all the rest.
 
   Raises:
     Preempted: after SIGTERM or SIGINT, when everything is saved.
     ValueError: when the data ends or is too bad; everything is saved.
   """
-  workdir = Path(workdir)
-  frozen = fingerprint(state.frozen)
-  checkpoints = Checkpoints(workdir / "checkpoints", keep=plan.keep)
+  checkpoints = Checkpoints(run.workdir / "checkpoints", keep=run.plan.keep)
   with (
-    contextlib.closing(batches),
+    contextlib.closing(run.batches),
     contextlib.closing(checkpoints),
-    jax.set_mesh(mesh),
+    jax.set_mesh(run.mesh),
     stop_signals() as stop,
-    Watchdog(patience or Patience(), batches.describe) as watchdog,
+    Watchdog(run.patience, run.batches.describe) as watchdog,
+    run.clock,
   ):
+    frozen = fingerprint(state.frozen)
     if checkpoints.latest is not None:
       state, data = checkpoints.restore(state, where, frozen)
-      batches.set_state(data)
-    done = int(state.step)
-    begun(done)
-    _announce(done, plan, workdir)
-    with _writers(workdir, plan) as writer:
-      run = _Run(
-        step=_agreeing(step, where, mesh),
-        ahead=Ahead(batches, done, plan.steps),
-        horizon=Horizon(mesh, stop),
-        interval=Interval(monitor, extra or {}, int(state.skipped)),
+      run.batches.set_state(data)
+    done, plan = int(state.step), run.plan
+    run.begun(done)
+    _announce(done, plan, run.workdir)
+    with _writers(run.workdir, plan) as writer:
+      steps = _Steps(
+        run=run,
+        compiled=_agreeing(run.step, where, run.mesh),
+        ahead=Ahead(run.batches, done, plan.steps),
+        horizon=Horizon(run.mesh, stop),
+        interval=Interval(run.monitor, run.extra, int(state.skipped)),
         save=functools.partial(checkpoints.save, frozen=frozen),
-        clock=clock or Goodput(None),
         watchdog=watchdog,
         writer=writer,
-        plan=plan,
-        mesh=mesh,
       )
-      return run.to_the_end(state)
+      return steps.to_the_end(state)
 
 
 def _agreeing(step: Callable, where: TrainState, mesh: Mesh) -> Callable:
@@ -170,57 +176,55 @@ def _announce(done: int, plan: Plan, workdir: Path) -> None:
 
 
 @dataclasses.dataclass
-class _Run:
-  """The parts of a run, and the order in which they act.
+class _Steps:
+  """The steps of a run, and the order in which its parts act.
 
   Attributes:
-    step: compiled when it is first called.
+    run: see there.
+    compiled: the step; it waits for the compiler when it is first called.
     ahead: of batches.
     horizon: up to which all processes go.
     interval: of metrics.
     save: a state and its position in the data.
-    clock: of goodput.
     watchdog: is told of every step.
     writer: of metrics.
-    plan: see there.
-    mesh: where batches go.
-    compiled: names of datasets for whose batches there is a program.
+    known: names of datasets for whose batches there is a program.
+    fresh: the step until which others may still be compiling one.
   """
 
-  step: Callable
+  run: Run
+  compiled: Callable
   ahead: Ahead
   horizon: Horizon
   interval: Interval
   save: Callable[..., bool]
-  clock: Goodput
   watchdog: Watchdog
   writer: MultiWriter
-  plan: Plan
-  mesh: Mesh
-  compiled: set[tuple[str, ...]] = dataclasses.field(default_factory=set)
+  known: set[tuple[str, ...]] = dataclasses.field(default_factory=set)
+  fresh: int = 0
 
   def to_the_end(self, state: TrainState) -> TrainState:
     """Does the steps that are left."""
     done = int(state.step)
-    self.clock.start(done)
+    self.run.clock.start(done)
     with self.watchdog.patient():
       self.horizon.begin(self._read())
-    for now in range(done + 1, self.plan.steps + 1):
-      self.watchdog.starts(now)
+    for now in range(done + 1, self.run.plan.steps + 1):
+      self.watchdog.starts(now, fresh=now <= self.fresh)
       if not self.horizon.allows(now, self._read()):
         self._stop(now - 1, state)
       state = self._do(now, state)
-      last = now == self.plan.steps
-      if last or now % self.plan.log_every == 0:
+      last = now == self.run.plan.steps
+      if last or now % self.run.plan.log_every == 0:
         values = self.interval.take(now, state, self.ahead.waited)
         self.writer.write(now, values)
-        self.clock.write(now)
-      if last or now % self.plan.checkpoint_every == 0:
+        self.run.clock.write(now)
+      if last or now % self.run.plan.checkpoint_every == 0:
         self._save(now, state, wait=last)
     return state
 
   def _read(self) -> int:
-    with self.clock.spent("input"):
+    with self.run.clock.spent("input"):
       return self.ahead.fill()
 
   def _do(self, now: int, state: TrainState) -> TrainState:
@@ -229,21 +233,22 @@ class _Run:
     batch = self.ahead.take()
     kind = tuple(sorted(batch))
     with contextlib.ExitStack() as stack:
-      if kind not in self.compiled:
-        self.compiled.add(kind)
-        stack.enter_context(self.clock.spent("compile"))
+      if kind not in self.known:
+        self.known.add(kind)
+        self.fresh = now + AHEAD
+        stack.enter_context(self.run.clock.spent("compile"))
         stack.enter_context(self.watchdog.patient())
-      state, metrics, answer = self.step(
-        state, put_batch(batch, self.mesh), says
+      state, metrics, answer = self.compiled(
+        state, put_batch(batch, self.run.mesh), says
       )
     self.horizon.heard(answer)
     self.interval.add(now, metrics)
     return state
 
   def _save(self, now: int, state: TrainState, wait: bool = False) -> None:
-    with self.clock.spent("checkpoint"), self.watchdog.patient():
+    with self.run.clock.spent("checkpoint"), self.watchdog.patient():
       self.save(state, self.ahead.position, wait=wait)
-    self.clock.write(now)
+    self.run.clock.write(now)
 
   def _stop(self, done: int, state: TrainState) -> NoReturn:
     """Saves the steps that are done, and says why there is no other."""

@@ -9,13 +9,14 @@ import contextlib
 import dataclasses
 import faulthandler
 import logging
-import os
 import statistics
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+
+from mmjax import distributed
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,8 @@ STUCK = 76
 # Ticks until a limit: time in which the whole process is stopped, as by
 # SLURM's suspend, counts as one tick.
 _TICKS = 20
+# Seconds to write them.
+_LAST_WORDS = 30.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Watchdog:
     self,
     patience: Patience,
     describe: Callable[[int], str],
-    end: Callable[[int], None] = os._exit,
+    end: Callable[[int], None] = distributed.end,
   ):
     """Does nothing until it is entered.
 
@@ -66,7 +69,7 @@ class Watchdog:
     """
     self._patience, self._describe, self._end = patience, describe, end
     self._seconds: deque[float] = deque(maxlen=100)
-    self._step, self._patient = 0, 1
+    self._step, self._patient, self._fresh = 0, 1, False
     self._quiet, self._fed = 0.0, time.monotonic()
     self._lock = threading.Lock()
     self._done = threading.Event()
@@ -79,13 +82,18 @@ class Watchdog:
   def __exit__(self, *_) -> None:
     self._done.set()
 
-  def starts(self, step: int) -> None:
-    """A step begins, so the one before it did not hang."""
+  def starts(self, step: int, *, fresh: bool = False) -> None:
+    """A step begins, so the one before it did not hang.
+
+    Args:
+      step: number of it.
+      fresh: whether other processes may still be compiling.
+    """
     now = time.monotonic()
     with self._lock:
-      if not self._patient and self._step:
+      if not (self._patient or self._fresh) and self._step:
         self._seconds.append(now - self._fed)
-      self._step, self._patient = step, 0
+      self._step, self._patient, self._fresh = step, 0, fresh
       self._quiet, self._fed = 0.0, now
 
   @contextlib.contextmanager
@@ -103,7 +111,7 @@ class Watchdog:
   @property
   def limit(self) -> float:
     """Seconds that may pass now without a sign."""
-    if self._patient:
+    if self._patient or self._fresh:
       return self._patience.first
     usual = statistics.median(self._seconds) if self._seconds else 0.0
     return max(self._patience.times * usual, self._patience.least)
@@ -124,6 +132,10 @@ class Watchdog:
         return
 
   def _bite(self) -> None:
+    # Even when nobody reads the log, and writing to it hangs too.
+    timer = threading.Timer(_LAST_WORDS, self._end, (STUCK,))
+    timer.daemon = True
+    timer.start()
     try:
       log.critical(
         "No sign of step %d for %.0f s, the limit is %.0f s. This process "
@@ -136,4 +148,5 @@ class Watchdog:
         stream.flush()
       faulthandler.dump_traceback(sys.__stderr__, all_threads=True)
     finally:
+      timer.cancel()
       self._end(STUCK)

@@ -134,6 +134,7 @@ def test_updates_that_are_skipped_are_told_and_counted(run, caplog):
   plan = {"steps": 6, "log_every": 3, "checkpoint_every": 3}
   assert train(path, workdir, *changes, f"--config.train.plan={plan}") == 0
   assert "Step 6: 3 update(s) skipped" in caplog.text
+  assert "step(s) 4, 5, 6: `mmjax data replay`" in caplog.text
   lines = read_jsonl(workdir / "metrics.jsonl")
   assert [line["skipped"] for line in lines] == [0, 0, 0, 3]
   plan |= {"steps": 7, "log_every": 5}  # The last step has a line anyway.

@@ -1,14 +1,18 @@
 """Two processes are one run."""
 
 import json
+import math
+import re
 import signal
 
 import pytest
 
 from mmjax.training.loop import REQUEUE
+from mmjax.training.metrics import read_jsonl
 from tests.job import Job
 
 TOWERS = "tests.training.towers"
+APART = "tests.training.apart"
 STEPS = 12
 CHANGES = dict(steps=STEPS, every=50)
 
@@ -39,10 +43,8 @@ def straight(tmp_path_factory):
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("told", [0, 1])
-def test_a_signal_to_one_process_stops_both_at_one_step(
-  told, straight, tmp_path
-):
+def test_a_signal_to_one_process_stops_both_at_one_step(straight, tmp_path):
+  told = 1
   shape = dict(processes=2, devices=1)
   slow = CHANGES | dict(slow=0.3)
   with Job(TOWERS, str(tmp_path), slow, **shape) as job:
@@ -55,3 +57,43 @@ def test_a_signal_to_one_process_stops_both_at_one_step(
   # Written once, though two processes ran.
   lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
   assert [json.loads(line)["step"] for line in lines] == [5, 10, 12]
+
+
+@pytest.mark.heavy
+def test_a_process_with_text_and_one_with_pictures_do_not_wait_for_ever(
+  tmp_path,
+):
+  with Job(APART, str(tmp_path), processes=2, devices=1) as job:
+    assert len(hashes(job)) == 1
+    kinds = [
+      re.findall(r"step \d (text|image|video)", said) for said in job.said
+    ]
+  assert kinds == [["image", "video", "text"], ["video", "text", "image"]]
+  losses = [line["loss"] for line in read_jsonl(tmp_path / "metrics.jsonl")]
+  assert len(losses) == 3 and all(map(math.isfinite, losses))
+
+
+@pytest.mark.heavy
+def test_processes_that_do_not_fit_together_are_told_so(tmp_path):
+  other = CHANGES | dict(batch=16)
+  with Job(
+    TOWERS, str(tmp_path), [CHANGES, other], processes=2, devices=1
+  ) as job:
+    assert job.codes() == [1, 1], job.said
+  for said in job.said:
+    last = said.splitlines()[-1]
+    assert "do not fit together: process 1 on " in last
+    assert "has another config.data.datasets.pairs.batch" in last
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.heavy
+def test_a_directory_that_only_one_process_sees_is_refused(tmp_path):
+  places = [str(tmp_path / "one"), str(tmp_path / "two")]
+  with Job(
+    TOWERS, places, CHANGES | dict(patience=3.0), processes=2, devices=1
+  ) as job:
+    assert job.codes() == [1, 1], job.said
+  for said in job.said:
+    assert "process 1 on " in said.splitlines()[-1]
+    assert "shared file system" in said.splitlines()[-1]

@@ -147,9 +147,8 @@ shards = _put(Stored(Counted(file), "first/kernel", slice(2, 6)), np.float32,
 assert (shards == loaded["first/kernel"][2:6]).all()
 assert [x.shape for x in read[4:]] == [(2, 16)] * 2, [x.shape for x in read]
 
-made = Checkpoints(sys.argv[1] + "/run", every=1)
-made.save(state.replace(step=state.step + 1), {}, "none")
-made.wait()
+made = Checkpoints(sys.argv[1] + "/run")
+made.save(state.replace(step=state.step + 1), {}, "none", wait=True)
 other = make_mesh({"fsdp": -1}, jax.devices()[:4])
 fresh, there = born(other, loaded)
 found, _ = made.restore(fresh, there, "none")

@@ -10,6 +10,7 @@ import sys
 import time
 
 from configs.contrastive.tiny import get_config
+from mmjax import preflight
 from mmjax.cli import main
 from mmjax.cli import train as verb
 from mmjax.data.pipeline import Batches
@@ -46,6 +47,7 @@ def tell_steps(seconds: float) -> None:
 
 def run(workdir: str, changes: dict) -> int:
   tell_steps(changes.pop("slow", 0.0))
+  preflight._SEEN_WITHIN = changes.pop("patience", 60.0)
 
   def train(args):
     state = verb.train(config(workdir, **changes), workdir)

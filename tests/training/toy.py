@@ -142,9 +142,7 @@ def train(
     at=at or {},
   )
   state, where, tx = make_state(mesh, width)
-  state = loop.train(
-    state,
-    where,
+  run = loop.Run(
     make_step(loss, tx, batches.weights),
     batches,
     loop.Plan(steps, log_every=1, checkpoint_every=every),
@@ -153,6 +151,7 @@ def train(
     patience=Patience(**(watchdog or {})),
     clock=Goodput(workdir if distributed.is_first() else None),
   )
+  state = loop.train(state, where, run)
   adam, params = state.opt_state[0], state.trainable
   parts = [[x["w"], x["b"]] for x in (params, adam.mu, adam.nu)]
   print("weights", np.ravel(params["w"]).tolist())
