@@ -3,7 +3,8 @@
 cuDNN knows causal masks and lengths of rows, but no segments within a row;
 they are added to the scores as a table, which all layers of a stack share. So
 memory still grows with the square of the length, though by one table for each
-row and not one for each of its heads.
+row and not one for each of its heads. Before the change of jax#39512 the
+backward pass makes a gradient of that table as well, which nobody reads.
 """
 
 import jax
