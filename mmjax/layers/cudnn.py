@@ -8,7 +8,6 @@ backward pass makes a gradient of that table as well, which nobody reads.
 """
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
 from mmjax.layers.dot_product import Problem, Visibility
@@ -73,7 +72,4 @@ def attend(
       out_specs=cut,
       check_vma=False,
     )
-  out = run(query, key, value, table)
-  if visible.query_segments is None:
-    return out
-  return jnp.where(visible.query_segments[..., None, None] > 0, out, 0)
+  return visible.by_row(run(query, key, value, table))
