@@ -3,11 +3,11 @@
 cuDNN knows causal masks and lengths of rows, but no segments within a row;
 they are added to the scores as a table, which all layers of a stack share. So
 memory still grows with the square of the length, though by one table for each
-row and not one for each of its heads.
+row and not one for each of its heads. Before the change of jax#39512 the
+backward pass makes a gradient of that table as well, which nobody reads.
 """
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
 from mmjax.layers.dot_product import Problem, Visibility
@@ -72,7 +72,4 @@ def attend(
       out_specs=cut,
       check_vma=False,
     )
-  out = run(query, key, value, table)
-  if visible.query_segments is None:
-    return out
-  return jnp.where(visible.query_segments[..., None, None] > 0, out, 0)
+  return visible.by_row(run(query, key, value, table))

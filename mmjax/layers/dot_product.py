@@ -85,6 +85,20 @@ class Visibility:
       table = past if table is None else table & past
     return table if table is None else constrain(table, "batch", None, "length")
 
+  def by_row(self, out: Float[Array, "B L N H"]) -> Float[Array, "B L N H"]:
+    """What a path that takes rows' order for positions has to make of it.
+
+    Zeros for padding, and NaN in rows whose positions do not rise.
+    """
+    if self.query_segments is not None:
+      out = jnp.where(self.query_segments[..., None, None] > 0, out, 0)
+    if not self.causal:
+      return out
+    in_order = self.in_order
+    if in_order is None:
+      in_order = rises(self.query_segments, self.query_positions)
+    return jnp.where(in_order[:, None, None, None], out, jnp.nan)
+
 
 def rises(
   segments: Int[Array, "B L"], positions: Int[Array, "B L"]

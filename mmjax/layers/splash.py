@@ -98,22 +98,13 @@ def attend(
     interpret,
   )
   out = out.transpose(0, 3, 1, 2, 4)[:, :length].reshape(query.shape)
-  return _only_real(out, visible)
+  return visible.by_row(out)
 
 
 def _behind(x: Array, pad: int, dim: int) -> Array:
   widths = [(0, 0)] * x.ndim
   widths[dim] = (0, pad)
   return jnp.pad(x, widths)
-
-
-def _only_real(out: Array, visible: Visibility) -> Array:
-  """Zeros for padding, and NaN in rows that are not in order."""
-  if visible.query_segments is not None:
-    out = jnp.where(visible.query_segments[..., None, None] > 0, out, 0)
-  if visible.in_order is not None:
-    out = jnp.where(visible.in_order[:, None, None, None], out, jnp.nan)
-  return out
 
 
 def _over_mesh(query, key, value, segments, causal, interpret):

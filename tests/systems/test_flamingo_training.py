@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from mmjax.layers.dot_product import rises
 from mmjax.systems import flamingo
 from mmjax.training.state import TrainState
 from mmjax.training.step import make_step
@@ -34,6 +35,12 @@ def test_p_next_moves_every_token_to_the_next_image(path):
   real = last["segments"] > 0
   expected = np.where(real & (before < images), before + 1, 0)
   np.testing.assert_array_equal(after, expected)
+
+
+@pytest.mark.parametrize("fields", [{}, dict(batch=2, pack=2, pack_length=28)])
+def test_positions_of_a_batch_rise_as_fast_attention_needs_it(path, fields):
+  batch = first_batch(data(path, **fields))
+  assert rises(batch["segments"], batch["positions"]).all()
 
 
 @pytest.mark.parametrize("p_next", [0.0, 1.0])

@@ -114,7 +114,7 @@ def check_numbers():
     np.testing.assert_allclose(found, value, rtol=1e-5, err_msg=str(sizes))
     jax.tree.map(
       lambda a, b: np.testing.assert_allclose(
-        a, b, atol=2e-4 * np.abs(b).max() + 1e-7, err_msg=str(sizes)
+        a, b, atol=2e-5 * np.abs(b).max() + 1e-7, err_msg=str(sizes)
       ),
       *(own, gradients),
     )
