@@ -75,9 +75,10 @@ def make_state(mesh):
     name: 0.02 * jax.random.normal(key, shape)
     for key, (name, shape) in zip(keys, shapes.items())
   }
-  tx, zero = optax.adamw(1e-4), jnp.zeros((), jnp.int32)
+  tx = optax.adamw(1e-4)
+  step, skipped = (jnp.zeros((), jnp.int32) for _ in range(2))
   state = TrainState(
-    zero, trainable, {}, tx.init(trainable), zero, jnp.zeros(())
+    step, trainable, {}, tx.init(trainable), skipped, jnp.zeros(())
   )
   where = jax.tree.map(lambda _: jax.NamedSharding(mesh, P()), state)
   return jax.device_put(state, where), where, tx
