@@ -12,6 +12,7 @@ damaged one is kept beside the others.
 
 import dataclasses
 import hashlib
+import itertools
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -184,13 +185,8 @@ class Checkpoints:
     distributed.wait("all have read")
     if distributed.is_first():
       aside.mkdir(exist_ok=True)
-      for bad in damaged:
-        free = (
-          aside / f"{bad}{end}" for end in ("", *map("-{}".format, range(1000)))
-        )
-        (self.directory / str(bad)).rename(
-          next(p for p in free if not p.exists())
-        )
+      for bad in map(str, damaged):
+        (self.directory / bad).rename(_free(aside / bad))
     distributed.wait("the damaged are moved")
     self._manager.reload()
     log.error(
@@ -203,6 +199,12 @@ class Checkpoints:
     """Waits, and ends the background threads."""
     self._settle()
     self._manager.close()
+
+
+def _free(path: Path) -> Path:
+  """The path, or `path-1` and so on where it is taken."""
+  names = (path.with_name(f"{path.name}-{n}") for n in itertools.count(1))
+  return next(p for p in itertools.chain([path], names) if not p.exists())
 
 
 def load_trainable(directory: str | Path, step: int | None = None) -> Params:
@@ -246,7 +248,7 @@ def _attempt(
   problem = next(filter(None, problems), "")
   if not problem:
     now, then = checksums(found.state), found.note["arrays"]
-    wrong = sorted(path for path in now if now[path] != then[path])
+    wrong = sorted(path for path in now if now[path] != then.get(path))
     if wrong:
       more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
       problem = f"{', '.join(wrong[:3])}{more} are not what was saved."

@@ -5,6 +5,7 @@ machine with another version or a chip less, a config that was edited between
 two starts, a directory that only one machine sees.
 """
 
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -43,11 +44,12 @@ def check(config: Mapping[str, Any]) -> None:
   """
   if jax.process_count() == 1:
     return
-  told = [json.loads(text) for text in distributed.gather(json.dumps(facts()))]
-  problems = odd_ones(told)
   text = json.dumps(config, default=list, sort_keys=True)
-  texts = distributed.gather(text, room=_ROOM)
-  problems += changed_keys(texts, [fact["host"] for fact in told])
+  mine = facts() | {"config": hashlib.sha256(text.encode()).hexdigest()}
+  told = [json.loads(fact) for fact in distributed.gather(json.dumps(mine))]
+  problems = odd_ones(told)
+  if len({fact["config"] for fact in told}) > 1:
+    problems += changed_keys(distributed.gather(text, room=_ROOM), told)
   if problems:
     raise ValueError(
       f"The processes of this job do not fit together: {'; '.join(problems)}."
@@ -82,22 +84,29 @@ def odd_ones(told: Sequence[Mapping[str, Any]]) -> list[str]:
     f"{first['host']} has {first[name]}"
     for i, fact in enumerate(told)
     for name in first
-    if name != "host" and fact.get(name) != first[name]
+    if name not in ("host", "config") and fact.get(name) != first[name]
   ]
 
 
-def changed_keys(texts: Sequence[str], hosts: Sequence[str]) -> list[str]:
-  """Keys in which configs differ from that of process 0, a sentence each."""
+def changed_keys(
+  texts: Sequence[str], told: Sequence[Mapping[str, Any]]
+) -> list[str]:
+  """Keys in which configs differ from that of process 0, a sentence each.
+
+  Args:
+    texts: the config of each process as JSON, as far as there is room.
+    told: the `facts` of each, with the hash of its `config`.
+  """
   problems = []
-  for i, text in enumerate(texts):
-    if text == texts[0]:
+  for i, (text, fact) in enumerate(zip(texts, told)):
+    if fact["config"] == told[0]["config"]:
       continue
     try:
       keys = differences(json.loads(texts[0]), json.loads(text))
       which = ", ".join(sorted(keys)[:5])
-    except ValueError:  # Longer than there is room.
+    except ValueError:
       which = "config"
-    problems.append(f"process {i} on {hosts[i]} has another {which}")
+    problems.append(f"process {i} on {fact['host']} has another {which}")
   return problems
 
 

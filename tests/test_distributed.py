@@ -1,5 +1,6 @@
 """Where a process belongs, from variables; no other process is there."""
 
+import os
 import types
 
 import numpy as np
@@ -59,6 +60,16 @@ def test_a_misspelt_variable_is_told(caplog):
   (record,) = caplog.records
   assert "MMJAX_PROCES means nothing here" in record.getMessage()
   assert "Did you mean 'MMJAX_PROCESS'?" in record.getMessage()
+
+
+def test_proxies_are_left_out(monkeypatch, caplog):
+  monkeypatch.setenv("HTTPS_PROXY", "http://proxy:3128")
+  monkeypatch.setenv("no_proxy", "localhost")
+  monkeypatch.setenv("PROXY", "kept")
+  distributed._drop_proxies()
+  left = {name for name in os.environ if name.lower().endswith("_proxy")}
+  assert not left and os.environ["PROXY"] == "kept"
+  assert "HTTPS_PROXY" in caplog.text and "proxy:3128" not in caplog.text
 
 
 def test_a_step_of_slurm():

@@ -20,12 +20,14 @@ def test_keys_of_a_config_that_differ():
   one = {"train": {"plan": {"steps": 3}}, "seed": 0}
   two = {"train": {"plan": {"steps": 4}}, "seed": 0}
   texts = [json.dumps(config) for config in (one, one, two)]
-  assert preflight.changed_keys(texts, "abc") == [
+  told = [{"host": "abc"[i], "config": text} for i, text in enumerate(texts)]
+  assert preflight.changed_keys(texts, told) == [
     "process 2 on c has another config.train.plan.steps"
   ]
-  cut = [texts[0][:20], texts[2][:20] + "!"]
-  (problem,) = preflight.changed_keys(cut, "ab")
-  assert problem == "process 1 on b has another config"
+  # Where there is no room for all of it, the hashes still tell.
+  cut = [texts[0][:9], texts[2][:9]]
+  (problem,) = preflight.changed_keys(cut, [told[0], told[2]])
+  assert problem == "process 1 on c has another config"
 
 
 @pytest.mark.skipif("not __import__('os').getuid()", reason="root writes all")
