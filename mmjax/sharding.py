@@ -11,7 +11,7 @@ import contextlib
 import contextvars
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -277,6 +277,17 @@ def constrain(x: Array, *names: str | None) -> Array:
     return x
   spec = spec_of((*names, *(None,) * (x.ndim - len(names))), x.shape)
   return jax.lax.with_sharding_constraint(x, spec)
+
+
+def on_rows(f: Callable[..., Array], x: Array, whole: Array) -> Array:
+  """`f(x, whole)`, each device with its rows of `x` and all of `whole`.
+
+  For what the compiler would not cut by itself, such as a grouped convolution.
+  """
+  if jax.sharding.get_abstract_mesh().size <= 1:
+    return f(x, whole)
+  rows = spec_of(("batch",), x.shape)
+  return jax.shard_map(f, in_specs=(rows, P()), out_specs=rows)(x, whole)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

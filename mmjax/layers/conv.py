@@ -13,6 +13,7 @@ from jax import lax
 from jax.nn import initializers
 
 from mmjax.layers.linear import Dtype
+from mmjax.sharding import on_rows
 from mmjax.typing import Array, Float, UInt8
 
 # Pixels as bytes, or floats that are normalised already.
@@ -150,17 +151,21 @@ def convolve(
   padding: str = "SAME",
 ) -> Float[Array, "B i j E"]:
   """Cross-correlation; a kernel of one pixel is a matrix product."""
-  if kernel.shape[:2] == (1, 1) and groups == 1:
-    x = x[:, ::stride, ::stride]
-    return jnp.einsum("BhwC,CE->BhwE", x, kernel[0, 0])
-  return lax.conv_general_dilated(
-    x,
-    kernel,
-    (stride, stride),
-    padding,
-    dimension_numbers=_LAYOUT,
-    feature_group_count=groups,
-  )
+
+  def run(x, kernel):
+    if kernel.shape[:2] == (1, 1) and groups == 1:
+      x = x[:, ::stride, ::stride]
+      return jnp.einsum("BhwC,CE->BhwE", x, kernel[0, 0])
+    return lax.conv_general_dilated(
+      x,
+      kernel,
+      (stride, stride),
+      padding,
+      dimension_numbers=_LAYOUT,
+      feature_group_count=groups,
+    )
+
+  return on_rows(run, x, kernel)
 
 
 def convolve_depthwise(

@@ -145,9 +145,29 @@ def check_shares():
         assert parts == sizes[1], (path, sizes, x.sharding)
 
 
+# Grouped convolutions are what the compiler does not cut by itself.
+NFNET = dict(
+  name="custom_nfnet",
+  depths=[1, 2],
+  widths=[16, 16],
+  stem=16,
+  group=8,
+  features=16,
+  classes=0,
+)
+
+
 def check_media():
   """Twelve pictures of four rows: two for each device, the last four blank."""
-  module, batch = flamingo.build(MODEL), make_batch(rows=4)
+  dots = r"f32\[(\d+)[\d,]+\]\S* dot\(.*encoder.*BLKGH,BSKH->BKGLS"
+  check_encoder(MODEL["encoder"], dots)
+  check_encoder(NFNET, r"f32\[(\d+)[\d,]+\]\S* convolution\(.*encoder")
+
+
+def check_encoder(encoder, pattern):
+  """Numbers as on one device, and rows of what a pattern finds in the HLO."""
+  module = flamingo.build(MODEL | dict(encoder=encoder))
+  batch = make_batch(rows=4)
   params, like = make_params(module, batch)
   image = batch["media"]["image"]
 
@@ -160,11 +180,8 @@ def check_media():
   with jax.set_mesh(mesh):
     arguments = params, put_batch(image, mesh)
     step = jax.jit(latents).lower(*arguments).compile()
-  np.testing.assert_allclose(step(*arguments), expected, atol=1e-5)
-  dots = re.findall(
-    r"f32\[([\d,]+)\]\S* dot\(.*encoder.*BLKGH,BSKH->BKGLS", step.as_text()
-  )
-  assert dots == ["2,8,5,5"], dots  # Two pictures, eight heads, five tokens.
+  np.testing.assert_allclose(step(*arguments), expected, atol=2e-5)
+  assert set(re.findall(pattern, step.as_text())) == {"2"}
 
 
 @pytest.mark.heavy
