@@ -9,6 +9,7 @@ write, which then goes on behind the steps. Needs 12 GB of memory and 6 GB of
 disk; writes benchmarks/results/checkpoints.md.
 """
 
+import os
 import platform
 import tempfile
 import time
@@ -119,7 +120,8 @@ def main() -> None:
 
 `python -m benchmarks.checkpoints`, {platform.machine()} with {where},
 jax {jax.__version__}: {count / 1e6:.0f} M parameters with AdamW, that is
-{count * 12 / 1e9:.1f} GB a checkpoint.
+{count * 12 / 1e9:.1f} GB a checkpoint. Load average {os.getloadavg()[0]:.0f}
+on {os.cpu_count()} cores; checksums and copies use one of them.
 
 | | seconds |
 |---|---|
