@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from configs.flamingo.demo import get_config
 from mmjax import tree
+from mmjax.checkpoints import checksums
 from mmjax.cli.convert import convert
 from mmjax.convert.families.flamingo import open_flamingo
 from mmjax.convert.rules import load
@@ -52,8 +53,9 @@ def make(folder, extra=0):
     trained = params | {"lm": rows}
   (folder / "config.json").write_text(json.dumps(config.to_dict()))
   with ocp.CheckpointManager(folder / "checkpoints") as manager:
-    state = ocp.args.StandardSave({"trainable": trained, "step": 7})
-    data = ocp.args.JsonSave({"data": {}, "frozen": "none"})
+    saved = {"trainable": trained, "step": jnp.asarray(7)}
+    note = {"data": {}, "frozen": "none", "arrays": checksums(saved)}
+    state, data = ocp.args.StandardSave(saved), ocp.args.JsonSave(note)
     manager.save(7, args=ocp.args.Composite(state=state, data=data))
   return folder, module, params
 

@@ -97,6 +97,7 @@ def updated(module, params, batch, microbatches=1):
     microbatches=microbatches,
   )
   state, metrics = jax.jit(step)(state, {"documents": batch})
+  assert not metrics.pop("dropped")
   return state.trainable, metrics
 
 

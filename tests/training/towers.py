@@ -54,7 +54,7 @@ def run(workdir: str, changes: dict) -> int:
     print("hash", fingerprint((state.trainable, state.opt_state)), flush=True)
 
   # As the command does it, exit codes and last lines included.
-  main._train = train
+  main.VERBS["train"] = train
   return main.main(["train", "--workdir", workdir])
 
 
