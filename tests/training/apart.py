@@ -69,7 +69,7 @@ def run(workdir: str) -> int:
     assert not int(state.skipped)
     print("hash", fingerprint(state.trainable), flush=True)
 
-  main._train = train
+  main.VERBS["train"] = train
   return main.main(["train"])
 
 

@@ -161,5 +161,5 @@ def train(
 if __name__ == "__main__":
   workdir, options = Path(sys.argv[1]), json.loads(sys.argv[2])
   # As the command does it, exit codes and last lines included.
-  main._train = lambda args: train(workdir, **options)
+  main.VERBS["train"] = lambda args: train(workdir, **options)
   sys.exit(main.main(["train"]))
