@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import jax
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh
 
 from mmjax.checkpoints import Checkpoints, fingerprint
 from mmjax.sharding import put_batch
@@ -23,7 +22,7 @@ from mmjax.training.goodput import Goodput
 from mmjax.training.interval import Interval
 from mmjax.training.metrics import MultiWriter, open_writers
 from mmjax.training.state import TrainState
-from mmjax.training.stopping import Horizon, least, stop_signals
+from mmjax.training.stopping import Horizon, stop_signals
 from mmjax.training.watchdog import Patience, Watchdog
 from mmjax.typing import Params
 
@@ -125,7 +124,9 @@ def train(state: TrainState, where: TrainState, run: Run) -> TrainState:
     with _writers(run.workdir, plan) as writer:
       steps = _Steps(
         run=run,
-        compiled=_agreeing(run.step, where, run.mesh),
+        compiled=jax.jit(
+          run.step, donate_argnums=0, out_shardings=(where, None)
+        ),
         ahead=Ahead(run.batches, done, plan.steps),
         horizon=Horizon(run.mesh, stop),
         interval=Interval(run.monitor, run.extra, int(state.skipped)),
@@ -136,17 +137,14 @@ def train(state: TrainState, where: TrainState, run: Run) -> TrainState:
       return steps.to_the_end(state)
 
 
-def _agreeing(step: Callable, where: TrainState, mesh: Mesh) -> Callable:
-  """The compiled step, which also brings all processes' wishes together."""
+def _takes_turns(mesh: Mesh) -> bool:
+  """Whether only one program at a time may run on these devices.
 
-  def both(state, batch, says):
-    state, metrics = step(state, batch)
-    return state, metrics, least(says)
-
-  everywhere = NamedSharding(mesh, P())
-  return jax.jit(
-    both, donate_argnums=0, out_shardings=(where, None, everywhere)
-  )
+  Those of a CPU share its threads, and processes the connections between
+  them. Two programs in which devices wait for each other would take the
+  threads that the other needs, or hear what was meant for it.
+  """
+  return mesh.devices.size > 1 and mesh.devices.flat[0].platform == "cpu"
 
 
 @contextlib.contextmanager
@@ -229,7 +227,6 @@ class _Steps:
 
   def _do(self, now: int, state: TrainState) -> TrainState:
     """One step; the first of its kind waits for the compiler."""
-    says = self.horizon.says(now, self.ahead.horizon)
     batch = self.ahead.take()
     kind = tuple(sorted(batch))
     with contextlib.ExitStack() as stack:
@@ -238,10 +235,10 @@ class _Steps:
         self.fresh = now + AHEAD
         stack.enter_context(self.run.clock.spent("compile"))
         stack.enter_context(self.watchdog.patient())
-      state, metrics, answer = self.compiled(
-        state, put_batch(batch, self.run.mesh), says
-      )
-    self.horizon.heard(answer)
+      state, metrics = self.compiled(state, put_batch(batch, self.run.mesh))
+    if _takes_turns(self.run.mesh):
+      jax.block_until_ready(state.step)
+    self.horizon.tell(now, self.ahead.horizon)
     self.interval.add(now, metrics)
     return state
 

@@ -1,9 +1,9 @@
 """Where a run stops, agreed between its processes.
 
 With every step each process says two things: up to which step it can go, as
-far as its batches reach, and whether it was told to stop. The step's program
-takes the least over all processes, and each of them reads that two steps
-later, when it has long been computed:
+far as its batches reach, and whether it was told to stop. A program behind the
+step's takes the least over all processes, and each of them reads that two
+steps later, when it has long been computed:
 
   step            4      5      6      7      8
   process 0     6, no  7, no  8, no
@@ -30,7 +30,7 @@ from mmjax.typing import Array, Int
 
 
 def least(says: Int[Array, "devices 2"]) -> Int[Array, "2"]:
-  """What all processes agree on; a part of the step's program."""
+  """What all processes agree on."""
   return says.min(axis=0)
 
 
@@ -48,6 +48,8 @@ class Horizon:
     self._stop, self._told = stop, False
     self._devices = mesh.devices.size
     self._sharding = NamedSharding(mesh, P(mesh.axis_names))
+    everywhere = NamedSharding(mesh, P())
+    self._least = jax.jit(least, out_shardings=everywhere)
     self._answers: deque[Int[Array, "2"]] = deque()
     self._limit = np.iinfo(np.int32).max
 
@@ -58,9 +60,9 @@ class Horizon:
 
   def begin(self, reach: int) -> None:
     """Agrees on the first steps, before there are answers of others."""
-    everywhere = NamedSharding(self._sharding.mesh, P())
-    answer = jax.jit(least, out_shardings=everywhere)(self._put(reach, False))
-    self._limit = int(np.asarray(answer)[0])
+    if not self._alone:
+      answer = self._least(self._put(reach, False))
+      self._limit = int(np.asarray(answer)[0])
 
   def allows(self, step: int, reach: int) -> bool:
     """Whether all processes do this step; waits for the one two before.
@@ -78,16 +80,15 @@ class Horizon:
       return step <= reach and not self._told
     return step <= self._limit
 
-  def says(self, step: int, reach: int) -> Int[Array, "devices 2"]:
-    """What this process says with a step that is about to be done."""
+  def tell(self, step: int, reach: int) -> None:
+    """Says with a step how far this process goes; asks what all agree on."""
+    if self._alone:
+      return
     stop = self._told or self._stop.is_set()
     if stop:
       # As far as the others go, who have not heard of it yet.
       reach = min(reach, step + AHEAD - 1)
-    return self._put(reach, stop)
-
-  def heard(self, answer: Int[Array, "2"]) -> None:
-    """Keeps the answer of a step for the one that waits for it."""
+    answer = self._least(self._put(reach, stop))
     answer.copy_to_host_async()
     self._answers.append(answer)
 
