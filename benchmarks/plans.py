@@ -12,7 +12,6 @@ that is there already is made again only with --again.
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -50,18 +49,24 @@ def run(name: str) -> dict[str, Any]:
     target = Path(folder) / "plan.json"
     command = [sys.executable, "-m", "mmjax.cli.main", "plan"]
     command += ["--config", config, *more]
+    said = Path(folder) / "said.txt"
     started = time.monotonic()
-    done = subprocess.run(
-      [*command, "--json", str(target)], capture_output=True, text=True
-    )
+    with said.open("w") as file:
+      process = subprocess.Popen(
+        [*command, "--json", str(target)], stdout=file, stderr=file
+      )
+      # Its own memory, not the largest of all children's.
+      _, _, usage = os.wait4(process.pid, 0)
     took = time.monotonic() - started
     if not target.exists():
-      raise SystemExit(f"{name}: {done.stderr}")
+      raise RuntimeError(f"{name}: {said.read_text()[-2000:]}")
     found = json.loads(target.read_text())
-  # The largest of the children so far: plans run from small to large.
-  peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
   shown = " ".join(["mmjax plan", *command[4:]])
-  return found | {"command": shown, "took": took, "host_bytes": peak}
+  return found | {
+    "command": shown,
+    "took": took,
+    "host_bytes": usage.ru_maxrss * 1024,
+  }
 
 
 def row(name: str, plan: Mapping[str, Any]) -> list[str]:

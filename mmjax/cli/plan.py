@@ -41,7 +41,7 @@ def plan(
       "2*v5p:8x8x8 or h200:8."
     )
   machine = parse(topology)
-  log.info("Compiling for %s; large models take a minute or two", machine.name)
+  log.info("Compiling for %s; large models take minutes", machine.name)
   found = make_plan(config, machine, generates=generates)
   if tokens is None:
     tokens = _whole_run(config, found)

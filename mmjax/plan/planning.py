@@ -5,6 +5,7 @@ import logging
 import math
 import re
 import time
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +16,6 @@ from mmjax.data.build import plain
 from mmjax.plan import collectives, hlo
 from mmjax.plan.generation import generation
 from mmjax.plan.program import (
-  DoesNotFit,
   Job,
   Program,
   component_table,
@@ -31,9 +31,11 @@ log = logging.getLogger(__name__)
 # Of a GPU's memory, what a program can have: the driver, cuDNN and NCCL keep
 # the rest. libtpu knows the limit of a TPU itself.
 USABLE = {"cuda": 0.92, "tpu": 1.0}
-_NEEDS = re.compile(
-  r"\(([\d.]+)([KMGT])\) exceeds available \w+ \(([\d.]+)([KMGT])"
-)
+_AMOUNT = r"([\d.]+)([KMGT])"
+# What libtpu says of a program that is too large; the first leaves out the
+# arguments.
+_TEMPORARIES = re.compile(rf"\({_AMOUNT}\) exceeds available \w+ \({_AMOUNT}\)")
+_ALL = re.compile(rf"Used {_AMOUNT} of {_AMOUNT} hbm")
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -183,7 +185,7 @@ def estimate(
   if compiles:
     started = time.monotonic()
     with jax.set_mesh(job.mesh):
-      compiled = _compile(program, topology)
+      compiled = _compile(program)
     seconds = time.monotonic() - started
   module = talk = traffic = None
   if compiled is not None and not isinstance(compiled, Memory):
@@ -221,18 +223,35 @@ def without_remat(config: Any) -> Any:
   return config
 
 
-def _compile(program: Program, topology: Topology) -> Any:
+def _compile(program: Program) -> Any:
   """The compiled program, or the Memory that it would have needed."""
   try:
-    return program.lower().compile()
+    with warnings.catch_warnings():
+      # JAX's cache keeps such programs, and cannot read them again.
+      warnings.filterwarnings("ignore", "Error reading persistent compilation")
+      return program.lower().compile()
   except jax.errors.JaxRuntimeError as error:
-    found = _NEEDS.search(str(error))
-    if not found:
+    memory = refused(str(error), program.argument_bytes)
+    if memory is None:
       raise
-    needs, limit = (int(float(found[i]) * _UNITS[found[i + 1]]) for i in (1, 3))
-    arguments = program.argument_bytes
-    peak = max(needs + arguments, limit + 1)
-    return Memory(arguments, needs, peak, limit, compiled=True)
+    return memory
+
+
+def refused(message: str, arguments: int) -> Memory | None:
+  """What a compiler's refusal says of memory; None of another error.
+
+  Args:
+    message: of the error.
+    arguments: bytes of the program's arguments on one device.
+  """
+  found = _TEMPORARIES.search(message)
+  every = found or _ALL.search(message)
+  if every is None:
+    return None
+  needs, limit = (int(float(every[i]) * _UNITS[every[i + 1]]) for i in (1, 3))
+  temporaries = needs if found else max(needs - arguments, 0)
+  peak = max(temporaries + arguments, limit + 1)
+  return Memory(arguments, temporaries, peak, limit, compiled=True)
 
 
 def _memory(
@@ -249,10 +268,13 @@ def _memory(
     return Memory(arguments, None, peak, limit, compiled=False)
   said = compiled.memory_analysis()
   temporaries = said.temp_size_in_bytes
-  # The two disagree, either way; a program that fits has room for both.
-  whole = said.argument_size_in_bytes + temporaries
-  whole += said.output_size_in_bytes - said.alias_size_in_bytes
-  peak = max(said.peak_memory_in_bytes, whole)
+  peak = said.peak_memory_in_bytes
+  if topology.chip.platform != "tpu":
+    # Nobody has refused what is too large, so the larger of two figures that
+    # disagree counts. Of a TPU's program that compiled, it is known to fit.
+    whole = said.argument_size_in_bytes + temporaries
+    whole += said.output_size_in_bytes - said.alias_size_in_bytes
+    peak = max(peak, whole)
   return Memory(said.argument_size_in_bytes, temporaries, peak, limit, True)
 
 
@@ -267,6 +289,3 @@ def estimated_temporaries(job: Job) -> int:
     for x in jax.tree.leaves(state.trainable)
   )
   return gradients + residual_bytes(job) // math.prod(job.mesh.shape.values())
-
-
-__all__ = ["DoesNotFit", "Estimate", "Memory", "Plan", "make_plan"]

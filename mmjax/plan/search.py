@@ -7,7 +7,7 @@ import copy
 import dataclasses
 import itertools
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mmjax.plan.planning import Plan, estimate_memory, make_plan
@@ -33,13 +33,15 @@ class Candidate:
 
   Attributes:
     changes: keys, as the command line writes them, to values.
-    plan: what was found; None where shapes ruled it out.
-    why: why it was ruled out.
+    plan: what was found; None where nothing was compiled.
+    why: why shapes ruled it out.
+    likely: whether it fits by its shapes.
   """
 
   changes: Mapping[str, Any]
   plan: Plan | None = None
   why: str = ""
+  likely: bool = False
 
   @property
   def fits(self) -> bool:
@@ -69,11 +71,11 @@ def search(
   tried = [
     _by_shapes(config, changes, topology) for changes in _grid(config, topology)
   ]
-  likely = [c for c in tried if not c.why]
   # Less done twice and larger batches first: they are faster when they fit.
-  chosen = likely[:most]
-  if len(likely) > most:
-    log.info("%d of %d likely ones are compiled", most, len(likely))
+  possible = _likely_first(c for c in tried if not c.why)
+  chosen = possible[:most]
+  if len(possible) > most:
+    log.info("%d of %d possible ones are compiled", most, len(possible))
   done = [_compiled(config, c.changes, topology) for c in chosen]
   ranked = sorted(done, key=lambda c: (not c.fits, -c.speed if c.plan else 0.0))
   return ranked + [c for c in tried if c.why]
@@ -86,18 +88,18 @@ def what_fits(
 
   Batches stay as they are: other meshes, recomputation and micro-batches.
   """
-  attempts = 0
-  for changes in _remedies(config, topology):
-    candidate = _by_shapes(config, changes, topology)
-    if candidate.why:
-      continue
-    attempts += 1
-    candidate = _compiled(config, changes, topology)
-    if candidate.fits:
-      return candidate
-    if attempts == most:
-      return None
-  return None
+  tried = (
+    _by_shapes(config, changes, topology)
+    for changes in _remedies(config, topology)
+  )
+  possible = _likely_first(c for c in tried if not c.why)
+  done = (_compiled(config, c.changes, topology) for c in possible[:most])
+  return next((c for c in done if c.fits), None)
+
+
+def _likely_first(candidates: Iterable[Candidate]) -> list[Candidate]:
+  """In their order, but those that fit by their shapes before the others."""
+  return sorted(candidates, key=lambda c: not c.likely)
 
 
 def changed(
@@ -186,7 +188,7 @@ def _by_shapes(
     return Candidate(changes, why="the state alone is too large")
   if memory.peak > HOPELESS * memory.limit:
     return Candidate(changes, why="what the backward pass needs is too large")
-  return Candidate(changes)
+  return Candidate(changes, likely=memory.fits)
 
 
 def _compiled(

@@ -96,6 +96,37 @@ def test_what_does_not_fit_is_told_with_what_does(no_compiler, config, capsys):
   assert again.fits
 
 
+@pytest.mark.parametrize(
+  "message,temporaries,peak",
+  [
+    (
+      "Ran out of memory on HBM, the total memory required for HLO temporaries "
+      "(77.36G) exceeds available HBM (15.75G).",
+      77.36,
+      78.36,
+    ),
+    (
+      "Ran out of memory in memory space hbm. Used 20.50G of 15.75G hbm. "
+      "Exceeded hbm capacity by 4.75G.",
+      19.5,
+      20.5,
+    ),
+  ],
+)
+def test_a_refusal_of_the_compiler(message, temporaries, peak):
+  found = planning.refused(message, 2**30)
+  assert not found.fits and found.limit == int(15.75 * 2**30)
+  assert found.temporaries / 2**30 == pytest.approx(temporaries)
+  assert found.peak / 2**30 == pytest.approx(peak)
+  assert planning.refused("INTERNAL: something else", 2**30) is None
+
+
+def test_likely_ones_are_compiled_first():
+  given = [search.Candidate({"n": i}, likely=i in (2, 4)) for i in range(5)]
+  order = [c.changes["n"] for c in search._likely_first(given)]
+  assert order == [2, 4, 0, 1, 3]
+
+
 def test_a_search_ranks_what_fits(no_compiler, config):
   machine = parse("v5e:2x2")
   found = search.search(config, machine, most=3)
