@@ -11,11 +11,10 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mmjax import flops, tree
-from mmjax.data.build import plain
+from mmjax.data.build import abstract_batch, plain
 from mmjax.systems import flamingo
 from mmjax.training.state import abstract_params, trainable_mask
 
@@ -33,30 +32,10 @@ COMPONENTS = {
 Counts = Counter[tuple[str, str]]
 
 
-def batch_shapes(dataset: Mapping[str, Any]) -> dict[str, Any]:
-  """Shapes of a batch of an entry of `config.data.datasets`."""
-  rows, prompt = dataset["batch"], dataset["prompt"]
-  frames = dataset.get("frames", 1)
-  side = dataset["transforms"][-1].get("size", 224)
-  media = (rows, prompt["media"], frames)
-  text = jax.ShapeDtypeStruct((rows, prompt["length"]), jnp.int32)
-  return {
-    **dict.fromkeys(("tokens", "targets", "positions", "segments"), text),
-    "weights": jax.ShapeDtypeStruct(text.shape, jnp.float32),
-    "media": {
-      "image": {
-        "values": jax.ShapeDtypeStruct((*media, side, side, 3), jnp.uint8),
-        "mask": jax.ShapeDtypeStruct(media, bool),
-        "index": text,
-      }
-    },
-  }
-
-
 def first_shapes(config: Mapping[str, Any]) -> dict[str, Any]:
   """One row of the first data set, enough to initialise a model."""
   dataset = next(iter(config["data"]["datasets"].values()))
-  return batch_shapes({**dataset, "batch": 1})
+  return abstract_batch({**dataset, "batch": 1})
 
 
 def parameters(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -85,7 +64,7 @@ def work(config: Mapping[str, Any]) -> dict[str, Any]:
   config = plain(config)
   datasets = {
     name: (
-      jax.tree.map(lambda s: (str(s.dtype), s.shape), batch_shapes(dataset)),
+      jax.tree.map(lambda s: (str(s.dtype), s.shape), abstract_batch(dataset)),
       dataset["batch"],
     )
     for name, dataset in config["data"]["datasets"].items()
@@ -110,7 +89,7 @@ def operations(config: Mapping[str, Any]) -> dict[str, Counts]:
 
   found = {}
   for name, dataset in config["data"]["datasets"].items():
-    one = batch_shapes({**dataset, "batch": 1})
+    one = abstract_batch({**dataset, "batch": 1})
     key = json.dumps(
       work({**config, "data": {"update": "", "datasets": {"": dataset}}}),
       sort_keys=True,

@@ -17,14 +17,13 @@ import jax
 import numpy as np
 
 from benchmarks.flamingo_costs import (
-  batch_shapes,
   first_shapes,
   parameters,
   work,
   zeros,
 )
 from mmjax import tree
-from mmjax.data.build import plain
+from mmjax.data.build import abstract_batch, plain
 from mmjax.sharding import make_mesh
 from mmjax.systems import flamingo
 from mmjax.training.optimizer import make_optimizer
@@ -117,7 +116,7 @@ def prepare(config: Mapping[str, Any], loaded: Mapping[str, Any] | None = None):
   )
   vocab = config["model"]["lm"]["vocab_size"]
   batches = {
-    name: jax.device_put(random_batch(batch_shapes(d), vocab, i))
+    name: jax.device_put(random_batch(abstract_batch(d), vocab, i))
     for i, (name, d) in enumerate(datasets.items())
   }
   if config["data"]["update"] == "round_robin":

@@ -189,15 +189,15 @@ def abstract_batches(
   names = list(config["datasets"])
   update = config.get("update", "accumulate")
   rounds = 1 if update == "accumulate" else len(names)
-  made = {n: _abstract(entry) for n, entry in config["datasets"].items()}
+  made = {n: abstract_batch(entry) for n, entry in config["datasets"].items()}
   return [
     {name: made[name] for name in mixtures.schedule(step, names, update)}
     for step in range(rounds)
   ]
 
 
-def _abstract(entry: Mapping[str, Any]) -> dict[str, Any]:
-  """Shapes of the batch of one entry of `config.datasets`."""
+def abstract_batch(entry: Mapping[str, Any]) -> dict[str, Any]:
+  """Shapes of the batch of one entry of `config.datasets`, of plain dicts."""
   prompt = entry["prompt"]
   wording = lookup(PROMPTS, prompt.get("name"), "prompt")
   length, media = (

@@ -48,12 +48,7 @@ def _prompts(
   first = next(iter(job.config["data"]["datasets"].values()))
   entry = {k: v for k, v in first.items() if not k.startswith("pack")}
   entry |= {"prompt": dict(first["prompt"]) | dict(changes), "batch": rows}
-  (batches,) = data.abstract_batches({"datasets": {"prompts": entry}})
-  sharding = NamedSharding(job.mesh, P(BATCH))
-  return jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-    batches["prompts"],
-  )
+  return job.placed(data.abstract_batch(entry))
 
 
 def _prefill(job: Job, batch: PyTree, size: int) -> Program:

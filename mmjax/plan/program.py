@@ -115,7 +115,7 @@ class Job:
       Program(
         "train" if len(rounds) == 1 else f"train/{'+'.join(batches)}",
         step,
-        (state, self._placed(batches)),
+        (state, self.placed(batches)),
         options,
         *_sizes(batches),
         key=self.key(batches),
@@ -130,7 +130,7 @@ class Job:
     named += [train.get("microbatches", 1), train["optimizer"]]
     return repr((named, jax.tree.map(lambda x: (x.shape, x.dtype), batches)))
 
-  def _placed(self, batches: PyTree) -> PyTree:
+  def placed(self, batches: PyTree) -> PyTree:
     """Shapes of batches, cut over the devices as the loop cuts them."""
     sharding = NamedSharding(self.mesh, P(BATCH))
     return jax.tree.map(
