@@ -60,6 +60,6 @@ def paper(*, model, datasets, tokenizer, topology, init=(), **train):
     train=settings | train,
     # Parameters cut over all devices of a slice; see flamingo_80b.py for more.
     mesh=mesh(fsdp=-1),
-    # Where `mmjax plan` says that it fits.
+    # What `mmjax plan` plans for when it is told nothing else.
     topology=topology,
   )

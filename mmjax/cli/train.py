@@ -43,10 +43,7 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> TrainState:
   config = data.plain(config)
   require(config, ("system", "model", "tokenizer", "data", "train"))
   preflight.check(config)
-  settings = config["train"]
-  require(settings, ("plan", "trainable", "optimizer"), "config.train")
-  plan = call(loop.Plan, settings["plan"])
-  patience = call(Patience, settings.get("watchdog", {}))
+  plan, patience = _pace(config["train"])
   preflight.check_workdir(workdir)
   system = lookup(SYSTEMS, config["system"], "system")
   module = system.build(config["model"])
@@ -56,7 +53,7 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> TrainState:
   host = distributed.readers(mesh, BATCH)
   batches = data.batches(config["data"], tokenizer, host)
   changed = find_changes(config, workdir)
-  recipe = make_recipe(settings, module, batches.example, plan.steps)
+  recipe = make_recipe(config["train"], module, batches.example, plan.steps)
   state, where = begin(config, recipe, batches.example, mesh)
   step = recipe.step(
     lambda params, batch: system.loss(module, params, batch), batches.weights
@@ -75,6 +72,13 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> TrainState:
     begun=lambda step: keep_config(config, workdir, changed, step),
   )
   return loop.train(state, where, run)
+
+
+def _pace(settings: Mapping[str, Any]) -> tuple[loop.Plan, Patience]:
+  """How long `config.train` says that a run is, and a step may take."""
+  require(settings, ("plan", "trainable", "optimizer"), "config.train")
+  plan = call(loop.Plan, settings["plan"])
+  return plan, call(Patience, settings.get("watchdog", {}))
 
 
 def begin(
