@@ -45,9 +45,9 @@ def dataset(name, *, batch, weight, length, media=1, kind="pairs", **more):
 def get_config():
   return common.paper(
     model=dict(
-      encoder=dict(name="nfnet", variant="F6"),
+      encoder=dict(name="nfnet", variant="F6", remat="none"),
       resampler=dict(name="perceiver", **FLAMINGO),
-      lm=dict(name="chinchilla", **SIZES["1.4b"], extra_tokens=1),
+      lm=dict(name="chinchilla", **SIZES["1.4b"], extra_tokens=1, remat="none"),
       xattn=dict(
         every=1,
         first=0,

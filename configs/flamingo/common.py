@@ -36,6 +36,7 @@ def paper(*, model, datasets, tokenizer, topology, init=(), **train):
   settings = dict(
     trainable=FREEZE,
     frozen_dtype="bfloat16",
+    microbatches=1,
     optimizer=dict(
       name="adamw",
       clip_norm=1.0,

@@ -87,10 +87,12 @@ def _evaluate():
 
 def get_config(size="3B"):
   lm, weights, every, train_rows = SIZES[size]
-  lm = lm | dict(vocab_size=VOCABULARY, extra_tokens=len(NEW_TOKENS))
+  lm = lm | dict(
+    vocab_size=VOCABULARY, extra_tokens=len(NEW_TOKENS), remat="none"
+  )
   config = common.paper(
     model=dict(
-      encoder=dict(name="clip_vit", variant="L/14"),
+      encoder=dict(name="clip_vit", variant="L/14", remat="none"),
       resampler=dict(name="perceiver", width=1024, **perceiver.OPEN_FLAMINGO),
       lm=lm,
       xattn=dict(every=every, first=every - 1, **gated_attention.OPEN_FLAMINGO),

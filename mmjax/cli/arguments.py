@@ -122,6 +122,12 @@ def _add_plan(verbs) -> None:
     help="tries other batches, remat policies and meshes, and ranks what fits",
   )
   plan.add_argument(
+    "--machine-code",
+    action="store_true",
+    help="lets libtpu go on to the end, which takes minutes and finds out "
+    "whether the memory next to the cores is enough, too",
+  )
+  plan.add_argument(
     "--json", type=Path, metavar="FILE", help="writes all figures there"
   )
 

@@ -75,6 +75,7 @@ def _plan(args) -> int:
     target=args.json,
     searches=args.search,
     generates=args.generate,
+    finishes=args.machine_code,
   )
   return 0 if found.fits else 1
 

@@ -22,6 +22,7 @@ def plan(
   target: str | Path | None = None,
   searches: bool = False,
   generates: bool = False,
+  finishes: bool = False,
 ) -> Plan:
   """Plans a config and prints what was found.
 
@@ -32,6 +33,7 @@ def plan(
     target: where the figures go as JSON.
     searches: tries other batches, remat policies and meshes, too.
     generates: plans reading a prompt and writing a token in place of training.
+    finishes: makes machine code of TPUs, too; see plan/compiling.py.
   """
   config = plain(config)
   topology = topology or config.get("topology")
@@ -41,8 +43,8 @@ def plan(
       "2*v5p:8x8x8 or h200:8."
     )
   machine = parse(topology)
-  log.info("Compiling for %s; large models take minutes", machine.name)
-  found = make_plan(config, machine, generates=generates)
+  log.info("Compiling for %s; large models take a minute", machine.name)
+  found = make_plan(config, machine, generates=generates, finishes=finishes)
   if tokens is None:
     tokens = _whole_run(config, found)
   print(report.as_text(found, tokens))
@@ -75,6 +77,11 @@ def _advise(config: Mapping[str, Any], machine: Topology, found: Plan) -> None:
     )
   else:
     print(f"This fits:\n  {search.describe(better.changes)}")
+    if new := search.missing(config, better.changes):
+      print(
+        f"The config has no {', '.join(new)} yet: a .py of your own that adds "
+        "them takes the place of it."
+      )
 
 
 def _whole_run(config: Mapping[str, Any], found: Plan) -> float | None:

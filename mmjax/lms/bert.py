@@ -68,7 +68,10 @@ class Bert(nn.Module):
     x = jnp.zeros((1, 1, self.width), self.dtype or jnp.float32)
     one = jnp.ones((1, 1), jnp.int32)
     init = stacked_init(
-      self._layer(), self.num_layers, x, Context(one, one, Visibility())
+      self._layer(),
+      self.num_layers,
+      x,
+      Context(one, one, Visibility(), path="plain"),
     )
     self.weights = self.param("layers", init)
     if self.pooler:

@@ -166,7 +166,7 @@ class LayerStack(nn.Module):
       # `self.param` would trace a layer's init again for every child.
       return nn.unbox(dict(self.variables["params"]))
     one = jnp.ones((1, 1), jnp.int32)
-    context = Context(one, one, Visibility())
+    context = Context(one, one, Visibility(), path="plain")
     x = jnp.zeros((1, 1, self.width), self.dtype or jnp.float32)
     init = stacked_init(layer, self.num_layers, x, context, None, None)
     names = jax.eval_shape(init, jax.random.key(0))

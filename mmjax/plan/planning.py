@@ -3,9 +3,6 @@
 import dataclasses
 import logging
 import math
-import re
-import time
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +11,9 @@ from jax.sharding import AbstractMesh, AxisType
 
 from mmjax.data.build import plain
 from mmjax.plan import collectives, hlo
+from mmjax.plan.compiling import Compiled, compile_apart, compile_here
 from mmjax.plan.generation import generation
+from mmjax.plan.memory import Memory
 from mmjax.plan.program import (
   Job,
   Program,
@@ -27,39 +26,6 @@ from mmjax.plan.topology import NotInstalled, Topology
 from mmjax.sharding import AXES, make_mesh, mesh_shape
 
 log = logging.getLogger(__name__)
-
-# Of a GPU's memory, what a program can have: the driver, cuDNN and NCCL keep
-# the rest. libtpu knows the limit of a TPU itself.
-USABLE = {"cuda": 0.92, "tpu": 1.0}
-_AMOUNT = r"([\d.]+)([KMGT])"
-# What libtpu says of a program that is too large; the first leaves out the
-# arguments.
-_TEMPORARIES = re.compile(rf"\({_AMOUNT}\) exceeds available \w+ \({_AMOUNT}\)")
-_ALL = re.compile(rf"Used {_AMOUNT} of {_AMOUNT} hbm")
-_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-
-
-@dataclasses.dataclass(frozen=True)
-class Memory:
-  """Bytes on one device.
-
-  Attributes:
-    arguments: state and batch.
-    temporaries: what the program needs besides; None when not known.
-    peak: of both, as the compiler plans it; estimated from shapes without it.
-    limit: what a device has for a program.
-    compiled: whether a compiler said so.
-  """
-
-  arguments: int
-  temporaries: int | None
-  peak: int
-  limit: int
-  compiled: bool
-
-  @property
-  def fits(self) -> bool:
-    return self.peak <= self.limit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +85,11 @@ class Plan:
 
 
 def make_plan(
-  config: Mapping[str, Any], topology: Topology, *, generates: bool = False
+  config: Mapping[str, Any],
+  topology: Topology,
+  *,
+  generates: bool = False,
+  finishes: bool = False,
 ) -> Plan:
   """Compiles a config's programs for a machine that need not be there.
 
@@ -127,10 +97,12 @@ def make_plan(
     config: of `configs/`.
     topology: of `topology.parse`.
     generates: plans the programs of generation in place of training.
+    finishes: makes machine code of TPUs, too; see compiling.py.
 
   Raises:
     DoesNotFit: when a size does not divide.
     ValueError: for what `mmjax train` would refuse.
+    RuntimeError: when the compiler refuses a program that has memory enough.
   """
   config = plain(config)
   unchecked: list[str] = []
@@ -142,24 +114,37 @@ def make_plan(
     )
     mesh = _abstract_mesh(config, topology)
   job = make_job(config, mesh)
-  made = generation(job) if generates else job.training()
-  programs = [
-    estimate(job, program, topology, compiles=not unchecked) for program in made
-  ]
+
+  def compiled(program: Program) -> Compiled | None:
+    if unchecked:
+      return None
+    if topology.chip.platform != "tpu":
+      return compile_here(program, mesh, topology)
+    fixed = config | {"mesh": dict(mesh.shape)}
+    asked = dict(generates=generates, finishes=finishes)
+    return compile_apart(fixed, topology, program, **asked)
+
   return Plan(
     topology=topology,
     mesh=dict(mesh.shape),
     parameters=component_table(job),
-    programs=programs,
+    programs=[
+      estimate(job, program, topology, compiled(program))
+      for program in programs(job, generates)
+    ],
     unchecked=tuple(unchecked),
   )
+
+
+def programs(job: Job, generates: bool) -> list[Program]:
+  """The programs of training, or of generation, each with its own name."""
+  return generation(job) if generates else job.training()
 
 
 def estimate_memory(config: Mapping[str, Any], topology: Topology) -> Memory:
   """The memory of a training step from shapes alone."""
   job = make_job(config, _abstract_mesh(config, topology))
-  programs = job.training()
-  found = [_memory(job, program, None, topology) for program in programs]
+  found = [_by_shapes(job, program, topology) for program in job.training()]
   return max(found, key=lambda m: m.peak)
 
 
@@ -174,29 +159,23 @@ def _abstract_mesh(config: Mapping[str, Any], topology: Topology):
 
 
 def estimate(
-  job: Job, program: Program, topology: Topology, *, compiles: bool
+  job: Job, program: Program, topology: Topology, compiled: Compiled | None
 ) -> Estimate:
-  """One program, compiled or from shapes."""
+  """One program, as a compiler left it or from shapes."""
   operations = executed = program.count()
   simple = without_remat(job.config)
   if program.trains and simple != job.config:
     operations = _same(make_job(simple, job.mesh), program.name).count()
-  compiled, seconds = None, None
-  if compiles:
-    started = time.monotonic()
-    with jax.set_mesh(job.mesh):
-      compiled = _compile(program)
-    seconds = time.monotonic() - started
-  module = talk = traffic = None
-  if compiled is not None and not isinstance(compiled, Memory):
-    module = hlo.parse(compiled.as_text())
+  talk = traffic = None
+  if compiled is not None and compiled.text is not None:
+    module = hlo.parse(compiled.text)
     talk = collectives.collectives(
       module, dict(job.mesh.shape), topology.slices
     )
     traffic = hlo.memory_traffic(module)
   return Estimate(
     name=program.name,
-    memory=_memory(job, program, compiled, topology),
+    memory=compiled.memory if compiled else _by_shapes(job, program, topology),
     operations=operations,
     executed=executed,
     traffic=traffic,
@@ -204,7 +183,7 @@ def estimate(
     times=roofline(topology.chip, topology.size, executed, traffic, talk),
     tokens=program.tokens,
     media=program.media,
-    compile_seconds=seconds,
+    compile_seconds=compiled and compiled.seconds,
   )
 
 
@@ -223,59 +202,13 @@ def without_remat(config: Any) -> Any:
   return config
 
 
-def _compile(program: Program) -> Any:
-  """The compiled program, or the Memory that it would have needed."""
-  try:
-    with warnings.catch_warnings():
-      # JAX's cache keeps such programs, and cannot read them again.
-      warnings.filterwarnings("ignore", "Error reading persistent compilation")
-      return program.lower().compile()
-  except jax.errors.JaxRuntimeError as error:
-    memory = refused(str(error), program.argument_bytes)
-    if memory is None:
-      raise
-    return memory
-
-
-def refused(message: str, arguments: int) -> Memory | None:
-  """What a compiler's refusal says of memory; None of another error.
-
-  Args:
-    message: of the error.
-    arguments: bytes of the program's arguments on one device.
-  """
-  found = _TEMPORARIES.search(message)
-  every = found or _ALL.search(message)
-  if every is None:
-    return None
-  needs, limit = (int(float(every[i]) * _UNITS[every[i + 1]]) for i in (1, 3))
-  temporaries = needs if found else max(needs - arguments, 0)
-  peak = max(temporaries + arguments, limit + 1)
-  return Memory(arguments, temporaries, peak, limit, compiled=True)
-
-
-def _memory(
-  job: Job, program: Program, compiled: Any, topology: Topology
-) -> Memory:
-  limit = int(topology.chip.memory * USABLE[topology.chip.platform])
-  arguments = program.argument_bytes
-  if isinstance(compiled, Memory):
-    return compiled
-  if compiled is None:
-    peak = arguments
-    if program.trains:
-      peak += estimated_temporaries(job)
-    return Memory(arguments, None, peak, limit, compiled=False)
-  said = compiled.memory_analysis()
-  temporaries = said.temp_size_in_bytes
-  peak = said.peak_memory_in_bytes
-  if topology.chip.platform != "tpu":
-    # Nobody has refused what is too large, so the larger of two figures that
-    # disagree counts. Of a TPU's program that compiled, it is known to fit.
-    whole = said.argument_size_in_bytes + temporaries
-    whole += said.output_size_in_bytes - said.alias_size_in_bytes
-    peak = max(peak, whole)
-  return Memory(said.argument_size_in_bytes, temporaries, peak, limit, True)
+def _by_shapes(job: Job, program: Program, topology: Topology) -> Memory:
+  """What a program takes when nobody has compiled it."""
+  arguments = peak = program.argument_bytes
+  if program.trains:
+    peak += estimated_temporaries(job)
+  limit = int(topology.chip.usable)
+  return Memory(arguments, None, peak, limit, compiled=False)
 
 
 def estimated_temporaries(job: Job) -> int:

@@ -4,10 +4,12 @@ No array exists: parameters, optimizer state and batches are shapes that know
 how they are cut over a mesh.
 """
 
+import contextlib
 import dataclasses
 import functools
+import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -57,7 +59,8 @@ class Program:
   def count(self) -> int:
     """Operations of a run on all devices, as traced."""
     if self.key not in _counts:
-      _counts[self.key] = flops.count(self.function, *self.arguments)
+      with _only_counting():
+        _counts[self.key] = flops.count(self.function, *self.arguments)
     return _counts[self.key]
 
   @property
@@ -69,6 +72,17 @@ class Program:
   def argument_bytes(self) -> int:
     """On one device."""
     return sum(map(shard_bytes, jax.tree.leaves(self.arguments)))
+
+
+@contextlib.contextmanager
+def _only_counting() -> Iterator[None]:
+  """Mutes the dispatcher: what is traced here runs nowhere."""
+  dispatcher = logging.getLogger("mmjax.layers.dispatch")
+  before, dispatcher.disabled = dispatcher.disabled, True
+  try:
+    yield
+  finally:
+    dispatcher.disabled = before
 
 
 # A search asks for the same model on many meshes.
@@ -239,7 +253,8 @@ def _trace_residuals(job: Job, batch: PyTree) -> int:
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype),
     (state.trainable, state.frozen),
   )
-  traced = jax.make_jaxpr(kept)(*plain, batch).jaxpr
+  with _only_counting():
+    traced = jax.make_jaxpr(kept)(*plain, batch).jaxpr
   new = {v for v in traced.outvars if v not in set(traced.invars)}
   return sum(v.aval.size * v.aval.dtype.itemsize for v in new)
 

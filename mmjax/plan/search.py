@@ -116,6 +116,20 @@ def changed(
   return config
 
 
+def missing(config: Mapping[str, Any], changes: Mapping[str, Any]) -> list[str]:
+  """Changed keys that the command line refuses: the config leaves them out."""
+
+  def there(key: str) -> bool:
+    node = config
+    for part in key.split("."):
+      if not isinstance(node, Mapping) or part not in node:
+        return False
+      node = node[part]
+    return True
+
+  return [key for key in changes if not there(key)]
+
+
 def _grid(
   config: Mapping[str, Any], topology: Topology
 ) -> Iterator[dict[str, Any]]:

@@ -24,8 +24,10 @@ from mmjax.plan.chips import CHIPS, Chip
 _NAME = re.compile(r"(?:(\d+)\*)?([a-z0-9]+):(\d+(?:x\d+)*)")
 # Chips of TPU hosts, as the compiler lays them in a slice.
 _HOST = {2: (2, 2), 3: (2, 2, 1)}
-# libtpu reads them when it is loaded: it looks for no machine then.
+# libtpu reads them when it is loaded: it looks for no machine then, and minds
+# no other process that plans.
 _QUIET = {
+  "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
   "TPU_SKIP_MDS_QUERY": "1",
   "TPU_WORKER_HOSTNAMES": "localhost",
   "TPU_ACCELERATOR_TYPE": "",

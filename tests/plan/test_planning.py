@@ -1,13 +1,16 @@
 """Plans from shapes, which need no compiler, and what they say."""
 
 import dataclasses
+import itertools
 import json
 
 import jax
 import pytest
 
+from benchmarks.plans import PLANS
 from mmjax import tree
 from mmjax.cli import main
+from mmjax.cli.configs import load
 from mmjax.data.build import plain
 from mmjax.plan import (
   generation,
@@ -85,7 +88,7 @@ def test_what_does_not_fit_is_told_with_what_does(no_compiler, config, capsys):
   job = planning.estimate_memory(config, parse("v5e:2x2"))
   # Room for the state and a third of what the backward pass keeps.
   memory = job.arguments + (job.peak - job.arguments) // 3
-  chip = dataclasses.replace(CHIPS["v5e"], memory=memory)
+  chip = dataclasses.replace(CHIPS["v5e"], usable=memory)
   small = dataclasses.replace(parse("v5e:2x2"), chip=chip)
   found = planning.make_plan(config, small)
   assert not found.fits
@@ -94,31 +97,6 @@ def test_what_does_not_fit_is_told_with_what_does(no_compiler, config, capsys):
   assert better.fits
   again = planning.make_plan(search.changed(config, better.changes), small)
   assert again.fits
-
-
-@pytest.mark.parametrize(
-  "message,temporaries,peak",
-  [
-    (
-      "Ran out of memory on HBM, the total memory required for HLO temporaries "
-      "(77.36G) exceeds available HBM (15.75G).",
-      77.36,
-      78.36,
-    ),
-    (
-      "Ran out of memory in memory space hbm. Used 20.50G of 15.75G hbm. "
-      "Exceeded hbm capacity by 4.75G.",
-      19.5,
-      20.5,
-    ),
-  ],
-)
-def test_a_refusal_of_the_compiler(message, temporaries, peak):
-  found = planning.refused(message, 2**30)
-  assert not found.fits and found.limit == int(15.75 * 2**30)
-  assert found.temporaries / 2**30 == pytest.approx(temporaries)
-  assert found.peak / 2**30 == pytest.approx(peak)
-  assert planning.refused("INTERNAL: something else", 2**30) is None
 
 
 def test_likely_ones_are_compiled_first():
@@ -188,7 +166,7 @@ def test_the_command(no_compiler, path, tmp_path, capsys):
   assert "tokens/s" in capsys.readouterr().out
   found = json.loads(target.read_text())
   assert found["devices"] == 4 and found["fits"]
-  assert found["programs"][0]["memory"]["limit"] == 16 * 2**30
+  assert found["programs"][0]["memory"]["limit"] == 15.75 * 2**30
 
 
 def test_the_command_refuses_by_name(no_compiler, path, capsys):
@@ -213,3 +191,18 @@ def test_a_tpu_program_compiles(config):
   assert step.traffic > step.memory.arguments
   assert {c.kind for c in step.talk} >= {"all-gather", "all-reduce"}
   assert step.times.seconds >= step.times.compute
+
+
+@pytest.mark.parametrize("name", sorted({path for path, _ in PLANS.values()}))
+def test_what_is_advised_can_be_given_on_the_command_line(name):
+  """Every key that a search changes is one of the shipped configs'."""
+  config = plain(load(name))
+  machine = parse(config["topology"])
+  for changes in itertools.chain(
+    search._grid(config, machine), search._remedies(config, machine)
+  ):
+    assert not search.missing(config, changes)
+  assert search.missing(config, {"train.nothing": 1, "model.lm.x.y": 2}) == [
+    "train.nothing",
+    "model.lm.x.y",
+  ]

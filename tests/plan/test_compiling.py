@@ -1,0 +1,210 @@
+"""What libtpu decides is read before it makes machine code."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from mmjax.data.build import plain
+from mmjax.plan import collectives, compiling, hlo, planning, program, topology
+from mmjax.plan.chips import GIB
+from mmjax.plan.memory import refused, reported
+from mmjax.plan.topology import parse
+from mmjax.sharding import make_mesh
+from tests.training.child import tiny
+
+SLICE = parse("v5e:2x2")
+needs_libtpu = pytest.mark.skipif(
+  not topology.installed("libtpu"),
+  reason="needs libtpu: requirements-tpu.txt",
+)
+
+
+def config(batch=8) -> dict:
+  made = plain(tiny(2)) | {"mesh": dict(data=1, fsdp=2, sequence=1, tensor=2)}
+  for entry in made["data"]["datasets"].values():
+    entry["batch"] = batch
+  return made
+
+
+def job_of(made):
+  """On the devices of SLICE; on abstract ones where there is no libtpu."""
+  if topology.installed("libtpu"):
+    return program.make_job(made, make_mesh(made["mesh"], SLICE.devices()))
+  return program.make_job(made, planning._abstract_mesh(made, SLICE))
+
+
+def apart(made, finishes=False, **changes):
+  (step,) = job_of(made).training()
+  step = dataclasses.replace(step, **changes)
+  asked = dict(generates=False, finishes=finishes)
+  return compiling.compile_apart(made, SLICE, step, **asked)
+
+
+def here(made):
+  job = job_of(made)
+  (step,) = job.training()
+  return compiling.compile_here(step, job.mesh, SLICE)
+
+
+@pytest.mark.heavy
+@needs_libtpu
+def test_it_is_what_the_whole_compilation_decides():
+  early, late = apart(config()), apart(config(), finishes=True)
+  assert early.text == late.text and early.memory == late.memory
+  whole = here(config())
+  ours, theirs = hlo.parse(early.text), hlo.parse(whole.text)
+  assert hlo.memory_traffic(ours) == hlo.memory_traffic(theirs)
+  shape = config()["mesh"]
+  found = collectives.collectives(ours, shape)
+  assert found and found == collectives.collectives(theirs, shape)
+  assert early.memory.arguments == whole.memory.arguments
+  assert early.memory.limit == whole.memory.limit == 15.75 * GIB
+
+
+@pytest.mark.heavy
+@needs_libtpu
+@pytest.mark.parametrize("batch", [9 * 2**12, 2**17])
+def test_what_is_too_large_is_told_as_libtpu_tells_it(batch):
+  """Its own refusal names the same two figures."""
+  memory = apart(config(batch)).memory
+  assert not memory.fits
+  with pytest.raises(jax.errors.JaxRuntimeError) as told:
+    here(config(batch))
+  assert f"({memory.peak / GIB:.2f}G)" in str(told.value)
+  assert "(15.75G)" in str(told.value)
+  assert apart(config(batch), finishes=True).memory == memory
+
+
+@needs_libtpu
+def test_what_ends_the_compiler_is_told():
+  with pytest.raises(RuntimeError, match="refuses the program 'nothing'"):
+    apart(config(), name="nothing")
+
+
+@pytest.mark.parametrize(
+  "code,says",
+  [
+    # As libtpu dies of an error of its own.
+    ("import os; os.write(2, b'Check failed'); os.abort()", "Check failed"),
+    ("print('that is all')", "that is all"),
+  ],
+)
+def test_a_compiler_that_leaves_nothing(monkeypatch, tmp_path, code, says):
+  stand_in = tmp_path / "python"
+  stand_in.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{code}"\n')
+  stand_in.chmod(0o755)
+  monkeypatch.setattr(sys, "executable", str(stand_in))
+  with pytest.raises(RuntimeError, match=f"no dump.*requirements-tpu.*{says}"):
+    apart(config())
+
+
+def test_no_process_is_left(monkeypatch, tmp_path):
+  """It is ended as soon as the dump is whole, also when it would go on."""
+  stand_in, pid = tmp_path / "python", tmp_path / "pid"
+  stand_in.write_text(
+    f"#!/bin/sh\necho $$ > {pid}\ncd $3\n"
+    f"cp {tmp_path}/text m.after_optimizations_after_buffer_assignment.txt\n"
+    f"cp {tmp_path}/report m.after_optimizations-memory-usage-report.txt\n"
+    f"cp {tmp_path}/uses m.after_optimizations-buffer-assignment.txt\n"
+    "exec sleep 600\n"
+  )
+  stand_in.chmod(0o755)
+  (tmp_path / "text").write_text(TEXT)
+  (tmp_path / "report").write_text(REPORT)
+  (tmp_path / "uses").write_text(ASSIGNMENT)
+  monkeypatch.setattr(sys, "executable", str(stand_in))
+  found = apart(config())
+  assert found.seconds < 60 and found.memory.peak == 3000
+  with pytest.raises(ProcessLookupError):
+    os.kill(int(pid.read_text()), 0)
+
+
+TEXT = "HloModule m\n\n%a (p: f32[]) -> f32[] {\n}\n\nENTRY %b {\n  x\n}\n"
+REPORT = """Memory Space: default (color=0)
+Total bytes: 3000 (2.9KiB)
+  cumulative_size;       size;       offset; used_by_n_values; shapes_list
+Memory Space: vmem (color=1)
+Total bytes: 7 (7B)
+"""
+ASSIGNMENT = """BufferAssignment:
+allocation 0: size 32, thread-local:
+allocation 1: size 512, parameter 9, shape |f32[8]| at ShapeIndex {}, maybe-live-out:
+ value: <10529 param.25 @0> (size=33554432,offset=0): bf16[32]{0}
+allocation 2: size 500, parameter 10, shape |f32[8]| at ShapeIndex {}:
+allocation 3: size 1988, preallocated-temp:
+allocation 4: size 7, color 1, preallocated-temp:
+"""  # noqa: E501
+
+
+def test_a_report():
+  found = reported(REPORT, ASSIGNMENT, 3000)
+  assert (found.arguments, found.temporaries) == (1012, 1988)
+  assert found.peak == 3000 and found.fits and found.compiled
+  assert not reported(REPORT, ASSIGNMENT, 2999).fits
+
+
+def test_a_refusal():
+  said = (
+    "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required "
+    "for HLO temporaries (77.36G) exceeds available HBM (15.75G)."
+  )
+  found = refused(said, 2**30)
+  assert not found.fits and found.limit == 15.75 * GIB
+  assert found.peak == int(77.36 * GIB)
+  assert found.arguments + found.temporaries == found.peak
+  assert refused("INTERNAL: something else", 2**30) is None
+
+
+def test_a_dump_that_is_still_written(tmp_path):
+  file = tmp_path / "m.after_optimizations_after_buffer_assignment.txt"
+  assert not compiling._whole(tmp_path)
+  for end in range(len(TEXT) - 2):
+    file.write_text(TEXT[:end])
+    assert not compiling._whole(tmp_path)
+  file.write_text(TEXT)
+  assert compiling._whole(tmp_path)
+
+
+@pytest.mark.heavy
+@needs_libtpu
+def test_two_plans_at_a_time(tmp_path):
+  path = tmp_path / "tiny.json"
+  path.write_text(json.dumps(config()))
+  command = [sys.executable, "-m", "mmjax.cli.main", "plan", "--config"]
+  command += [str(path), "--topology", SLICE.name]
+  both = [
+    subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    for _ in range(2)
+  ]
+  for process in both:
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0 and "train: fits" in said
+
+
+@pytest.mark.heavy
+@needs_libtpu
+def test_depth_makes_no_larger_program():
+  """Ten times the layers are the same scan."""
+
+  def lines(layers):
+    made = config()
+    made["model"]["lm"]["num_layers"] = layers
+    made["model"]["xattn"]["every"] = 4
+    return len(apart(made).text.splitlines())
+
+  assert lines(80) <= 1.02 * lines(8)
+
+
+def test_the_memory_of_a_chip_is_not_all_for_programs():
+  for name, usable in dict(v5e=15.75, v4=30.75, v5p=95.74).items():
+    chip = topology.CHIPS[name]
+    assert chip.usable == usable * GIB
+  small = dataclasses.replace(SLICE.chip, usable=10.0)
+  assert not planning.estimate_memory(
+    config(), dataclasses.replace(SLICE, chip=small)
+  ).fits
