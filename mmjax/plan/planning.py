@@ -10,7 +10,7 @@ import jax
 from jax.sharding import AbstractMesh, AxisType
 
 from mmjax.data.build import plain
-from mmjax.plan import collectives, hlo
+from mmjax.plan import collectives, hlo, products
 from mmjax.plan.compiling import Compiled, compile_apart, compile_here
 from mmjax.plan.generation import generation
 from mmjax.plan.memory import Memory
@@ -36,7 +36,9 @@ class Estimate:
     name: of the program.
     memory: see Memory.
     operations: of a run, recomputation left out: the M of MFU.
-    executed: with what rematerialisation does again.
+    executed: with what rematerialisation does again, as traced.
+    multiplied: of one device in the compiled program, without its kernels;
+      None when not compiled, or for GPUs, whose products are kernels.
     traffic: bytes of a device's main memory; None when not compiled.
     talk: its collectives; None when not compiled.
     times: the roofline.
@@ -48,6 +50,7 @@ class Estimate:
   memory: Memory
   operations: int
   executed: int
+  multiplied: int | None
   traffic: int | None
   talk: list[collectives.Collective] | None
   times: Roofline
@@ -166,21 +169,27 @@ def estimate(
   simple = without_remat(job.config)
   if program.trains and simple != job.config:
     operations = _same(make_job(simple, job.mesh), program.name).count()
-  talk = traffic = None
+  talk = traffic = multiplied = None
+  least = executed / topology.size
   if compiled is not None and compiled.text is not None:
     module = hlo.parse(compiled.text)
     talk = collectives.collectives(
       module, dict(job.mesh.shape), topology.slices
     )
     traffic = hlo.memory_traffic(module)
+    if topology.chip.platform == "tpu":
+      multiplied = products.operations(module)
+      # What is traced for the backward pass may be more than it needs.
+      least = max(multiplied, operations / topology.size)
   return Estimate(
     name=program.name,
     memory=compiled.memory if compiled else _by_shapes(job, program, topology),
     operations=operations,
     executed=executed,
+    multiplied=multiplied,
     traffic=traffic,
     talk=talk,
-    times=roofline(topology.chip, topology.size, executed, traffic, talk),
+    times=roofline(topology.chip, least, traffic, talk),
     tokens=program.tokens,
     media=program.media,
     compile_seconds=compiled and compiled.seconds,

@@ -114,7 +114,7 @@ def _columns(table: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _lines(plan: Plan, program: Estimate) -> list[str]:
-  memory, times = program.memory, program.times
+  memory, times, topology = program.memory, program.times, plan.topology
   verdict = "fits" if memory.fits else "DOES NOT FIT"
   how = "" if memory.compiled else " (estimated from shapes)"
   rest = "?" if memory.temporaries is None else size(memory.temporaries)
@@ -129,6 +129,12 @@ def _lines(plan: Plan, program: Estimate) -> list[str]:
       else ""
     ),
   ]
+  if program.multiplied is not None:
+    share = program.multiplied * topology.size / program.executed
+    lines.append(
+      f"  of a device       {program.multiplied:.4g}, {share:.2f} times its "
+      "share of them (kernels apart)"
+    )
   if program.traffic is not None:
     lines.append(f"  memory traffic    {size(program.traffic)} a device")
   for c in program.talk or ():

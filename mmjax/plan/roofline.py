@@ -37,8 +37,7 @@ class Roofline:
 
 def roofline(
   chip: Chip,
-  devices: int,
-  operations: int,
+  operations: float,
   traffic: int | None = None,
   talk: Sequence[Collective] | None = None,
 ) -> Roofline:
@@ -46,8 +45,7 @@ def roofline(
 
   Args:
     chip: what a device can do.
-    devices: that share the operations evenly.
-    operations: of all devices, those that are done twice included.
+    operations: of the device that has most, those that it does twice included.
     traffic: bytes of a device's main memory.
     talk: collectives; None when not known.
   """
@@ -56,7 +54,7 @@ def roofline(
     return sum(c.sent for c in talk if c.between == between)
 
   return Roofline(
-    compute=operations / devices / chip.flops,
+    compute=operations / chip.flops,
     memory=None if traffic is None else traffic / chip.bandwidth,
     link=None if talk is None else sent(False) / chip.link,
     network=None if talk is None else sent(True) / chip.network,
