@@ -63,9 +63,10 @@ def _plan(args) -> int:
     raise ValueError(
       f"Name a config: mmjax plan --config {DEMO} --topology v5e:2x2"
     )
-  config = _load(args.config, args.changes)
-  # Before jax starts: the machine that is planned for is not this one.
+  # Before the config imports jax: this machine is not the one that is planned
+  # for, and with a platform the plugin for GPUs looks for no driver.
   os.environ["JAX_PLATFORMS"] = "cpu"
+  config = _load(args.config, args.changes)
   from mmjax.cli.plan import plan
 
   found = plan(

@@ -220,25 +220,31 @@ def shard_bytes(x: jax.ShapeDtypeStruct) -> int:
 def residual_bytes(job: Job) -> int:
   """Bytes, on all devices, that the forward pass keeps for the backward one.
 
-  Parameters and batches, which are there anyway, do not count. Of several data
-  sets and micro-batches, the largest.
+  Parameters and batches, which are there anyway, do not count; copies of them
+  in another type or shape do, once. Of several data sets and micro-batches,
+  the largest.
   """
   most = 0
   for batches in data.abstract_batches(job.config["data"]):
     for batch in batches.values():
-      one = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype), batch
-      )
-      key = job.key(one)
-      if key not in _residuals:
-        _residuals[key] = _trace_residuals(job, one)
+      one, two = (_residuals_of(job, batch, rows) for rows in (1, 2))
       rows = batch["tokens"].shape[0] // job.recipe.microbatches
-      most = max(most, rows * _residuals[key])
+      most = max(most, one + (rows - 1) * (two - one))
   return most
 
 
+def _residuals_of(job: Job, batch: PyTree, rows: int) -> int:
+  part = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype), batch
+  )
+  key = job.key(part)
+  if key not in _residuals:
+    _residuals[key] = _trace_residuals(job, part)
+  return _residuals[key]
+
+
 def _trace_residuals(job: Job, batch: PyTree) -> int:
-  """Bytes that one row keeps: all that is neither parameter nor batch."""
+  """Bytes that a batch keeps: all that is neither parameter nor batch."""
   system = SYSTEMS[job.config["system"]]
 
   def kept(trainable, frozen, batch):
