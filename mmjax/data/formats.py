@@ -108,11 +108,15 @@ class MMC4:
   def _scores(self, record, images: int, texts: int, name: str) -> np.ndarray:
     rows = field(record, "similarity_matrix", list)
     try:
-      scores = np.asarray(rows, np.float64).reshape(images, texts)
+      scores = np.asarray(rows, np.float64)
     except (ValueError, TypeError, OverflowError):
+      scores = np.array(np.nan)
+    if not scores.size and not images * texts:
+      scores = scores.reshape(images, texts)
+    if scores.shape != (images, texts):
       raise BadSample(
         f"{name}: similarity_matrix is not {images} x {texts} numbers."
-      ) from None
+      )
     if not np.isfinite(scores).all():
       raise BadSample(f"{name}: similarity_matrix is not finite.")
     return scores

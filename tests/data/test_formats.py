@@ -112,6 +112,8 @@ def test_mmc4_keeps_a_share_of_single_images():
     {"text_list": None},
     {"text_list": [1, 2, 3]},
     {"similarity_matrix": [[0.1]]},
+    {"similarity_matrix": [[0.1], [0.9], [0.2]]},
+    {"similarity_matrix": [0.1, 0.9, 0.2]},
     {"similarity_matrix": [["a", "b", "c"]]},
     {"similarity_matrix": [[float("nan")] * 3]},
     {"similarity_matrix": [[0.1, 0.2], [0.3]]},
