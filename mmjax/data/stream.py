@@ -27,7 +27,8 @@ from mmjax.data.sources import Source
 
 # A stream that repeats has no end; this many samples are enough.
 ENDLESS = 2**48
-REASON = 256
+# Characters of what is said of a bad sample, and what parts those of a row.
+REASON, BETWEEN = 256, "; "
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,14 +125,19 @@ def _decode(media: Media, name: str, frames: int, fps: float) -> np.ndarray:
 
 
 def _skipped(
-  samples: int, bad: int, filtered: int, why: str, records: str = ""
+  samples: int,
+  bad: int,
+  filtered: int,
+  why: str,
+  records: str = "",
+  room: int = REASON,
 ) -> dict:
   return {
     "records": np.array(records),
     "samples": np.array(samples, np.int32),
     "bad": np.array(bad, np.int32),
     "filtered": np.array(filtered, np.int32),
-    "why": np.array(printable(why)[:REASON], f"U{REASON}"),
+    "why": np.array(printable(why)[:room], f"U{room}"),
   }
 
 
@@ -245,13 +251,15 @@ class Packed:
     """
     self._stream, self._documents = stream, documents
     self._length, self._slots, self._overflow = length, slots, overflow
+    # For the reasons of all documents, should all be bad.
+    self._room = documents * (REASON + len(BETWEEN))
 
   def __len__(self) -> int:
     return -(-len(self._stream) // self._documents)
 
   def blank(self) -> Example:
     example = empty(self._length, self._slots)
-    example["skipped"] = _skipped(0, 0, 0, "")
+    example["skipped"] = _skipped(0, 0, 0, "", room=self._room)
     return example
 
   def __getitem__(self, row: int) -> Example:
@@ -264,7 +272,8 @@ class Packed:
       sum(int(note["samples"]) for note in notes),
       sum(int(note["bad"]) for note in notes),
       sum(int(note["filtered"]) for note in notes) + dropped,
-      "; ".join(str(note["why"]) for note in notes if note["bad"]),
+      BETWEEN.join(str(note["why"]) for note in notes if note["bad"]),
       "\n".join(str(note["records"]) for note in notes),
+      self._room,
     )
     return packed
