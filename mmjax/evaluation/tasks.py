@@ -80,11 +80,13 @@ class Style:
     cleaning: by name of a template; "" is for all others.
     mean_per_token: whether the likelihood of an answer is divided by its
       number of tokens.
+    score_end: whether the token that ends an answer is one of them.
   """
 
   templates: Mapping[str, Template]
   cleaning: Mapping[str, Cleaning]
   mean_per_token: bool
+  score_end: bool
 
   def template(self, task: Task) -> Template:
     return lookup(self.templates, task.template, "template")
@@ -100,6 +102,7 @@ STYLES = {
     TEMPLATES["flamingo"],
     {"": Cleaning((*_MARKS, "Output:", "Question:", "Answer:", "Caption:"))},
     mean_per_token=False,
+    score_end=True,
   ),
   "open_flamingo": Style(
     TEMPLATES["open_flamingo"],
@@ -108,6 +111,7 @@ STYLES = {
       "vqa": Cleaning((*_MARKS, "Question", "Answer", "Short"), until=", "),
     },
     mean_per_token=True,
+    score_end=False,
   ),
 }
 
