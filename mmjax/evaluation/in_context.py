@@ -71,6 +71,11 @@ class Protocol:
       raise ValueError(
         f"shots {self.shots} and seeds {self.seeds}: expected one or more."
       )
+    for name in ("pool", "per_class", "permutations", "batch_size"):
+      if getattr(self, name) < 1:
+        raise ValueError(
+          f"{name} is {getattr(self, name)}, expected 1 or more."
+        )
 
 
 # One vector for each document, of the frozen vision encoder (RICES). Asked for
@@ -257,6 +262,12 @@ class _Run:
       raise ValueError(
         f"Features of {list(found.shape)} for {len(documents)} documents; "
         "expected a row for each."
+      )
+    if not np.isfinite(found).all():
+      bad = int(np.argmin(np.isfinite(found).all(axis=1)))
+      raise ValueError(
+        f"The features of {documents[bad].id!r} are not finite, so nothing is "
+        "like it. Are the encoder's weights?"
       )
     return found
 

@@ -173,11 +173,26 @@ def _cider(records: Sequence[Record]) -> tuple[float, list[float]]:
   return 100 * mean, [100 * float(s) for s in scores]
 
 
+def _labels(records: Sequence[Record]) -> np.ndarray:
+  """Which of its choices each record's answer is.
+
+  Raises:
+    ValueError: when it is none of them.
+  """
+  for record in records:
+    if record["answers"][0] not in record["choices"]:
+      raise ValueError(
+        f"The answer of {record['id']!r} is {record['answers'][0]!r}, none of "
+        f"the choices {record['choices'][:5]}."
+      )
+  return np.array([r["choices"].index(r["answers"][0]) for r in records])
+
+
 def _auc(records: Sequence[Record]) -> tuple[float, None]:
   """Of two choices, the second is the positive one."""
   scores = [r["scores"][1] - r["scores"][0] for r in records]
-  labels = [r["answers"][0] == r["choices"][1] for r in records]
-  return classification.roc_auc(np.array(scores), np.array(labels, int)), None
+  labels = _labels(records)
+  return classification.roc_auc(np.array(scores), labels), None
 
 
 def _per_class(records: Sequence[Record]) -> tuple[float, list[float]]:
@@ -199,7 +214,7 @@ def _ndcg(records: Sequence[Record]) -> tuple[float, list[float]]:
 def _top_1_and_5(records: Sequence[Record]) -> tuple[float, list[float]]:
   """Mean of top-1 and top-5 accuracy (Kinetics)."""
   scores = np.array([r["scores"] for r in records])
-  labels = np.array([r["choices"].index(r["answers"][0]) for r in records])
+  labels = _labels(records)
   one, five = (classification.top_k_accuracy(scores, labels, k) for k in (1, 5))
   return (one + five) / 2, _exact(records)[1]
 
