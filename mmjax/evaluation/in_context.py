@@ -13,6 +13,7 @@ written, so that the model knows the format, and none where they are chosen.
 """
 
 import dataclasses
+import logging
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -31,6 +32,8 @@ from mmjax.evaluation.answers import (
 from mmjax.evaluation.controls import Control
 from mmjax.evaluation.tasks import Record, Style, Task
 from mmjax.typing import Float
+
+log = logging.getLogger(__name__)
 
 SHOTS = (0, 4, 8, 16, 32)
 TEXT_ONLY_EXAMPLES = 2
@@ -112,7 +115,7 @@ def evaluate(
   """
   protocol = protocol or Protocol()
   controls = controls or {"none": list}
-  _check(queries, protocol, features)
+  _check(queries, examples, protocol, features)
   style = tasks.STYLES[protocol.style]
   ask = Answerer(task, style, generate, score, protocol.batch_size)
   run = _Run(task, queries, examples, protocol, features)
@@ -277,9 +280,20 @@ class _Run:
     return support.permutations(count, limit, rng)
 
 
-def _check(queries, protocol, features) -> None:
+def _check(queries, examples, protocol, features) -> None:
   if not queries:
     raise ValueError("No queries to evaluate.")
+  lacking = [e.id for e in examples if e.metadata.get("answer") == ""]
+  if lacking and len(lacking) == len(examples):
+    raise ValueError(
+      f"None of the {len(examples)} support examples has an answer, such as "
+      f"{lacking[0]!r}. Draw them from a split whose answers are public."
+    )
+  if lacking:
+    log.warning(
+      "%d of %d support examples show an empty answer, such as %r.",
+      *(len(lacking), len(examples), lacking[0]),
+    )
   if protocol.selection == "rices" and features is None:
     raise ValueError(
       "Selection 'rices' needs features, a function of documents; "

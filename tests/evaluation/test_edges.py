@@ -188,6 +188,32 @@ def test_a_question_that_is_there_twice_is_told(caplog):
   assert result.score == 100 and "more than once: ['q/0']" in caplog.text
 
 
+@pytest.mark.parametrize("shots", [0, 1])
+def test_support_without_answers(shots, caplog):
+  """It would show the model that the right answer is to say nothing."""
+
+  def run(answers):
+    support = [
+      Document((Text("?"),), f"s/{i}", {"question": "?", "answer": answer})
+      for i, answer in enumerate(answers)
+    ]
+    in_context.evaluate(
+      tasks.TASKS["vqav2"],
+      queries([["cat"] * 3]),
+      support,
+      generate=lambda documents: ["cat"],
+      protocol=in_context.Protocol(shots=(shots,)),
+    )
+
+  with pytest.raises(ValueError, match="None of the 2 support .*'s/0'"):
+    run(["", ""])
+  assert not caplog.text
+  run(["cat", ""])
+  assert "1 of 2 support examples show an empty answer, such as 's/1'" in (
+    caplog.text
+  )
+
+
 def choose(metric, rows, choices=("no", "yes", "may be", "c", "d")):
   """The result of two questions whose choices have these likelihoods."""
   (result,) = in_context.evaluate(
