@@ -163,6 +163,18 @@ def test_a_tied_table_under_the_name_of_its_head(name, tmp_path):
   assert torch.equal(logits(model), logits(again.eval()))
 
 
+@pytest.mark.parametrize("name", ["model.pt", "model.bin", "v1.ckpt"])
+def test_a_folder_that_is_called_like_a_file(name, saved, tmp_path):
+  shutil.copytree(saved, tmp_path / name)
+  convert(tmp_path / name, tmp_path / "jax", to="jax")
+  convert(saved, tmp_path / "other", to="jax")
+  ours, theirs = (
+    (tmp_path / folder / "model.safetensors").read_bytes()
+    for folder in ("jax", "other")
+  )
+  assert ours == theirs
+
+
 def test_mosaic_gpt_keeps_its_names_and_settings(tmp_path):
   """The language model of OpenFlamingo-3B, older than MPT's names."""
   model = make("mpt", tmp_path / "hf")
