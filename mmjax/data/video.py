@@ -17,6 +17,8 @@ GRACE = 1e-3
 # formats are playlists that name other files and hosts.
 CONTAINERS = (
   (4, b"ftyp", "mp4"),
+  # QuickTime's files are older than the box that names their kind.
+  *((4, box, "mp4") for box in (b"moov", b"mdat", b"wide", b"free", b"skip")),
   (0, b"\x1a\x45\xdf\xa3", "matroska"),
   (8, b"AVI ", "avi"),
 )

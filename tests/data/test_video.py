@@ -40,6 +40,15 @@ def test_one_frame_a_second(format):
   assert seconds_of(frames) == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("box", [b"wide", b"free", b"skip"])
+def test_quicktime_without_the_box_that_names_it(box):
+  data = clip(format="mov")
+  assert data[4:8] == b"ftyp"
+  # Another of the same length, as the index counts from the beginning.
+  frames = video.decode(data[:4] + box + data[8:])
+  assert seconds_of(frames) == [0, 1, 2, 3]
+
+
 def test_count_rate_and_ends():
   data = clip()
   assert len(video.decode(data, frames=3, fps=1.0)) == 3
