@@ -249,7 +249,6 @@ def test_pairs_of_many_layouts(record):
     {"jpg": PNG, "json": b"[]"},
     {"jpg": PNG, "caption": 3},
     {"jpg": PNG, "caption": []},
-    {"jpg": PNG, "txt": b"a", "start": "x"},
   ],
 )
 def test_bad_pairs_are_named(record):
@@ -272,6 +271,21 @@ def test_video_text():
   record = {"mp4": b"v", "json": b'{"caption": "a run", "start": 2}'}
   document = VideoText()(record)
   assert document.media == (Media("video", b"v", metadata={"start": 2.0}),)
+
+
+@pytest.mark.parametrize("missing", [None, "", " "])
+def test_a_clip_whose_table_names_no_end(missing):
+  record = {"mp4": b"v", "caption": "a run", "start": "2", "end": missing}
+  assert VideoText()(record).media[0].metadata == {"start": 2.0}
+
+
+@pytest.mark.parametrize("value", ["x", [], -1, float("nan"), "nan", "1e999"])
+def test_a_clip_whose_end_is_none(value):
+  record = {"__key__": "rec7", "mp4": b"v", "txt": b"a", "end": value}
+  with pytest.raises(BadSample, match="rec7: start and end are"):
+    VideoText()(record)
+  # It is no business of a picture's.
+  assert Pairs()({"jpg": PNG, "txt": b"a", "end": value}).segments
 
 
 OBELICS = {"images": ["a", None, "b"], "texts": [None, "t", None]}
