@@ -239,7 +239,8 @@ class _Run:
     count = TEXT_ONLY_EXAMPLES if text_only else shots
     ids = [self.examples[i].id for i in pool]
     query = self.queries[number].id
-    if self.protocol.selection == "rices" and not text_only:
+    alike = self.protocol.selection == "rices"
+    if alike and (self.style.rices_text_only or not text_only):
       similarity = self._similar(pool, seed)[number]
       found = support.rices(query, ids, count, similarity)
     else:

@@ -81,12 +81,15 @@ class Style:
     mean_per_token: whether the likelihood of an answer is divided by its
       number of tokens.
     score_end: whether the token that ends an answer is one of them.
+    rices_text_only: whether RICES chooses the text-only examples of zero shots
+      too, whose media only their choice tells of; else they are random.
   """
 
   templates: Mapping[str, Template]
   cleaning: Mapping[str, Cleaning]
   mean_per_token: bool
   score_end: bool
+  rices_text_only: bool
 
   def template(self, task: Task) -> Template:
     return lookup(self.templates, task.template, "template")
@@ -103,6 +106,7 @@ STYLES = {
     {"": Cleaning((*_MARKS, "Output:", "Question:", "Answer:", "Caption:"))},
     mean_per_token=False,
     score_end=True,
+    rices_text_only=False,
   ),
   "open_flamingo": Style(
     TEMPLATES["open_flamingo"],
@@ -112,6 +116,7 @@ STYLES = {
     },
     mean_per_token=True,
     score_end=False,
+    rices_text_only=True,
   ),
 }
 

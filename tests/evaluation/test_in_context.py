@@ -230,6 +230,27 @@ def test_rices_shows_the_most_similar_last():
     assert record["support"] == ["train/2", "train/1", "train/0"]
 
 
+@pytest.mark.parametrize("style", ["flamingo", "open_flamingo"])
+def test_a_style_says_whether_zero_shots_are_alike(style):
+  angle = np.linspace(0, np.pi / 2, len(EXAMPLES))
+  features, _ = looked_up(
+    (QUERIES, np.tile([[3.0, 0.0]], (len(QUERIES), 1))),
+    (EXAMPLES, np.stack([np.cos(angle), np.sin(angle)], axis=1)),
+  )
+  (result,) = in_context.evaluate(
+    TASK,
+    QUERIES,
+    EXAMPLES,
+    generate=Seeing().generate,
+    protocol=Protocol(style=style, shots=(0,), selection="rices"),
+    features=features,
+  )
+  assert all(len(prompt.media) == 1 for prompt in result.prompts)
+  shown = [record["support"] for record in result.records]
+  alike = [["train/1", "train/0"]] * len(QUERIES)
+  assert (shown == alike) == (style == "open_flamingo")
+
+
 def test_rices_looks_in_the_pool_only_and_not_at_the_query():
   angle = np.linspace(0, 1, len(EXAMPLES)) ** 1.5  # No two alike.
   vectors = np.stack([np.cos(angle), np.sin(angle)], axis=1)
