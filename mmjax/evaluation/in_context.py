@@ -9,7 +9,9 @@ the model writes an answer, or the likelihood of each possible one is compared.
 `evaluate_episodes` does the same for documents that hold their support already.
 
 Zero shots show two support examples without their media where answers are
-written, so that the model knows the format, and none where they are chosen.
+written, so that the model knows the format; where they are chosen the paper
+shows none, and OpenFlamingo two (with their media, though nothing in the text
+stands for them and the query sees the first of them; here without).
 """
 
 import dataclasses
@@ -235,7 +237,8 @@ class _Run:
   def _support(
     self, number: int, pool: np.ndarray, shots: int, seed: int
   ) -> tuple[list[Document], bool]:
-    text_only = shots == 0 and not self.task.closed
+    shown = self.style.text_only_closed or not self.task.closed
+    text_only = shots == 0 and shown
     count = TEXT_ONLY_EXAMPLES if text_only else shots
     ids = [self.examples[i].id for i in pool]
     query = self.queries[number].id

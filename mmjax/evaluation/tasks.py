@@ -81,6 +81,8 @@ class Style:
     mean_per_token: whether the likelihood of an answer is divided by its
       number of tokens.
     score_end: whether the token that ends an answer is one of them.
+    text_only_closed: whether zero shots show text-only examples where answers
+      are chosen, and not only where they are written.
     rices_text_only: whether RICES chooses the text-only examples of zero shots
       too, whose media only their choice tells of; else they are random.
   """
@@ -89,6 +91,7 @@ class Style:
   cleaning: Mapping[str, Cleaning]
   mean_per_token: bool
   score_end: bool
+  text_only_closed: bool
   rices_text_only: bool
 
   def template(self, task: Task) -> Template:
@@ -106,6 +109,7 @@ STYLES = {
     {"": Cleaning((*_MARKS, "Output:", "Question:", "Answer:", "Caption:"))},
     mean_per_token=False,
     score_end=True,
+    text_only_closed=False,
     rices_text_only=False,
   ),
   "open_flamingo": Style(
@@ -116,6 +120,7 @@ STYLES = {
     },
     mean_per_token=True,
     score_end=False,
+    text_only_closed=True,
     rices_text_only=True,
   ),
 }
