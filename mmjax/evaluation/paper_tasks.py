@@ -118,6 +118,8 @@ def benchmark(
   kind = lookup(TASKS, task or name, "task")
   if max_new_tokens is not None:
     kind = dataclasses.replace(kind, max_new_tokens=max_new_tokens)
+  if count is not None and count < 1:
+    raise ValueError(f"Task {name!r} asks {count} queries; expected 1 or more.")
   asked, shown = data.documents(queries), data.documents(support)
   order = np.random.default_rng(0).permutation(len(asked))
   numbers = sorted(order[: len(asked) if count is None else count])

@@ -162,6 +162,9 @@ def test_a_count_is_drawn_once(files):
   ids = [d.id for d in some.queries]
   assert ids == [d.id for d in again.queries] and len(set(ids)) == 2
   assert len(some.support) == 5
+  for wrong in (0, -1):
+    with pytest.raises(ValueError, match=f"'vqav2' asks {wrong} queries"):
+      benchmark(**files, name="vqav2", count=wrong)
   assert benchmark(**files, task="coco", max_new_tokens=7).task.metric == (
     "cider"
   )
