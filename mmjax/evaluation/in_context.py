@@ -76,6 +76,8 @@ class Protocol:
       raise ValueError(
         f"shots {self.shots} and seeds {self.seeds}: expected one or more."
       )
+    if len(set(self.seeds)) < len(self.seeds):
+      raise ValueError(f"seeds are {self.seeds}; one twice tells nothing new.")
     for name in ("pool", "per_class", "permutations", "batch_size"):
       if getattr(self, name) < 1:
         raise ValueError(

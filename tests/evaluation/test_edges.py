@@ -252,6 +252,12 @@ def test_a_protocol_of_none(name, value):
     in_context.Protocol(**{name: value})
 
 
+def test_a_seed_that_is_there_twice():
+  """Its prompts would be there twice and its records once."""
+  with pytest.raises(ValueError, match=r"seeds are \(1, 2, 1\)"):
+    in_context.Protocol(seeds=(1, 2, 1))
+
+
 def test_features_that_nothing_is_like():
   found = np.ones((2, 3), np.float32)
   found[1, 2] = np.nan
