@@ -130,7 +130,8 @@ def render(item: Any) -> str:
     )
   sizes = []
   for media in item.media:
-    payload, name = media.load(), f"{item.id}:{media.name}"
+    payload = media.load()
+    name = f"{item.id}:{media.name}" if media.name else item.id
     if media.kind == "image" and isinstance(payload, bytes):
       height, width = image.decode(payload, name).shape[:2]
       sizes.append(f"{width}x{height}")

@@ -85,7 +85,9 @@ def _lm(name: str) -> Family:
     ignore=lambda key, fields: bool(buffers.fullmatch(key)),
     config=functools.partial(hugging_face, name),
     copies=lambda fields: (
-      {"lm_head.weight": lms.EMBEDDINGS[name]} if tied(fields) else {}
+      dict.fromkeys(lms.HEADS[name], lms.EMBEDDINGS[name])
+      if tied(fields)
+      else {}
     ),
     rename=_of_whole_opt if name == "opt" else None,
   )

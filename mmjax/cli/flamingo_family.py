@@ -223,8 +223,8 @@ def copies(settings: Mapping[str, Any]) -> dict[str, str]:
   lm = settings["lm"]
   if not lms.tied(lm, settings.get("language_model", {})):
     return {}
-  heads = ("lm_head.weight", "embed_out.weight")
-  return {_ROOT + head: _ROOT + lms.EMBEDDINGS[lm] for head in heads}
+  table = _ROOT + lms.EMBEDDINGS[lm]
+  return {_ROOT + head: table for head in lms.HEADS[lm]}
 
 
 def config(settings: Mapping[str, Any]) -> dict[str, Any]:

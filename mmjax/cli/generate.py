@@ -44,8 +44,11 @@ def generate(
   model = load_model(config, workdir, own | fields)
   # As the prompt joins texts; between media they are apart.
   texts = [x[0] for x in merged(document, MEDIA) if isinstance(x, tuple)]
-  if words := [w for text in texts for w in model.tokenizer.unknown(text)]:
-    log.warning("The run's vocabulary does not have %s.", words)
+  words = [w for text in texts for w in model.tokenizer.unknown(text)]
+  if words:
+    log.warning(
+      "The run's vocabulary does not have %s.", list(dict.fromkeys(words))
+    )
   return model.generate([document])[0]
 
 

@@ -32,6 +32,9 @@ def replay(
 
   Returns:
     the batch of every dataset of the step.
+
+  Raises:
+    ValueError: when the data end before it.
   """
   if step < 1:
     raise ValueError(f"The step is {step}; expected 1 or more.")
@@ -40,7 +43,11 @@ def replay(
   data = dict(config["data"], workers=0)
   with build.batches(data, make_tokenizer(config["tokenizer"])) as batches:
     batches.set_state({"step": step - 1})
-    batch = next(batches)
+    batch = next(batches, None)
+    if batch is None:
+      raise ValueError(
+        f"There is no step {step}: a dataset with repeat=False ends before it."
+      )
     records = batches.records(step)
   found = _Documents(data)
   for name, parts in records.items():

@@ -2,7 +2,9 @@
 
 It knows numbers, text, tuples, lists, dicts, tensors and their storages. It
 imports nothing and calls nothing: a global is a name looked up in two tables,
-and one that is not there ends the reading. `pickletools` only parses.
+and one that is not there ends the reading. The classes of a TorchScript archive
+are no exception: their code is in the archive, and an object of one is read as
+the dict of its attributes. `pickletools` only parses.
 """
 
 import dataclasses
@@ -56,6 +58,10 @@ class Tensor:
   offset: int
   shape: tuple[int, ...]
   strides: tuple[int, ...]
+
+
+class Module(dict):
+  """An object of a TorchScript class: its attributes by name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +181,8 @@ class _Machine:
       target[_key(key)] = value
 
   def _global(self, name):
-    if name not in STORAGES and name not in _CALLS:
+    known = name in STORAGES or name in _CALLS or _is_script(name)
+    if not known:
       raise RefusedFile(
         f"it asks for {name.replace(' ', '.')!s:.200}; only tensors, dicts and "
         "storages are read, nothing else is imported or called"
@@ -193,10 +200,21 @@ class _Machine:
       raise RefusedFile(f"it calls a {type(function).__name__}")
     self.stack.append(call(*_of(tuple, arguments)))
 
+  def _new_object(self, _):
+    kind, arguments = self._pop(2)
+    if not isinstance(kind, _Global) or not _is_script(kind.name) or arguments:
+      raise RefusedFile(
+        f"its program makes an object (NEWOBJ) of a {type(kind).__name__}, "
+        "which no state dict and no TorchScript needs"
+      )
+    self.stack.append(Module())
+
   def _build(self, _):
     # Attributes of a dict, such as a state dict's versions: nothing to keep.
-    self._pop(1)
-    _of(dict, self.stack[-1])
+    (state,) = self._pop(1)
+    target = _of(dict, self.stack[-1])
+    if isinstance(target, Module):
+      target.update({_of(str, k): v for k, v in _of(dict, state).items()})
 
   def _persistent(self, _):
     (ident,) = self._pop(1)
@@ -227,9 +245,15 @@ _ACTIONS: Mapping[str, Callable[[_Machine, Any], None]] = {
   "GLOBAL": _Machine._global,
   "STACK_GLOBAL": _Machine._stack_global,
   "REDUCE": _Machine._reduce,
+  "NEWOBJ": _Machine._new_object,
   "BUILD": _Machine._build,
   "BINPERSID": _Machine._persistent,
 }
+
+
+def _is_script(name: str) -> bool:
+  """Whether a global is a class that TorchScript compiled."""
+  return name.startswith(("__torch__ ", "__torch__."))
 
 
 def _ordered_dict(pairs=()) -> dict:
@@ -272,6 +296,11 @@ _CALLS: Mapping[str, Callable[..., Any]] = {
   "collections OrderedDict": _ordered_dict,
   "torch._utils _rebuild_tensor_v2": _tensor,
   "torch._utils _rebuild_parameter": _parameter,
+  **{
+    f"torch.jit._pickle build_{kind}list": lambda items: _of(list, items)
+    for kind in ("int", "double", "bool", "tensor")
+  },
+  "torch.jit._pickle restore_type_tag": lambda value, kind: value,
 }
 
 

@@ -201,7 +201,7 @@ def open_weights(
     part: which dict of a PyTorch checkpoint, see TorchFile.
   """
   path = Path(path)
-  if path.suffix in _TORCH:
+  if path.suffix in _TORCH and not path.is_dir():
     return TorchFile(path, part)
   files = sorted(path.iterdir()) if path.is_dir() else []
   torch_files = [file for file in files if file.suffix in _TORCH]

@@ -1,8 +1,10 @@
 """`.pth`, `.pt` and `.bin` files of PyTorch, read without PyTorch.
 
 Both layouts are read: the zip archive (PyTorch 1.6 on) and the older one, of
-five programs and then the raw storages. Nothing in the file is executed, see
-`opcodes`; tensors are views of the memory-mapped file.
+five programs and then the raw storages; and TorchScript archives, such as
+OpenAI's of CLIP, whose tensors get the names that a state dict has. Nothing in
+the file is executed, see `opcodes`; tensors are views of the memory-mapped
+file.
 """
 
 import io
@@ -17,7 +19,7 @@ import numpy as np
 
 from mmjax.config import nearest
 from mmjax.convert import opcodes
-from mmjax.convert.opcodes import RefusedFile, Tensor
+from mmjax.convert.opcodes import Module, RefusedFile, Tensor
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
@@ -106,6 +108,8 @@ class TorchFile(Mapping):
 
 def _select(content: Any, part: str | None) -> dict[str, Any]:
   """The dict that holds the tensors."""
+  if isinstance(content, Module):
+    content = _state(content)
   if not isinstance(content, dict):
     raise RefusedFile(f"it holds a {type(content).__name__}, no state dict")
   parts = [k for k, v in content.items() if isinstance(v, dict)]
@@ -120,6 +124,24 @@ def _select(content: Any, part: str | None) -> dict[str, Any]:
   return content
 
 
+def _state(module: Module) -> dict[str, Tensor]:
+  """The tensors of a module and of all in it, by their dotted names."""
+  found: dict[str, Tensor] = {}
+  seen, todo = {id(module)}, [("", module)]
+  while todo:
+    prefix, module = todo.pop()
+    for name, value in module.items():
+      if isinstance(value, Tensor):
+        found[prefix + name] = value
+      elif isinstance(value, Module):
+        # Else a small file could hold more names than any memory.
+        if id(value) in seen:
+          raise RefusedFile(f"its module {prefix + name!r:.80} is there twice")
+        seen.add(id(value))
+        todo.append((f"{prefix}{name}.", value))
+  return found
+
+
 Places = dict[str, tuple[int, int]]
 
 
@@ -130,9 +152,13 @@ def _zipped(path: Path, data: mmap.mmap) -> tuple[Any, Places]:
       members = file.infolist()
   except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
     raise RefusedFile(f"its zip directory is damaged: {error}") from error
-  places = {member.filename: _place(data, member) for member in members}
-  if len(places) != len(members):
+  if len({member.filename for member in members}) != len(members):
     raise RefusedFile("two of its members have one name")
+  places = {
+    member.filename: _place(data, member)
+    for member in members
+    if _is_read(member.filename)
+  }
   programs = [name for name in places if name.split("/")[1:] == ["data.pkl"]]
   if len(programs) != 1:
     raise RefusedFile("it is a zip file without one data.pkl")
@@ -148,6 +174,12 @@ def _zipped(path: Path, data: mmap.mmap) -> tuple[Any, Places]:
     for name, place in places.items()
     if name.startswith(prefix)
   }
+
+
+def _is_read(name: str) -> bool:
+  """Whether a member is one of those that hold tensors; code is none."""
+  _, _, inner = name.partition("/")
+  return inner in ("data.pkl", "byteorder") or inner.startswith("data/")
 
 
 def _place(data: mmap.mmap, member: zipfile.ZipInfo) -> tuple[int, int]:

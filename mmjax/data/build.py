@@ -145,6 +145,8 @@ def dataset(
     shuffle: bool = True,
     repeat: bool = True,
   ) -> Dataset:
+    if pack < 1:
+      raise ValueError(f"Dataset {name!r}: pack is {pack}; 1 packs nothing.")
     made = encoder(tokenizer, prompt, transforms, frames, fps, keys, values)
     order = dict(seed=seed, shuffle=shuffle, repeat=repeat)
     part = dict(source=source, format=format, filter=filter)

@@ -108,11 +108,15 @@ class MMC4:
   def _scores(self, record, images: int, texts: int, name: str) -> np.ndarray:
     rows = field(record, "similarity_matrix", list)
     try:
-      scores = np.asarray(rows, np.float64).reshape(images, texts)
+      scores = np.asarray(rows, np.float64)
     except (ValueError, TypeError, OverflowError):
+      scores = np.array(np.nan)
+    if not scores.size and not images * texts:
+      scores = scores.reshape(images, texts)
+    if scores.shape != (images, texts):
       raise BadSample(
         f"{name}: similarity_matrix is not {images} x {texts} numbers."
-      ) from None
+      )
     if not np.isfinite(scores).all():
       raise BadSample(f"{name}: similarity_matrix is not finite.")
     return scores
@@ -309,7 +313,7 @@ class Pairs:
       text = text.ravel().tolist()
     while isinstance(text, Mapping | list | tuple) and len(text):
       text = next(iter(text.values() if isinstance(text, Mapping) else text))
-    clip = _seconds(fields, name)
+    clip = _seconds(fields, name) if self.kind == "video" else {}
     caption = text_of(text, name).strip()
     if not caption:
       raise BadSample(f"{name} has an empty text.")
@@ -334,8 +338,16 @@ class VideoText(Pairs):
 
 
 def _seconds(fields: Record, name: str) -> dict[str, float]:
-  """`start` and `end` of a clip, where they are given."""
-  given = {k: fields[k] for k in ("start", "end") if k in fields}
+  """`start` and `end` of a clip, where they are given.
+
+  A column of a table has an empty cell, or None, where they are not.
+  """
+  given = {k: fields.get(k) for k in ("start", "end")}
+  given = {
+    k: v
+    for k, v in given.items()
+    if v is not None and not (isinstance(v, str) and not v.strip())
+  }
   try:
     clip = {k: float(v) for k, v in given.items()}
   except (TypeError, ValueError, OverflowError):

@@ -60,6 +60,11 @@ class Dataset:
       )
 
 
+def _lines(notes: np.ndarray) -> list[str]:
+  """The lines of the notes of all rows."""
+  return [line for note in notes for line in str(note).split("\n") if line]
+
+
 class _Rows:
   """The rows of a stream that one host reads, batch after batch.
 
@@ -136,6 +141,11 @@ class Batches(Iterator):
       raise ValueError(
         f"max_bad_fraction is {max_bad_fraction}; expected 0 to 1."
       )
+    if min(workers, threads, prefetch) < 0:
+      raise ValueError(
+        f"workers is {workers}, threads {threads}, prefetch {prefetch}; "
+        "expected 0 or more."
+      )
     self._datasets, self._update = dict(datasets), update
     self._max_bad_fraction = max_bad_fraction
     self._host, self._workers = host, workers
@@ -172,8 +182,7 @@ class Batches(Iterator):
       skipped = batch.pop("skipped")
       self._count(name, skipped)
       batches[name] = batch
-      lines = "\n".join(map(str, skipped["records"])).split("\n")
-      read[name] = [line for line in lines if line]
+      read[name] = _lines(skipped["records"])
     self.step += 1
     self._records[self.step] = read
     self._records.pop(self.step - _REMEMBERED, None)
@@ -200,18 +209,17 @@ class Batches(Iterator):
   def _count(self, name: str, skipped: Mapping[str, Any]) -> None:
     self.seen[name] += int(skipped["samples"].sum())
     self.filtered[name] += int(skipped["filtered"].sum())
-    for bad, why in zip(skipped["bad"], skipped["why"]):
-      self.bad[name] += int(bad)
-      if bad:
-        log.warning("Bad sample in step %d: %s", self.step, why)
+    self.bad[name] += int(skipped["bad"].sum())
+    reasons = _lines(skipped["why"])
+    for why in reasons:
+      log.warning("Bad sample in step %d: %s", self.step, why)
     allowed = self._max_bad_fraction * max(self.seen[name], GRACE)
     if self.bad[name] > allowed:
-      last = [str(why) for why in skipped["why"] if why][-1:]
       raise TooManyBadSamples(
         f"{self.bad[name]} of {self.seen[name]} samples of {name!r} are bad, "
         f"max_bad_fraction={self._max_bad_fraction} allows {allowed:g}. "
-        f"Last: {''.join(last).rstrip('.')}. The log names each; repair the "
-        "data, or raise config.data.max_bad_fraction."
+        f"Last: {''.join(reasons[-1:]).rstrip('.')}. The log names each; "
+        "repair the data, or raise config.data.max_bad_fraction."
       )
 
   def describe(self, step: int) -> str:

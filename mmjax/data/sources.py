@@ -152,7 +152,7 @@ class Tar(_Files):
     Args:
       paths: tar files, uncompressed.
       on_bad_shard: "error", or "skip" to log a damaged or hostile shard and
-        go on without it.
+        go on without it: one bad record stands for all of it, and counts.
     """
     if on_bad_shard not in ("error", "skip"):
       raise ValueError(
@@ -166,7 +166,7 @@ class Tar(_Files):
         if on_bad_shard == "error":
           raise
         log.warning("Shard skipped: %s", error)
-        continue
+        groups = [(str(error), None)]
       self._readers.append(Reader(path))
       self._groups.append(groups)
     super().__init__([len(groups) for groups in self._groups])
@@ -174,6 +174,8 @@ class Tar(_Files):
   def __getitem__(self, index: int) -> Record:
     file, row = self._locate(index)
     key, parts = self._groups[file][row]
+    if parts is None:
+      raise BadSample(f"A shard is skipped: {key}")
     reader = self._readers[file]
     record: Record = {"__key__": f"{Path(reader.path).name}/{key}"}
     for suffix, offset, size in parts:

@@ -27,6 +27,7 @@ from mmjax.data.sources import Source
 
 # A stream that repeats has no end; this many samples are enough.
 ENDLESS = 2**48
+# Characters of what is said of a bad sample.
 REASON = 256
 
 
@@ -124,14 +125,19 @@ def _decode(media: Media, name: str, frames: int, fps: float) -> np.ndarray:
 
 
 def _skipped(
-  samples: int, bad: int, filtered: int, why: str, records: str = ""
+  samples: int,
+  bad: int,
+  filtered: int,
+  why: str,
+  records: str = "",
+  room: int = REASON,
 ) -> dict:
   return {
     "records": np.array(records),
     "samples": np.array(samples, np.int32),
     "bad": np.array(bad, np.int32),
     "filtered": np.array(filtered, np.int32),
-    "why": np.array(printable(why)[:REASON], f"U{REASON}"),
+    "why": np.array(why, f"U{room}"),
   }
 
 
@@ -139,8 +145,9 @@ class Stream:
   """An endless, or a finite, random-access sequence of examples.
 
   Besides the arrays of `batching.empty`, an example has `skipped`: how many
-  `samples` it stands for, how many of them are `bad` and `why`, how many
-  records were `filtered` out on the way, and its `records`, as `name:number`.
+  `samples` it stands for, how many of them are `bad` and `why`, a line for
+  each, how many records were `filtered` out on the way, and its `records`, as
+  `name:number`.
   """
 
   def __init__(
@@ -218,7 +225,11 @@ class Stream:
     else:
       reason = ""
     example["skipped"] = _skipped(
-      1, int(bool(reason)), attempt, reason, f"{self._name}:{index}"
+      1,
+      int(bool(reason)),
+      attempt,
+      printable(reason)[:REASON],
+      f"{self._name}:{index}",
     )
     return example
 
@@ -245,13 +256,15 @@ class Packed:
     """
     self._stream, self._documents = stream, documents
     self._length, self._slots, self._overflow = length, slots, overflow
+    # For the reasons of all documents, a line each, should all be bad.
+    self._room = documents * (REASON + 1)
 
   def __len__(self) -> int:
     return -(-len(self._stream) // self._documents)
 
   def blank(self) -> Example:
     example = empty(self._length, self._slots)
-    example["skipped"] = _skipped(0, 0, 0, "")
+    example["skipped"] = _skipped(0, 0, 0, "", room=self._room)
     return example
 
   def __getitem__(self, row: int) -> Example:
@@ -264,7 +277,8 @@ class Packed:
       sum(int(note["samples"]) for note in notes),
       sum(int(note["bad"]) for note in notes),
       sum(int(note["filtered"]) for note in notes) + dropped,
-      "; ".join(str(note["why"]) for note in notes if note["bad"]),
+      "\n".join(str(note["why"]) for note in notes if note["bad"]),
       "\n".join(str(note["records"]) for note in notes),
+      self._room,
     )
     return packed

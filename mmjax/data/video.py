@@ -1,6 +1,7 @@
 """Clips: a few frames at a steady rate, through PyAV."""
 
 import io
+import math
 
 import numpy as np
 
@@ -10,10 +11,14 @@ from mmjax.typing import UInt8
 
 # Decoded at most for one clip: more than two minutes at 60 a second.
 MAX_DECODED = 10_000
+# Seconds; half a tick, for times that are rounded to the time base.
+GRACE = 1e-3
 # Demuxers by how a file begins. FFmpeg is never left to guess: some of its
 # formats are playlists that name other files and hosts.
 CONTAINERS = (
   (4, b"ftyp", "mp4"),
+  # QuickTime's files are older than the box that names their kind.
+  *((4, box, "mp4") for box in (b"moov", b"mdat", b"wide", b"free", b"skip")),
   (0, b"\x1a\x45\xdf\xa3", "matroska"),
   (8, b"AVI ", "avi"),
 )
@@ -29,7 +34,9 @@ def decode(
 ) -> UInt8[np.ndarray, "T height width 3"]:
   """Frames at `start`, `start + 1/fps`, ...; fewer when the clip is short.
 
-  A rotation that the container states is not applied, as for pictures.
+  Times count from where the clip begins, whatever its first time stamp. A gap
+  is passed over: no more frames a second are taken behind it. A rotation that
+  the container states is not applied, as for pictures.
 
     a clip of 3.5 s at fps=1, frames=8  ->  frames at 0, 1, 2 and 3 s
 
@@ -85,22 +92,26 @@ def _sample(file, frames, fps, start, end, name) -> list[np.ndarray]:
     raise BadSample(
       f"{name} is {stream.width}x{stream.height}, the cap is {MAX_PIXELS}."
     )
+  # FFmpeg counts in microseconds; a clip that was cut out of a longer one may
+  # begin anywhere.
+  first = (file.start_time or 0) / 1e6
   if start > 0:
-    file.seek(int(start / stream.time_base), stream=stream)
+    file.seek(int((first + start) / stream.time_base), stream=stream)
   found: list[np.ndarray] = []
+  due = start
   for count, frame in enumerate(file.decode(stream)):
     if (frame.width, frame.height) != (stream.width, stream.height):
       raise BadSample(f"{name} changes its size at frame {count}.")
     if count >= MAX_DECODED:
       raise BadSample(
-        f"{name} has more than {MAX_DECODED} frames before "
-        f"{len(found) / fps} s."
+        f"{name} has more than {MAX_DECODED} frames before {due} s."
       )
-    if frame.time is None or (end is not None and frame.time >= end):
+    if frame.time is None or (end is not None and frame.time - first >= end):
       break
-    # Half a tick of grace, for times that are rounded to the time base.
-    if frame.time + 1e-3 >= start + len(found) / fps:
+    passed = frame.time - first - start + GRACE
+    if passed >= due - start:
       found.append(frame.to_ndarray(format="rgb24"))
+      due = start + (math.floor(passed * fps) + 1) / fps
     if len(found) == frames:
       break
   return found

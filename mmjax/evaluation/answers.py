@@ -139,6 +139,12 @@ class Answerer:
         f"score gave likelihoods of shape {rows.shape} for {len(batch)} "
         f"documents and {len(choices)} answers."
       )
+    if np.isnan(rows).any():
+      first = int(np.isnan(rows).any(axis=1).argmax())
+      raise ValueError(
+        f"The likelihoods of {list(choices)[:5]} after {batch[first].id!r} "
+        "hold NaN, so none is the best. Are the model's weights finite?"
+      )
     return rows
 
   def _batches(self, items: Sequence) -> Iterable[Sequence]:

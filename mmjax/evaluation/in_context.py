@@ -9,10 +9,13 @@ the model writes an answer, or the likelihood of each possible one is compared.
 `evaluate_episodes` does the same for documents that hold their support already.
 
 Zero shots show two support examples without their media where answers are
-written, so that the model knows the format, and none where they are chosen.
+written, so that the model knows the format; where they are chosen the paper
+shows none, and OpenFlamingo two (with their media, though nothing in the text
+stands for them and the query sees the first of them; here without).
 """
 
 import dataclasses
+import logging
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -31,6 +34,8 @@ from mmjax.evaluation.answers import (
 from mmjax.evaluation.controls import Control
 from mmjax.evaluation.tasks import Record, Style, Task
 from mmjax.typing import Float
+
+log = logging.getLogger(__name__)
 
 SHOTS = (0, 4, 8, 16, 32)
 TEXT_ONLY_EXAMPLES = 2
@@ -71,6 +76,13 @@ class Protocol:
       raise ValueError(
         f"shots {self.shots} and seeds {self.seeds}: expected one or more."
       )
+    if len(set(self.seeds)) < len(self.seeds):
+      raise ValueError(f"seeds are {self.seeds}; one twice tells nothing new.")
+    for name in ("pool", "per_class", "permutations", "batch_size"):
+      if getattr(self, name) < 1:
+        raise ValueError(
+          f"{name} is {getattr(self, name)}, expected 1 or more."
+        )
 
 
 # One vector for each document, of the frozen vision encoder (RICES). Asked for
@@ -107,7 +119,7 @@ def evaluate(
   """
   protocol = protocol or Protocol()
   controls = controls or {"none": list}
-  _check(queries, protocol, features)
+  _check(queries, examples, protocol, features)
   style = tasks.STYLES[protocol.style]
   ask = Answerer(task, style, generate, score, protocol.batch_size)
   run = _Run(task, queries, examples, protocol, features)
@@ -227,11 +239,13 @@ class _Run:
   def _support(
     self, number: int, pool: np.ndarray, shots: int, seed: int
   ) -> tuple[list[Document], bool]:
-    text_only = shots == 0 and not self.task.closed
+    shown = self.style.text_only_closed or not self.task.closed
+    text_only = shots == 0 and shown
     count = TEXT_ONLY_EXAMPLES if text_only else shots
     ids = [self.examples[i].id for i in pool]
     query = self.queries[number].id
-    if self.protocol.selection == "rices" and not text_only:
+    alike = self.protocol.selection == "rices"
+    if alike and (self.style.rices_text_only or not text_only):
       similarity = self._similar(pool, seed)[number]
       found = support.rices(query, ids, count, similarity)
     else:
@@ -258,6 +272,12 @@ class _Run:
         f"Features of {list(found.shape)} for {len(documents)} documents; "
         "expected a row for each."
       )
+    if not np.isfinite(found).all():
+      bad = int(np.argmin(np.isfinite(found).all(axis=1)))
+      raise ValueError(
+        f"The features of {documents[bad].id!r} are not finite, so nothing is "
+        "like it. Are the encoder's weights?"
+      )
     return found
 
   def _orders(self, count: int, seed: int, number: int):
@@ -266,9 +286,20 @@ class _Run:
     return support.permutations(count, limit, rng)
 
 
-def _check(queries, protocol, features) -> None:
+def _check(queries, examples, protocol, features) -> None:
   if not queries:
     raise ValueError("No queries to evaluate.")
+  lacking = [e.id for e in examples if e.metadata.get("answer") == ""]
+  if lacking and len(lacking) == len(examples):
+    raise ValueError(
+      f"None of the {len(examples)} support examples has an answer, such as "
+      f"{lacking[0]!r}. Draw them from a split whose answers are public."
+    )
+  if lacking:
+    log.warning(
+      "%d of %d support examples show an empty answer, such as %r.",
+      *(len(lacking), len(examples), lacking[0]),
+    )
   if protocol.selection == "rices" and features is None:
     raise ValueError(
       "Selection 'rices' needs features, a function of documents; "

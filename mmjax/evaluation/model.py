@@ -49,6 +49,7 @@ class Model:
     num_beams: 1 is greedy; the paper uses 3.
     length_penalty: of the beam search.
     batch_size: rows of a batch; the last one is filled up.
+    score_end: whether the token that ends an answer counts in its likelihood.
     overflow: what becomes of a document that is too long: it loses its "left"
       end, which is told, or is an "error".
   """
@@ -66,6 +67,7 @@ class Model:
   num_beams: int = 1
   length_penalty: float = 0.0
   batch_size: int = 32
+  score_end: bool = True
   overflow: str = "left"
 
   def __post_init__(self):
@@ -132,8 +134,8 @@ class Model:
   ) -> Likelihoods:
     """Log-likelihood of each answer after each document.
 
-    The token that ends an answer counts, so that "a cat" does not win over "a
-    cat house" by being its beginning.
+    With `score_end` the token that ends an answer counts, so that "a cat" does
+    not win over "a cat house" by being its beginning.
     """
     goes_on = {_ends_in_text(document) for document in documents}
     if len(goes_on) > 1:
@@ -141,8 +143,10 @@ class Model:
         "Some of the documents end in a text and some in a medium, after which "
         "an answer may have other ids. Score them apart."
       )
-    stop, continues = self._stop, goes_on.pop()
-    ids = [[*self.tokenizer.encode(a, continues), stop] for a in answers]
+    end, continues = [self._stop] * self.score_end, goes_on.pop()
+    ids = [[*self.tokenizer.encode(a, continues), *end] for a in answers]
+    if not all(ids):
+      raise ValueError(f"One of the answers has no token: {list(answers)}.")
     lengths = np.array([len(row) for row in ids])
     table = np.zeros((len(ids), lengths.max()), np.int32)
     for row, own in zip(table, ids):

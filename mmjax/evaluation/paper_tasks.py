@@ -31,7 +31,7 @@ from mmjax.evaluation import in_context
 from mmjax.evaluation.answers import Result
 from mmjax.evaluation.in_context import Protocol
 from mmjax.evaluation.model import Model
-from mmjax.evaluation.tasks import TASKS, Task
+from mmjax.evaluation.tasks import STYLES, TASKS, Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +76,11 @@ def evaluate_tasks(
   total = runs * sum(len(each.queries) for each in found.values())
   results, before = [], 0
   for name, each in found.items():
-    own = dataclasses.replace(model, max_new_tokens=each.task.max_new_tokens)
+    own = dataclasses.replace(
+      model,
+      max_new_tokens=each.task.max_new_tokens,
+      score_end=STYLES[rules.style].score_end,
+    )
     results += in_context.evaluate(
       each.task,
       each.queries,
@@ -114,6 +118,8 @@ def benchmark(
   kind = lookup(TASKS, task or name, "task")
   if max_new_tokens is not None:
     kind = dataclasses.replace(kind, max_new_tokens=max_new_tokens)
+  if count is not None and count < 1:
+    raise ValueError(f"Task {name!r} asks {count} queries; expected 1 or more.")
   asked, shown = data.documents(queries), data.documents(support)
   order = np.random.default_rng(0).permutation(len(asked))
   numbers = sorted(order[: len(asked) if count is None else count])

@@ -80,11 +80,19 @@ class Style:
     cleaning: by name of a template; "" is for all others.
     mean_per_token: whether the likelihood of an answer is divided by its
       number of tokens.
+    score_end: whether the token that ends an answer is one of them.
+    text_only_closed: whether zero shots show text-only examples where answers
+      are chosen, and not only where they are written.
+    rices_text_only: whether RICES chooses the text-only examples of zero shots
+      too, whose media only their choice tells of; else they are random.
   """
 
   templates: Mapping[str, Template]
   cleaning: Mapping[str, Cleaning]
   mean_per_token: bool
+  score_end: bool
+  text_only_closed: bool
+  rices_text_only: bool
 
   def template(self, task: Task) -> Template:
     return lookup(self.templates, task.template, "template")
@@ -100,6 +108,9 @@ STYLES = {
     TEMPLATES["flamingo"],
     {"": Cleaning((*_MARKS, "Output:", "Question:", "Answer:", "Caption:"))},
     mean_per_token=False,
+    score_end=True,
+    text_only_closed=False,
+    rices_text_only=False,
   ),
   "open_flamingo": Style(
     TEMPLATES["open_flamingo"],
@@ -108,6 +119,9 @@ STYLES = {
       "vqa": Cleaning((*_MARKS, "Question", "Answer", "Short"), until=", "),
     },
     mean_per_token=True,
+    score_end=False,
+    text_only_closed=True,
+    rices_text_only=True,
   ),
 }
 
@@ -169,11 +183,26 @@ def _cider(records: Sequence[Record]) -> tuple[float, list[float]]:
   return 100 * mean, [100 * float(s) for s in scores]
 
 
+def _labels(records: Sequence[Record]) -> np.ndarray:
+  """Which of its choices each record's answer is.
+
+  Raises:
+    ValueError: when it is none of them.
+  """
+  for record in records:
+    if record["answers"][0] not in record["choices"]:
+      raise ValueError(
+        f"The answer of {record['id']!r} is {record['answers'][0]!r}, none of "
+        f"the choices {record['choices'][:5]}."
+      )
+  return np.array([r["choices"].index(r["answers"][0]) for r in records])
+
+
 def _auc(records: Sequence[Record]) -> tuple[float, None]:
   """Of two choices, the second is the positive one."""
   scores = [r["scores"][1] - r["scores"][0] for r in records]
-  labels = [r["answers"][0] == r["choices"][1] for r in records]
-  return classification.roc_auc(np.array(scores), np.array(labels, int)), None
+  labels = _labels(records)
+  return classification.roc_auc(np.array(scores), labels), None
 
 
 def _per_class(records: Sequence[Record]) -> tuple[float, list[float]]:
@@ -195,7 +224,7 @@ def _ndcg(records: Sequence[Record]) -> tuple[float, list[float]]:
 def _top_1_and_5(records: Sequence[Record]) -> tuple[float, list[float]]:
   """Mean of top-1 and top-5 accuracy (Kinetics)."""
   scores = np.array([r["scores"] for r in records])
-  labels = np.array([r["choices"].index(r["answers"][0]) for r in records])
+  labels = _labels(records)
   one, five = (classification.top_k_accuracy(scores, labels, k) for k in (1, 5))
   return (one + five) / 2, _exact(records)[1]
 

@@ -37,6 +37,9 @@ MODELS = {
   "gpt_neox": lambda: transformers.GPTNeoXConfig(
     **COMMON, intermediate_size=64, rotary_pct=0.5
   ),
+  "gpt_neox_tied": lambda: transformers.GPTNeoXConfig(
+    **COMMON, intermediate_size=64, rotary_pct=0.5, tie_word_embeddings=True
+  ),
 }
 
 
@@ -126,6 +129,50 @@ def test_pytorch_files_and_their_tied_copies(tmp_path):
   torch.save(state, tmp_path / "hf" / "pytorch_model.bin")
   with pytest.raises(ValueError, match="they differ"):
     convert(tmp_path / "hf", tmp_path / "other", to="jax")
+
+
+TIED = {
+  "llama_tied": ("model.embed_tokens.weight", "lm_head.weight"),
+  "opt": ("model.decoder.embed_tokens.weight", "lm_head.weight"),
+  "mpt": ("transformer.wte.weight", "lm_head.weight"),
+  "gpt_neox_tied": ("gpt_neox.embed_in.weight", "embed_out.weight"),
+}
+
+
+@pytest.mark.parametrize("name", TIED)
+def test_a_tied_table_under_the_name_of_its_head(name, tmp_path):
+  """safetensors' save_model keeps one name of two, the first by alphabet."""
+  model = make(name, tmp_path / "hf")
+  path = tmp_path / "hf" / "model.safetensors"
+  table, head = TIED[name]
+  state = load_file(path)
+  twice = state | {head: state[table]}
+  save_file(twice, path)
+  convert(tmp_path / "hf", tmp_path / "twice", to="jax")
+  alone = {k: v for k, v in twice.items() if k != table}
+  save_file(alone, path)
+  convert(tmp_path / "hf", tmp_path / "jax", to="jax")
+  for key, value in load_file(tmp_path / "jax" / "model.safetensors").items():
+    other = Safetensors(tmp_path / "twice")[key]
+    assert value.tobytes() == other.tobytes(), key
+  convert(tmp_path / "jax", tmp_path / "back", to="hf")
+  back = load_file(tmp_path / "back" / "model.safetensors")
+  assert back.keys() == alone.keys()
+  assert all(back[k].tobytes() == v.tobytes() for k, v in alone.items())
+  again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "back")
+  assert torch.equal(logits(model), logits(again.eval()))
+
+
+@pytest.mark.parametrize("name", ["model.pt", "model.bin", "v1.ckpt"])
+def test_a_folder_that_is_called_like_a_file(name, saved, tmp_path):
+  shutil.copytree(saved, tmp_path / name)
+  convert(tmp_path / name, tmp_path / "jax", to="jax")
+  convert(saved, tmp_path / "other", to="jax")
+  ours, theirs = (
+    (tmp_path / folder / "model.safetensors").read_bytes()
+    for folder in ("jax", "other")
+  )
+  assert ours == theirs
 
 
 def test_mosaic_gpt_keeps_its_names_and_settings(tmp_path):

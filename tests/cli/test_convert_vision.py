@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 from mmjax.cli.convert import convert
 from mmjax.convert.families.efficientnet import pretrained
 from mmjax.convert.read import Safetensors, open_weights
+from tests.convert.test_torch_file import Tree
 from tests.encoders.test_nfnet import reference
 from tests.timm_import import import_open_clip, import_timm
 
@@ -132,6 +133,18 @@ def test_open_clip_there_and_back(tmp_path, caplog):
   vision = {k: v for k, v in state.items() if k.startswith("visual.")}
   assert_same_bits(tmp_path / "back", vision)
   assert "taking quick_gelu" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_a_torch_script_archive_as_openai_published(tmp_path):
+  state = open_clip_model().half().state_dict()
+  sizes = {"input_resolution": torch.tensor(8), "vocab_size": torch.tensor(20)}
+  made = torch.jit.script(Tree(state | sizes))
+  made.save(str(tmp_path / "ViT-X.pt"))
+  convert(tmp_path / "ViT-X.pt", tmp_path / "jax", to="jax", family="clip")
+  convert(tmp_path / "jax", tmp_path / "back", to="hf")
+  vision = {k: v for k, v in state.items() if k.startswith("visual.")}
+  assert_same_bits(tmp_path / "back", vision)
 
 
 def test_heads_that_no_tensor_tells(tmp_path):

@@ -30,7 +30,7 @@ def test_inspect_shows_documents_and_what_is_bad(shard):
   assert bad == 1
   assert "2 records" in text and "* 'a dog'" in text
   assert "pictures: 60x40" in text
-  assert "[1] BAD: a.tar/2" in text and "no JPEG" in text
+  assert "[1] BAD: a.tar/2 is no JPEG" in text
 
 
 def test_inspect_shows_records_without_a_format(shard):

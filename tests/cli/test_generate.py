@@ -84,7 +84,7 @@ def test_command_line_answers(run, picture, capsys):
 
 def test_words_that_the_run_cannot_read_are_named(run, picture, caplog):
   ask = ["generate", "--workdir", str(run), "--max-new-tokens", "1"]
-  asked = ["--prompt", "a cat", "--image", picture, "--prompt", "on a photo"]
+  asked = ["--prompt", "photo cat", "--image", picture, "--prompt", "a photo"]
   assert main.main([*ask, *asked]) == 0
   assert "does not have ['photo']" in caplog.text
 

@@ -39,3 +39,14 @@ def test_links_and_named_files_are_there(text):
   assert len(links) > 1
   for path in links + named:
     assert "NAME" in path or Path(path).exists(), path
+
+
+def test_named_tables_are_there():
+  """`NAME` in, or of, `file.py`, below mmjax or one of its folders."""
+  found = re.findall(r"`(\w+)` (?:in|of) `([\w/]+\.py)`", CONTRIBUTING)
+  assert len(found) > 8
+  for name, path in found:
+    files = [Path(path), *Path("mmjax").glob(f"**/{path}")]
+    files += Path("tests").glob(f"**/{path}")
+    text = "\n".join(f.read_text() for f in files if f.exists())
+    assert re.search(rf"^{name}\b", text, re.MULTILINE), (name, path)

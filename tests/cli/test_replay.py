@@ -8,6 +8,7 @@ from mmjax.cli import main
 from mmjax.cli.replay import replay
 from mmjax.data import build
 from mmjax.training.sources import make_tokenizer
+from tests.systems.documents import data, write
 from tests.training.towers import config as towers
 
 
@@ -20,8 +21,8 @@ def config(**changes):
 def test_it_is_the_batch_of_the_run(tmp_path):
   lines = []
   again = replay(config(), 3, tmp_path / "batch.npz", write=lines.append)
-  data = build.plain(config().data)
-  with build.batches(data, make_tokenizer(dict(name="drawn"))) as batches:
+  plain = build.plain(config().data)
+  with build.batches(plain, make_tokenizer(dict(name="drawn"))) as batches:
     for _ in range(3):
       batch = next(batches)
     records = batches.records(3)["pairs"]
@@ -55,6 +56,14 @@ def test_parts_of_a_mixture_and_of_packed_rows_are_found():
 def test_there_is_no_step_0():
   with pytest.raises(ValueError, match="expected 1 or more"):
     replay(config(), 0)
+
+
+def test_a_step_behind_the_end_of_the_data(tmp_path):
+  finite = data(write(tmp_path / "d.jsonl"), batch=4, repeat=False)
+  settings = dict(tokenizer=dict(name="drawn"), data=finite)
+  assert list(replay(settings, 1, write=lambda line: None)) == ["documents"]
+  with pytest.raises(ValueError, match="no step 2: .* ends before it"):
+    replay(settings, 2)
 
 
 def test_a_run_or_a_config_has_to_be_named(capsys, tmp_path):

@@ -60,6 +60,80 @@ def test_a_module_with_versions(tmp_path, zipped):
   assert list(file) == list(state)
 
 
+class Tree(torch.nn.Module):
+  """Tensors under dotted names, as a module that can be scripted."""
+
+  def __init__(self, state):
+    super().__init__()
+    parts = collections.defaultdict(dict)
+    for name, value in state.items():
+      first, dot, rest = name.partition(".")
+      if dot:
+        parts[first][rest] = value
+      elif value.is_floating_point():
+        self.register_parameter(first, torch.nn.Parameter(value))
+      else:
+        self.register_buffer(first, value)
+    for name, part in parts.items():
+      self.add_module(name, Tree(part))
+
+  def forward(self, x):
+    return x
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("how", ["script", "trace"])
+def test_torch_script_gives_the_names_of_its_state_dict(tmp_path, how):
+  """As OpenAI's files of CLIP; what is compiled in them is not looked at."""
+  model = torch.nn.Sequential(
+    torch.nn.Conv2d(3, 4, 2),
+    torch.nn.Sequential(torch.nn.BatchNorm2d(4), torch.nn.GELU()),
+    Tree({"a.0.b": torch.ones(3).half(), "size": torch.tensor(224)}),
+  ).eval()
+  made = (
+    torch.jit.script(model)
+    if how == "script"
+    else torch.jit.trace(model, torch.zeros(1, 3, 4, 4))
+  )
+  made.save(str(tmp_path / "a.pt"))
+  file, state = TorchFile(tmp_path / "a.pt"), model.state_dict()
+  assert set(file) == set(state)
+  for name, value in state.items():
+    assert file[name].tobytes() == value.numpy().tobytes()
+    assert str(file[name].dtype) == str(value.dtype).removeprefix("torch.")
+
+
+def test_objects_that_share_objects_are_refused(tmp_path):
+  """Forty of them, each twice in the next, would be 2^40 names."""
+  new, name = b"c__torch__\nM\n)\x81", b"X\x01\x00\x00\x00"
+  program = new + b"}bq\x00"
+  for _ in range(40):
+    program += new + b"}(" + name + b"ah\x00" + name + b"bh\x00ubq\x00"
+  path = archive(tmp_path / "a.pth", b"\x80\x02" + program + b".")
+  with pytest.raises(RefusedFile, match="'[ab]' is there twice"):
+    TorchFile(path)
+
+
+@pytest.mark.parametrize(
+  "program",
+  [
+    b"cos\nsystem\n)\x81}b.",
+    b"ccollections\nOrderedDict\n)\x81}b.",
+    b"c__torch__\nM\n(K\x01t\x81}b.",
+    b"c__torch__\nM\n)R.",
+    b"c__torch__\nM\n)\x81]b.",
+    b"c__torch__\nM\n)\x81}(K\x01K\x02ub.",
+    b"c__torch__\nM\n)\x81q\x00}(X\x01\x00\x00\x00ah\x00ub.",
+    b"c__torch__\nM\n)\x81}b.",
+    b"c__torch__x\nM\n)\x81}b.",
+  ],
+)
+def test_odd_objects_are_refused(tmp_path, program):
+  path = archive(tmp_path / "a.pth", b"\x80\x02" + program)
+  with pytest.raises(RefusedFile, match=r"a\.pth is not read"):
+    TorchFile(path)
+
+
 def test_a_checkpoint_is_read_by_part(tmp_path):
   path = write(tmp_path / "a.pt", {"model": TENSORS, "epoch": 3})
   with pytest.raises(RefusedFile, match=r"name one of its parts \['model'\]"):

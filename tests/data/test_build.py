@@ -132,6 +132,8 @@ def test_drawn_documents_follow_the_seed_of_the_data():
     ({"transforms": [{"name": "squar"}]}, "Did you mean 'square'"),
     ({"source": {"name": "jsonl", "paths": __file__}}, "name a format"),
     ({"source": None}, "either 'source' or 'mix'"),
+    ({"pack": 0}, "'d': pack is 0"),
+    ({"pack": -2}, "pack is -2"),
   ],
 )
 def test_mistakes_are_named(change, message):

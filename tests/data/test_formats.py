@@ -112,6 +112,8 @@ def test_mmc4_keeps_a_share_of_single_images():
     {"text_list": None},
     {"text_list": [1, 2, 3]},
     {"similarity_matrix": [[0.1]]},
+    {"similarity_matrix": [[0.1], [0.9], [0.2]]},
+    {"similarity_matrix": [0.1, 0.9, 0.2]},
     {"similarity_matrix": [["a", "b", "c"]]},
     {"similarity_matrix": [[float("nan")] * 3]},
     {"similarity_matrix": [[0.1, 0.2], [0.3]]},
@@ -247,7 +249,6 @@ def test_pairs_of_many_layouts(record):
     {"jpg": PNG, "json": b"[]"},
     {"jpg": PNG, "caption": 3},
     {"jpg": PNG, "caption": []},
-    {"jpg": PNG, "txt": b"a", "start": "x"},
   ],
 )
 def test_bad_pairs_are_named(record):
@@ -270,6 +271,21 @@ def test_video_text():
   record = {"mp4": b"v", "json": b'{"caption": "a run", "start": 2}'}
   document = VideoText()(record)
   assert document.media == (Media("video", b"v", metadata={"start": 2.0}),)
+
+
+@pytest.mark.parametrize("missing", [None, "", " "])
+def test_a_clip_whose_table_names_no_end(missing):
+  record = {"mp4": b"v", "caption": "a run", "start": "2", "end": missing}
+  assert VideoText()(record).media[0].metadata == {"start": 2.0}
+
+
+@pytest.mark.parametrize("value", ["x", [], -1, float("nan"), "nan", "1e999"])
+def test_a_clip_whose_end_is_none(value):
+  record = {"__key__": "rec7", "mp4": b"v", "txt": b"a", "end": value}
+  with pytest.raises(BadSample, match="rec7: start and end are"):
+    VideoText()(record)
+  # It is no business of a picture's.
+  assert Pairs()({"jpg": PNG, "txt": b"a", "end": value}).segments
 
 
 OBELICS = {"images": ["a", None, "b"], "texts": [None, "t", None]}

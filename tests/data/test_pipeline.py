@@ -5,8 +5,9 @@ import jax
 import numpy as np
 import pytest
 
+from mmjax.data.batching import Slots
 from mmjax.data.pipeline import Batches, Dataset, TooManyBadSamples
-from mmjax.data.stream import Stream
+from mmjax.data.stream import Packed, Stream
 from tests.data.test_stream import Numbers, encoder
 
 
@@ -104,6 +105,19 @@ def test_bad_samples_are_counted_and_named(caplog):
   assert empty == 1
 
 
+def test_bad_samples_of_a_packed_row_have_a_line_each(caplog):
+  slots = Slots(4, height=8, width=8)
+  packed = Packed(stream(8, bad=(1, 3)), 4, 32, slots)
+  sets = {"a": Dataset(packed, 2)}
+  with caplog.at_level(logging.WARNING):
+    take(Batches(sets, max_bad_fraction=1.0), 1)
+  assert len(caplog.messages) == 2
+  for number in (1, 3):
+    assert sum(f"number {number} is" in m for m in caplog.messages) == 1
+  with pytest.raises(TooManyBadSamples, match="Last: .* [13] is broken. "):
+    take(Batches(sets, max_bad_fraction=0.0), 1)
+
+
 def test_no_budget_stops_at_the_first():
   sets = {"a": Dataset(stream(20, bad=(3,)), 5)}
   iterator = Batches(sets, max_bad_fraction=0.0)
@@ -152,6 +166,12 @@ def test_errors():
 def test_a_budget_that_would_never_stop(fraction):
   with pytest.raises(ValueError, match="max_bad_fraction is"):
     Batches({"a": Dataset(stream(20), 5)}, max_bad_fraction=fraction)
+
+
+@pytest.mark.parametrize("name", ["workers", "threads", "prefetch"])
+def test_readers_that_are_less_than_none(name):
+  with pytest.raises(ValueError, match=f"{name} (is )?-1"):
+    Batches({"a": Dataset(stream(20), 5)}, **{name: -1})
 
 
 @pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf")])

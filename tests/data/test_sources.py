@@ -105,7 +105,10 @@ def test_hostile_shard_is_an_error_or_a_named_skip(tmp_path, caplog):
   with pytest.raises(ValueError, match=r"b\.tar.*symbolic link"):
     Tar(pattern)
   source = Tar(pattern, on_bad_shard="skip")
-  assert len(source) == 1 and "b.tar" in caplog.text
+  assert "b.tar" in caplog.text
+  assert len(source) == 2 and source[0]["txt"]
+  with pytest.raises(BadSample, match=r"skipped: .*b\.tar"):
+    source[1]
 
 
 def test_tar_that_shrinks_is_a_bad_sample(tmp_path):

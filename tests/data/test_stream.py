@@ -234,6 +234,20 @@ def test_packed_rows_hold_their_documents_and_notes():
   assert values[:, 0, 0, 0, 0].tolist() == [3, 4, 5]
 
 
+def test_every_bad_document_of_a_packed_row_is_named():
+  class Long(Numbers):
+    def __getitem__(self, index):
+      raise BadSample(f"number {index} is broken{'!' * 300}")
+
+  stream = Stream(Long(4), encoder(), shuffle=False)
+  packed = Packed(stream, 4, 32, Slots(4, height=8, width=8))
+  why = packed[0]["skipped"]["why"]
+  lines = str(why).split("\n")
+  assert len(lines) == 4
+  assert all(f"number {i} is broken" in line for i, line in enumerate(lines))
+  assert packed.blank()["skipped"]["why"].dtype == why.dtype
+
+
 @pytest.mark.parametrize("fps", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_senseless_rate_is_no_bad_sample(fps):
   with pytest.raises(ValueError, match="fps is"):

@@ -1,4 +1,5 @@
 import io
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -9,8 +10,11 @@ from mmjax.data.document import BadSample
 av = pytest.importorskip("av")
 
 
-def clip(seconds=4, rate=5, size=(32, 48), format="mp4"):
-  """A clip whose brightness tells the second: 40 a second."""
+def clip(seconds=4, rate=5, size=(32, 48), format="mp4", times=lambda t: t):
+  """A clip whose brightness tells the second: 40 a second.
+
+  `times` moves the frames, whose brightness stays.
+  """
   data = io.BytesIO()
   with av.open(data, "w", format=format) as file:
     stream = file.add_stream("mpeg4", rate=rate)
@@ -19,6 +23,7 @@ def clip(seconds=4, rate=5, size=(32, 48), format="mp4"):
     for i in range(seconds * rate):
       pixels = np.full((*size, 3), 40 * (i // rate) + 20, np.uint8)
       frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+      frame.pts, frame.time_base = times(i), Fraction(1, rate)
       file.mux(stream.encode(frame))
     file.mux(stream.encode())
   return data.getvalue()
@@ -35,6 +40,15 @@ def test_one_frame_a_second(format):
   assert seconds_of(frames) == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("box", [b"wide", b"free", b"skip"])
+def test_quicktime_without_the_box_that_names_it(box):
+  data = clip(format="mov")
+  assert data[4:8] == b"ftyp"
+  # Another of the same length, as the index counts from the beginning.
+  frames = video.decode(data[:4] + box + data[8:])
+  assert seconds_of(frames) == [0, 1, 2, 3]
+
+
 def test_count_rate_and_ends():
   data = clip()
   assert len(video.decode(data, frames=3, fps=1.0)) == 3
@@ -42,6 +56,21 @@ def test_count_rate_and_ends():
     *(0, 0, 1, 1, 2, 2, 3, 3)
   ]
   assert seconds_of(video.decode(data, start=1.0, end=3.0)) == [1, 2]
+
+
+@pytest.mark.parametrize("format", ["mp4", "matroska"])
+def test_time_counts_from_where_a_clip_begins(format):
+  data = clip(format=format, times=lambda i: i + 35)  # 7 s
+  assert seconds_of(video.decode(data)) == [0, 1, 2, 3]
+  assert seconds_of(video.decode(data, start=1.0, end=3.0)) == [1, 2]
+
+
+@pytest.mark.parametrize("format", ["mp4", "matroska"])
+def test_a_gap_is_passed_over(format):
+  data = clip(format=format, times=lambda i: i if i < 5 else i + 15)
+  assert seconds_of(video.decode(data)) == [0, 1, 2, 3]
+  slides = clip(rate=1, format=format, times=lambda i: 3 * i)
+  assert seconds_of(video.decode(slides)) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(

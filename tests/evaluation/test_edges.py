@@ -9,6 +9,7 @@ import pytest
 
 from mmjax.data.document import Document, Text
 from mmjax.evaluation import caption, classification, in_context, tasks, vqa
+from mmjax.evaluation.answers import Likelihoods
 
 # Predictions and references with something wrong or odd in each.
 CAPTIONS = [
@@ -185,3 +186,87 @@ def test_a_question_that_is_there_twice_is_told(caplog):
   with caplog.at_level(logging.WARNING):
     result = evaluate(queries([["cat"], ["dog"]])[:1] * 2, "exact")
   assert result.score == 100 and "more than once: ['q/0']" in caplog.text
+
+
+@pytest.mark.parametrize("shots", [0, 1])
+def test_support_without_answers(shots, caplog):
+  """It would show the model that the right answer is to say nothing."""
+
+  def run(answers):
+    support = [
+      Document((Text("?"),), f"s/{i}", {"question": "?", "answer": answer})
+      for i, answer in enumerate(answers)
+    ]
+    in_context.evaluate(
+      tasks.TASKS["vqav2"],
+      queries([["cat"] * 3]),
+      support,
+      generate=lambda documents: ["cat"],
+      protocol=in_context.Protocol(shots=(shots,)),
+    )
+
+  with pytest.raises(ValueError, match="None of the 2 support .*'s/0'"):
+    run(["", ""])
+  assert not caplog.text
+  run(["cat", ""])
+  assert "1 of 2 support examples show an empty answer, such as 's/1'" in (
+    caplog.text
+  )
+
+
+def choose(metric, rows, choices=("no", "yes", "may be", "c", "d")):
+  """The result of two questions whose choices have these likelihoods."""
+  (result,) = in_context.evaluate(
+    tasks.classes(choices, metric, "vqa"),
+    queries([["no"], ["yes"]]),
+    [],
+    score=lambda documents, answers: Likelihoods(rows, rows),
+    protocol=in_context.Protocol(shots=(0,)),
+  )
+  return result
+
+
+@pytest.mark.parametrize("metric", ["exact", "per_class", "top_1_and_5"])
+def test_likelihoods_without_an_order(metric):
+  rows = np.zeros((2, 5))
+  # Of equal ones the first is taken.
+  assert [r["prediction"] for r in choose(metric, rows).records] == ["no"] * 2
+  rows[1, 3] = np.nan
+  with pytest.raises(ValueError, match="after 'q/1' hold NaN"):
+    choose(metric, rows)
+
+
+@pytest.mark.parametrize("metric", ["auc", "top_1_and_5"])
+def test_an_answer_that_no_choice_is(metric):
+  choices = ("no", "Yes", "may be", "c", "d")
+  with pytest.raises(ValueError, match="of 'q/1' is 'yes', none of .*'Yes'"):
+    choose(metric, np.zeros((2, 5)), choices)
+
+
+@pytest.mark.parametrize(
+  "name", ["pool", "per_class", "permutations", "batch_size"]
+)
+@pytest.mark.parametrize("value", [0, -1])
+def test_a_protocol_of_none(name, value):
+  with pytest.raises(ValueError, match=f"{name} is {value}"):
+    in_context.Protocol(**{name: value})
+
+
+def test_a_seed_that_is_there_twice():
+  """Its prompts would be there twice and its records once."""
+  with pytest.raises(ValueError, match=r"seeds are \(1, 2, 1\)"):
+    in_context.Protocol(seeds=(1, 2, 1))
+
+
+def test_features_that_nothing_is_like():
+  found = np.ones((2, 3), np.float32)
+  found[1, 2] = np.nan
+  with pytest.raises(ValueError, match="features of 'q/1' are not finite"):
+    in_context.evaluate(
+      tasks.TASKS["vqav2"],
+      queries([["no"], ["yes"]]),
+      queries([["no"], ["yes"]]),
+      generate=lambda documents: ["no"] * len(documents),
+      features=lambda documents: found,
+      protocol=in_context.Protocol(shots=(1,), selection="rices"),
+    )

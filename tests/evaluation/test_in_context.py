@@ -230,6 +230,47 @@ def test_rices_shows_the_most_similar_last():
     assert record["support"] == ["train/2", "train/1", "train/0"]
 
 
+@pytest.mark.parametrize("style", ["flamingo", "open_flamingo"])
+def test_a_style_says_whether_zero_shots_are_alike(style):
+  angle = np.linspace(0, np.pi / 2, len(EXAMPLES))
+  features, _ = looked_up(
+    (QUERIES, np.tile([[3.0, 0.0]], (len(QUERIES), 1))),
+    (EXAMPLES, np.stack([np.cos(angle), np.sin(angle)], axis=1)),
+  )
+  (result,) = in_context.evaluate(
+    TASK,
+    QUERIES,
+    EXAMPLES,
+    generate=Seeing().generate,
+    protocol=Protocol(style=style, shots=(0,), selection="rices"),
+    features=features,
+  )
+  assert all(len(prompt.media) == 1 for prompt in result.prompts)
+  shown = [record["support"] for record in result.records]
+  alike = [["train/1", "train/0"]] * len(QUERIES)
+  assert (shown == alike) == (style == "open_flamingo")
+
+
+@pytest.mark.parametrize(
+  ("style", "count"), [("flamingo", 0), ("open_flamingo", 2)]
+)
+def test_a_style_says_what_zero_shots_of_a_choice_show(style, count):
+  def score(documents, answers):
+    total = np.zeros((len(documents), len(answers)))
+    return Likelihoods(total, total)
+
+  (result,) = in_context.evaluate(
+    tasks.classes(NAMES),
+    QUERIES,
+    EXAMPLES,
+    score=score,
+    protocol=Protocol(style=style, shots=(0,)),
+  )
+  assert {len(r["support"]) for r in result.records} == {count}
+  for prompt in result.prompts:
+    assert len(prompt.media) == 1 and prompt.text.count("Output:") == 1 + count
+
+
 def test_rices_looks_in_the_pool_only_and_not_at_the_query():
   angle = np.linspace(0, 1, len(EXAMPLES)) ** 1.5  # No two alike.
   vectors = np.stack([np.cos(angle), np.sin(angle)], axis=1)

@@ -60,7 +60,8 @@ def model():
   return Model(module, params, read, tokenizer, max_new_tokens=4, batch_size=2)
 
 
-def test_likelihoods_are_those_of_the_documents_of_training(model):
+@pytest.mark.parametrize("end", [True, False])
+def test_likelihoods_are_those_of_the_documents_of_training(model, end):
   """The same ids as in training: ` cat` goes on from its question."""
   apply = jax.jit(lambda batch: model.module.apply({"params": params}, batch))
   params, expected, counts = model.params, {}, {}
@@ -69,19 +70,27 @@ def test_likelihoods_are_those_of_the_documents_of_training(model):
       said = (*document.segments, Text(answer, target=True))
       whole = dataclasses.replace(document, segments=said)
       batch = stack([model.encoder(whole)])
+      if not end:
+        batch["weights"] *= batch["targets"] != model.tokenizer.id("<EOC>")
       total, count = cross_entropy(
         apply(batch).logits, batch["targets"], batch["weights"]
       )
       expected[document.id, answer] = -float(total)
       counts[answer] = float(count)
-  found = model.score(DOCUMENTS, ANSWERS)
-  assert counts == {" cat": 2, "cat": 2, " red dog": 3}
+  found = dataclasses.replace(model, score_end=end).score(DOCUMENTS, ANSWERS)
+  assert counts == {" cat": 1 + end, "cat": 1 + end, " red dog": 2 + end}
   for i, document in enumerate(DOCUMENTS):
     for j, answer in enumerate(ANSWERS):
       wanted = expected[document.id, answer]
       np.testing.assert_allclose(found.total[i, j], wanted, rtol=1e-4)
       mean = wanted / counts[answer]
       np.testing.assert_allclose(found.mean[i, j], mean, rtol=1e-4)
+
+
+def test_an_answer_without_a_token(model):
+  model.score(DOCUMENTS, ("", " cat"))  # its end
+  with pytest.raises(ValueError, match="has no token"):
+    dataclasses.replace(model, score_end=False).score(DOCUMENTS, ("", " cat"))
 
 
 def test_documents_after_which_answers_differ(model):

@@ -1,5 +1,6 @@
 """Official files of tasks, asked of a model by a config."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -96,6 +97,31 @@ def test_a_config_gives_what_the_call_gives(files, model):
     assert one.records == other.records
 
 
+@pytest.mark.parametrize("style", ["flamingo", "open_flamingo"])
+def test_a_style_says_whether_the_end_of_an_answer_counts(
+  model, tmp_path, style
+):
+  rows = []
+  for i in range(4):
+    (tmp_path / f"{i}.png").write_bytes(encode(photo(SIDE, SIDE, seed=i)))
+    rows.append(dict(id=i, img=f"{i}.png", text="dog", label=i % 2))
+  path = tmp_path / "dev.jsonl"
+  path.write_text("\n".join(map(json.dumps, rows)))
+  source = dict(
+    name="hateful_memes", annotations=str(path), images=str(tmp_path)
+  )
+  (result,) = evaluate_tasks(
+    model,
+    {"hateful_memes": dict(queries=source, support=source)},
+    protocol=dict(style=style, shots=[0]),
+  )
+  own = dataclasses.replace(model, score_end=style == "flamingo")
+  space = " " if style == "flamingo" else ""
+  found = own.score(result.prompts, [f"{space}no", f"{space}yes"])
+  rows = found.total if style == "flamingo" else found.mean
+  np.testing.assert_allclose([r["scores"] for r in result.records], rows)
+
+
 def test_features_are_means_of_the_first_picture(files, model):
   documents = _documents(files["queries"])[:3]
   found = model.features(documents)
@@ -136,6 +162,9 @@ def test_a_count_is_drawn_once(files):
   ids = [d.id for d in some.queries]
   assert ids == [d.id for d in again.queries] and len(set(ids)) == 2
   assert len(some.support) == 5
+  for wrong in (0, -1):
+    with pytest.raises(ValueError, match=f"'vqav2' asks {wrong} queries"):
+      benchmark(**files, name="vqav2", count=wrong)
   assert benchmark(**files, task="coco", max_new_tokens=7).task.metric == (
     "cider"
   )

@@ -21,6 +21,16 @@ def _norm(name: str, path: str, bias: bool = True) -> list[Rule]:
   return rules + ([Rule(f"{name}.bias", f"{path}/bias")] if bias else [])
 
 
+def _table(family: str, tied: bool) -> Rule:
+  """The table of embeddings.
+
+  Of a tied one a file may have the head's name alone: that of whoever drops
+  the second name of a tensor (safetensors), or what is frozen (OpenFlamingo).
+  """
+  aliases = HEADS[family] if tied else ()
+  return Rule(EMBEDDINGS[family], "embedding/table", aliases=aliases)
+
+
 def _matrix(name: str, path: str, bias: bool = False) -> list[Rule]:
   rules = [Rule(f"{name}.weight", f"{path}/kernel", _MATRIX)]
   return rules + ([Rule(f"{name}.bias", f"{path}/bias")] if bias else [])
@@ -30,7 +40,7 @@ def llama(tied: bool = False) -> list[Rule]:
   """`LlamaForCausalLM`."""
   layer, ours = "model.layers.{layer}", "layers"
   rules = [
-    Rule("model.embed_tokens.weight", "embedding/table"),
+    _table("llama", tied),
     Rule("model.norm.weight", "final_norm/scale"),
     Rule(f"{layer}.input_layernorm.weight", f"{ours}/attention_norm/scale"),
     Rule(f"{layer}.post_attention_layernorm.weight", f"{ours}/mlp_norm/scale"),
@@ -84,7 +94,7 @@ def opt(tied: bool = True) -> list[Rule]:
   root, ours = "model.decoder", "layers"
   layer = f"{root}.layers.{{layer}}"
   rules = [
-    Rule(f"{root}.embed_tokens.weight", "embedding/table"),
+    _table("opt", tied),
     Rule(f"{root}.embed_positions.weight", "position_table/table"),
     *_norm(f"{root}.final_layer_norm", "final_norm"),
     *_matrix(f"{root}.project_in", "project_in"),
@@ -107,10 +117,7 @@ def opt(tied: bool = True) -> list[Rule]:
 
 
 def mpt(tied: bool = True) -> list[Rule]:
-  """`MptForCausalLM`, and the older `MosaicGPT` (mpt-1b) by its aliases.
-
-  OpenFlamingo drops the frozen table, but not the name of its tied head.
-  """
+  """`MptForCausalLM`, and the older `MosaicGPT` (mpt-1b) by its aliases."""
   layer, ours = "transformer.blocks.{layer}", "layers"
   fused = tuple(f"{ours}/attention/{name}/kernel" for name in _FUSED)
 
@@ -118,11 +125,7 @@ def mpt(tied: bool = True) -> list[Rule]:
     return Rule(f"{layer}.{new}", path, dims, aliases=(f"{layer}.{old}",))
 
   return [
-    Rule(
-      "transformer.wte.weight",
-      "embedding/table",
-      aliases=("lm_head.weight",) if tied else (),
-    ),
+    _table("mpt", tied),
     Rule(
       "transformer.norm_f.weight",
       "final_norm/scale",
@@ -156,9 +159,10 @@ def gpt_neox(tied: bool = False) -> list[Rule]:
   kernels = tuple(f"{ours}/attention/{name}/kernel" for name in _FUSED)
   biases = tuple(f"{ours}/attention/{name}/bias" for name in _FUSED)
   fused = f"{layer}.attention.query_key_value"
-  head = Rule("embed_out.weight", "head/table", aliases=("lm_head.weight",))
+  name, *others = HEADS["gpt_neox"]
+  head = Rule(name, "head/table", aliases=tuple(others))
   return [
-    Rule("gpt_neox.embed_in.weight", "embedding/table"),
+    _table("gpt_neox", tied),
     *_norm("gpt_neox.final_layer_norm", "final_norm"),
     *_norm(f"{layer}.input_layernorm", f"{ours}/attention_norm"),
     *_norm(f"{layer}.post_attention_layernorm", f"{ours}/mlp_norm"),
@@ -192,6 +196,13 @@ EMBEDDINGS = {
   "opt": "model.decoder.embed_tokens.weight",
   "mpt": "transformer.wte.weight",
   "gpt_neox": "gpt_neox.embed_in.weight",
+}
+# The output matrix; in a tied model it is the table of embeddings once more.
+HEADS = {
+  "llama": ("lm_head.weight",),
+  "opt": ("lm_head.weight",),
+  "mpt": ("lm_head.weight",),
+  "gpt_neox": ("embed_out.weight", "lm_head.weight"),
 }
 # Names that carry no weights: buffers that are computed, tied copies.
 BUFFERS = (

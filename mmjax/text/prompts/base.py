@@ -165,9 +165,12 @@ def fit_query(
   Raises:
     TooLong: when it is too long, or has too many media, and `overflow` is
       "error".
+    ValueError: when it has no token at all.
   """
   if overflow not in ("error", "left"):
     raise ValueError(f"overflow is {overflow!r}, expected 'error' or 'left'.")
+  if not sheet.tokens:
+    raise ValueError(f"The prompt of {name!r} is empty: nothing to go on from.")
   start = max(len(sheet.tokens) - length, 0)
   if 0 < slots < len(sheet.tags):  # Without a slot, text alone is read.
     start = max(start, sheet.tags[-slots])

@@ -127,6 +127,13 @@ def test_query_with_a_newline_after_each_example():
   ]
 
 
+@pytest.mark.parametrize("overflow", ["error", "left"])
+def test_a_query_of_nothing(overflow):
+  with pytest.raises(ValueError, match="'doc' is empty"):
+    prompt().query(document(("",)), overflow)
+  assert len(prompt(bos=True).query(document(("",)), overflow).tokens) == 1
+
+
 def test_first_token():
   made = prompt(bos=True)
   assert made.write(DOC).tokens[0] == made.tokenizer.bos
