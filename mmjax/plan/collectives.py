@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmjax.plan import hlo
+from mmjax.plan.loops import all_instructions
 
 KINDS = (
   "all-gather",
@@ -64,7 +65,7 @@ def collectives(
   """
   totals: dict[tuple[str, str, bool], Counter] = {}
   seen: set[tuple[str, str]] = set()
-  for instruction, times in hlo.all_instructions(module, tuple(_OPCODES)):
+  for instruction, times in all_instructions(module, tuple(_OPCODES)):
     kind = _OPCODES[instruction.opcode]
     channel = _CHANNEL.search(instruction.rest)
     # The pieces of one that runs beside computation share a channel.

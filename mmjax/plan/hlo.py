@@ -1,13 +1,13 @@
-"""A compiled program's text, read: what runs, how often, on which bytes.
+"""A compiled program's text, read: computations of instructions on arrays.
 
-XLA's own cost analysis counts the body of a loop once; here an instruction
-counts as often as it runs. Only what a plan asks for is read.
+How often they run is told in loops.py, what they move in traffic.py, what they
+multiply in products.py. Only what a plan asks for is read.
 """
 
 import dataclasses
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 # Bits of an element.
 _BITS = {
@@ -25,7 +25,6 @@ _CALLED = re.compile(
   r"called_computations|branch_computations)="
   r"(?:%([\w.\-]+)|\{([^}]*)\})"
 )
-_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,169 +160,8 @@ def _shapes(text: str) -> Iterator[Shape]:
     )
 
 
-def executions(module: Module) -> dict[str, int]:
-  """How often each computation runs that is no part of an instruction.
-
-  Those are the entry, bodies of loops, and what is called; a fusion is one
-  instruction. All branches of a condition count.
-  """
-  times = {module.entry: 1}
-  queue = [module.entry]
-  for name in queue:
-    for instruction in module.computations[name].values():
-      if instruction.opcode == "while":
-        inner = {instruction.attribute("body"): trips(module, instruction)}
-      elif instruction.opcode in ("call", "conditional", "async-start"):
-        inner = dict.fromkeys(instruction.called, 1)
-      else:
-        continue
-      for called, count in inner.items():
-        times[called] = times.get(called, 0) + times[name] * count
-        queue.append(called)
-  return times
-
-
-def trips(module: Module, loop: Instruction) -> int:
-  """How often a loop runs.
-
-  XLA:GPU writes it down; else the loops that JAX makes count from 0 to a
-  constant, with which their condition compares.
-
-  Raises:
-    ValueError: for another loop.
-  """
-  if known := _TRIPS.search(loop.rest):
-    return int(known[1])
-  condition = module.computations[loop.attribute("condition")]
-  bounds = [
-    int(i.argument)
-    for i in _closure(module, condition)
-    if i.opcode == "constant" and i.argument.lstrip("-").isdigit()
-  ]
-  if len(set(bounds)) != 1:
-    raise ValueError(
-      f"Loop {loop.name} has no known number of rounds: its condition compares "
-      f"with {bounds or 'no constant'}."
-    )
-  return bounds[0]
-
-
-def _closure(module: Module, computation: Computation) -> Iterator[Instruction]:
-  for instruction in computation.values():
-    yield instruction
-    for name in instruction.called:
-      yield from _closure(module, module.computations[name])
-
-
 def fused(module: Module, instruction: Instruction) -> Computation:
   """What a fusion does inside; nothing for other instructions."""
   if instruction.opcode != "fusion":
     return {}
   return module.computations[instruction.attribute("calls")]
-
-
-# They move nothing themselves.
-_FREE = {
-  *("parameter", "constant", "tuple", "get-tuple-element", "bitcast"),
-  *("while", "conditional", "call", "after-all", "partition-id", "replica-id"),
-  *("copy-done", "slice-done", "async-done", "async-update", "async-start"),
-  *("all-gather-done", "all-reduce-done", "collective-permute-done"),
-  *("send-done", "recv-done", "opt-barrier", "iota", "broadcast"),
-}
-# They read or write a part of what they are given.
-_PARTIAL = {"dynamic-slice", "slice", "gather", "slice-start", "copy-start"}
-
-
-def memory_traffic(module: Module) -> int:
-  """Bytes that a device reads from and writes to its main memory.
-
-  Every instruction reads its operands and writes its results, fusions as one;
-  slices of larger arrays count as what is sliced. What a compiler keeps in
-  faster memory (S(1) on TPUs) does not count.
-  """
-  total = 0
-  for name, times in executions(module).items():
-    computation = module.computations[name]
-    total += times * sum(
-      _traffic(module, computation, i) for i in computation.values()
-    )
-  return total
-
-
-def _traffic(module: Module, scope: Computation, i: Instruction) -> int:
-  if i.opcode in _FREE:
-    return 0
-  given = [scope[name] for name in i.operands if name in scope]
-  if i.opcode in ("copy-start", "slice-start"):
-    # (source, destination, context), where the source is the whole array.
-    source, destination = (
-      i.shapes[:2]
-      if i.opcode == "slice-start"
-      else (
-        given[0].shapes[0],
-        i.shapes[0] if len(i.shapes) < 2 else i.shapes[1],
-      )
-    )
-    read = destination.bytes if source.space == 0 else 0
-    return read + destination.main
-  written = sum(s.main for s in i.shapes)
-  if i.opcode in _PARTIAL:
-    return 2 * written
-  if i.opcode == "dynamic-update-slice":
-    return 2 * sum(s.main for s in given[1].shapes)
-  inside = fused(module, i)
-  if not inside:
-    return written + sum(s.main for g in given for s in g.shapes)
-  return _written(inside, written) + sum(
-    _read(inside, number, g) for number, g in enumerate(given)
-  )
-
-
-def _read(inside: Computation, number: int, given: Instruction) -> int:
-  """Bytes of a fusion's operand that are read."""
-  whole = sum(s.main for s in given.shapes)
-  name = next(
-    (
-      i.name
-      for i in inside.values()
-      if i.opcode == "parameter" and i.argument == str(number)
-    ),
-    None,
-  )
-  users = [i for i in inside.values() if name in i.operands]
-  if not whole or not users:
-    return whole
-  read = 0
-  for user in users:
-    if user.opcode in ("dynamic-slice", "slice", "gather"):
-      read += sum(s.bytes for s in user.shapes)
-    elif user.opcode == "dynamic-update-slice" and user.operands[0] == name:
-      continue  # Written in place.
-    else:
-      return whole
-  return min(read, whole)
-
-
-def _written(inside: Computation, whole: int) -> int:
-  """Bytes of a fusion's result; of one that is updated in place, the update."""
-  root = next(i for i in inside.values() if i.root)
-  while root.opcode == "bitcast" and root.operands[0] in inside:
-    root = inside[root.operands[0]]
-  if root.opcode != "dynamic-update-slice" or not whole:
-    return whole
-  update = inside[root.operands[1]]
-  return min(whole, sum(s.bytes for s in update.shapes))
-
-
-def all_instructions(
-  module: Module, opcodes: Sequence[str]
-) -> Iterator[tuple[Instruction, int]]:
-  """Instructions of some kinds with how often they run, fused ones too."""
-  times = executions(module)
-  for name, count in times.items():
-    for instruction in module.computations[name].values():
-      if instruction.opcode in opcodes:
-        yield instruction, count
-      for inner in fused(module, instruction).values():
-        if inner.opcode in opcodes:
-          yield inner, count

@@ -23,6 +23,7 @@ from mmjax.plan.program import (
 )
 from mmjax.plan.roofline import Roofline, roofline
 from mmjax.plan.topology import NotInstalled, Topology
+from mmjax.plan.traffic import memory_traffic
 from mmjax.sharding import AXES, make_mesh, mesh_shape
 
 log = logging.getLogger(__name__)
@@ -176,7 +177,7 @@ def estimate(
     talk = collectives.collectives(
       module, dict(job.mesh.shape), topology.slices
     )
-    traffic = hlo.memory_traffic(module)
+    traffic = memory_traffic(module)
     if topology.chip.platform == "tpu":
       multiplied = products.operations(module)
       # What is traced for the backward pass may be more than it needs.

@@ -11,6 +11,7 @@ import re
 import numpy as np
 
 from mmjax.plan import hlo
+from mmjax.plan.loops import executions
 
 _WINDOW = re.compile(r"\bwindow=\{([^}]*)\}")
 _LABELS = re.compile(r"\bdim_labels=(\w+)_(\w+)->(\w+)")
@@ -20,7 +21,7 @@ _CONTRACTED = re.compile(r"\blhs_contracting_dims=\{([\d,]*)\}")
 def operations(module: hlo.Module) -> int:
   """Operations of one device, two a multiply-add, in a run of the program."""
   total = 0
-  for name, times in hlo.executions(module).items():
+  for name, times in executions(module).items():
     computation = module.computations[name]
     for instruction in computation.values():
       inside = hlo.fused(module, instruction)

@@ -129,11 +129,10 @@ def _lines(plan: Plan, program: Estimate) -> list[str]:
       else ""
     ),
   ]
-  if program.multiplied is not None:
-    share = program.multiplied * topology.size / program.executed
+  share = (program.multiplied or 0) * topology.size / program.executed
+  if share > 1.05:
     lines.append(
-      f"  of a device       {program.multiplied:.4g}, {share:.2f} times its "
-      "share of them (kernels apart)"
+      f"  done alike        a device multiplies {share:.2f} times its share"
     )
   if program.traffic is not None:
     lines.append(f"  memory traffic    {size(program.traffic)} a device")

@@ -10,7 +10,15 @@ import jax
 import pytest
 
 from mmjax.data.build import plain
-from mmjax.plan import collectives, compiling, hlo, planning, program, topology
+from mmjax.plan import (
+  collectives,
+  compiling,
+  hlo,
+  planning,
+  program,
+  topology,
+  traffic,
+)
 from mmjax.plan.chips import GIB
 from mmjax.plan.memory import refused, reported
 from mmjax.plan.topology import parse
@@ -58,7 +66,7 @@ def test_it_is_what_the_whole_compilation_decides():
   assert early.text == late.text and early.memory == late.memory
   whole = here(config())
   ours, theirs = hlo.parse(early.text), hlo.parse(whole.text)
-  assert hlo.memory_traffic(ours) == hlo.memory_traffic(theirs)
+  assert traffic.memory_traffic(ours) == traffic.memory_traffic(theirs)
   shape = config()["mesh"]
   found = collectives.collectives(ours, shape)
   assert found and found == collectives.collectives(theirs, shape)

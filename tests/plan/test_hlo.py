@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mmjax.plan import collectives, hlo
+from mmjax.plan import collectives, hlo, loops, traffic
 from tests import eight_devices
 
 # Three rounds of a loop: 1 KiB is sliced from a stack, gathered over four
@@ -25,7 +25,9 @@ LOOP = """HloModule jit_f, is_scheduled=true
   %row = f32[1,256]{1,0:T(8,128)} fusion(%stack, %i), kind=kLoop, calls=%fused
   %all = f32[4,256]{1,0:T(8,128)} all-gather(%row), channel_id=1, replica_groups=mesh['a'=2,'b'=4] {'b'}, dimensions={0}
   %new = f32[4,256]{1,0:T(8,128)S(1)} add(%sum, %all)
-  ROOT %out = (s32[]{:T(128)}, f32[3,256]{1,0:T(8,128)}, f32[4,256]{1,0:T(8,128)S(1)}) tuple(%i, %stack, %new)
+  %one = s32[]{:T(128)} constant(1)
+  %next = s32[]{:T(128)} add(%i, %one)
+  ROOT %out = (s32[]{:T(128)}, f32[3,256]{1,0:T(8,128)}, f32[4,256]{1,0:T(8,128)S(1)}) tuple(%next, %stack, %new)
 }
 
 %condition (arg.1: (s32[], f32[3,256], f32[4,256])) -> pred[] {
@@ -44,12 +46,13 @@ ENTRY %main (x: (s32[], f32[3,256], f32[4,256])) -> (s32[], f32[3,256], f32[4,25
 
 def test_a_loop_counts_as_often_as_it_runs():
   module = hlo.parse(LOOP)
-  assert hlo.executions(module) == {"main": 1, "body": 3}
+  assert loops.executions(module) == {"main": 1, "body": 3}
   # A round reads and writes a row of 1 KiB, with its number (4 B), reads that
-  # row and writes 4 KiB gathered, and reads those; the sum is not in memory.
+  # row and writes 4 KiB gathered, and reads those; the sum is not in memory. The
+  # counter and what is added to it are read, and it is written.
   row = 1024
-  round_ = (row + 4 + row) + (row + 4 * row) + 4 * row
-  assert hlo.memory_traffic(module) == 3 * round_
+  round_ = (row + 4 + row) + (row + 4 * row) + 4 * row + 3 * 4
+  assert traffic.memory_traffic(module) == 3 * round_
 
 
 def test_a_collective_in_a_loop():
@@ -110,7 +113,58 @@ def test_the_pieces_of_one_collective_count_once():
 def test_a_loop_without_a_bound_is_refused():
   open_ended = LOOP.replace("constant(3)", "parameter(1)")
   with pytest.raises(ValueError, match="no known number of rounds"):
-    hlo.executions(hlo.parse(open_ended))
+    loops.executions(hlo.parse(open_ended))
+
+
+@pytest.mark.parametrize(
+  "bound,start,step,rounds",
+  [(8, 0, 1, 8), (4, 0, 2, 2), (7, 1, 2, 3), (5, 0, 4, 2)],
+)
+@pytest.mark.parametrize("form", ["plain", "copied", "fused"])
+def test_loops_that_do_not_count_by_one(bound, start, step, rounds, form):
+  """As in a product whose operand is gathered from both sides at once."""
+  text = LOOP.replace("constant(3)", f"constant({bound})")
+  text = text.replace("%one = s32[]{:T(128)} constant(1)", STEPS[form])
+  text = text.replace("STEP", str(step))
+  if form != "plain":
+    text = text.replace("%next = s32[]{:T(128)} add(%i, %one)\n", "")
+  text = text.replace(
+    "%loop = (s32[]{:T(128)}, f32[3,256]{1,0:T(8,128)}, f32[4,256]"
+    "{1,0:T(8,128)S(1)}) while(%x)",
+    "%loop = (s32[], f32[3,256], f32[4,256]) while(%made)",
+  ).replace(
+    "  ROOT %loop",
+    f"  %zero = s32[] constant({start})\n  %moved = s32[] copy(%zero)\n"
+    "  %made = (s32[], f32[3,256], f32[4,256]) tuple(%moved, %x, %x)\n"
+    "  ROOT %loop",
+  )
+  text = ADDITION + text if form == "fused" else text
+  assert loops.executions(hlo.parse(text))["body"] == rounds
+
+
+STEPS = {
+  "plain": "%one = s32[]{:T(128)} constant(STEP)",
+  "copied": """%one = s32[]{:T(128)} constant(STEP)
+  %sum.1 = s32[]{:T(128)} add(%one, %i)
+  %next = s32[]{:T(128)} copy(%sum.1)""",
+  "fused": """%one = s32[]{:T(128)} constant(STEP)
+  %next = s32[]{:T(128)} fusion(%i, %one), kind=kLoop, calls=%addition""",
+}
+ADDITION = """HloModule x
+
+%addition (a: s32[], b: s32[]) -> s32[] {
+  %a = s32[] parameter(0)
+  %b = s32[] parameter(1)
+  ROOT %c = s32[] add(%a, %b)
+}
+
+"""
+
+
+def test_a_loop_that_does_not_count_is_refused():
+  idle = LOOP.replace("tuple(%next,", "tuple(%i,")
+  with pytest.raises(ValueError, match="no addition"):
+    loops.executions(hlo.parse(idle))
 
 
 def test_no_module():
@@ -121,7 +175,7 @@ def test_no_module():
 REAL = """
 import jax, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec as P
-from mmjax.plan import collectives, hlo
+from mmjax.plan import collectives, hlo, traffic
 from mmjax.sharding import make_mesh
 
 mesh = make_mesh(dict(data=2, fsdp=4))
@@ -148,7 +202,7 @@ assert gather.sent == gather.bytes * 3 / 4
 total = found["all-reduce", "data+fsdp"]
 assert total.bytes == 4 and total.sent == 2 * 4 * 7 / 8, total
 # At least every matrix is read once, by each device.
-assert hlo.memory_traffic(module) > 5 * 64 * 64 * 4
+assert traffic.memory_traffic(module) > 5 * 64 * 64 * 4
 """
 
 
