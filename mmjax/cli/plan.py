@@ -54,7 +54,7 @@ def plan(
     log.info("Wrote %s", target)
   if searches:
     print("\nOther batches, remat policies and meshes:")
-    print(search.table(search.search(config, machine)))
+    print(search.table(config, search.search(config, machine)))
   elif not (found.fits or generates):
     _advise(config, machine, found)
   return found
@@ -76,7 +76,7 @@ def _advise(config: Mapping[str, Any], machine: Topology, found: Plan) -> None:
       "--search tries those."
     )
   else:
-    print(f"This fits:\n  {search.describe(better.changes)}")
+    print(f"This fits:\n  {search.describe(config, better.changes)}")
     if new := search.missing(config, better.changes):
       print(
         f"The config has no {', '.join(new)} yet: a .py of your own that adds "

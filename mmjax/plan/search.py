@@ -56,14 +56,14 @@ class Candidate:
 
 
 def search(
-  config: Mapping[str, Any], topology: Topology, most: int = 8
+  config: Mapping[str, Any], topology: Topology, most: int = 12
 ) -> list[Candidate]:
   """Tries batch x remat policy x mesh.
 
   Args:
     config: plain.
     topology: the machine.
-    most: how many are compiled at most, those that shapes find best.
+    most: how many are compiled at most.
 
   Returns:
     what fits, fastest first, then the others.
@@ -71,14 +71,32 @@ def search(
   tried = [
     _by_shapes(config, changes, topology) for changes in _grid(config, topology)
   ]
-  # Less done twice and larger batches first: they are faster when they fit.
-  possible = _likely_first(c for c in tried if not c.why)
-  chosen = possible[:most]
-  if len(possible) > most:
-    log.info("%d of %d possible ones are compiled", most, len(possible))
-  done = [_compiled(config, c.changes, topology) for c in chosen]
+  ladders = _ladders(c for c in tried if not c.why)
+  done: list[Candidate] = []
+  while ladders and len(done) < most:
+    first, *smaller = ladders.pop(0)
+    done.append(_compiled(config, first.changes, topology))
+    if smaller and not done[-1].fits:
+      ladders.append(smaller)
   ranked = sorted(done, key=lambda c: (not c.fits, -c.speed if c.plan else 0.0))
   return ranked + [c for c in tried if c.why]
+
+
+def _ladders(candidates: Iterable[Candidate]) -> list[list[Candidate]]:
+  """Of each remat policy and mesh its batches, from the largest likely one on.
+
+  Smaller ones have less to do for every parameter that is sent, and are worth
+  a compiler's time only where the larger do not fit.
+  """
+  kinds: dict[str, list[Candidate]] = {}
+  for candidate in candidates:  # Larger batches come first.
+    changes = candidate.changes.items()
+    kind = repr([(k, v) for k, v in changes if not k.startswith("data.")])
+    kinds.setdefault(kind, []).append(candidate)
+  return [
+    list(itertools.dropwhile(lambda c: not c.likely, ladder)) or ladder[-1:]
+    for ladder in kinds.values()
+  ]
 
 
 def what_fits(
@@ -212,18 +230,23 @@ def _compiled(
   memory = max((p.memory for p in plan.programs), key=lambda m: m.peak)
   log.info(
     "%s: %s, %.2f of %.2f GiB",
-    *(describe(changes), "fits" if plan.fits else "does not fit"),
+    describe(config, changes) or "(as it is)",
+    "fits" if plan.fits else "does not fit",
     *(memory.peak / 2**30, memory.limit / 2**30),
   )
   return Candidate(changes, plan)
 
 
-def describe(changes: Mapping[str, Any]) -> str:
-  """Changes as the command line takes them."""
-  return " ".join(f"--config.{k}={v}" for k, v in changes.items())
+def describe(config: Mapping[str, Any], changes: Mapping[str, Any]) -> str:
+  """Changes as the command line takes them; those that change nothing not."""
+  return " ".join(
+    f"--config.{key}={value}"
+    for key, value in changes.items()
+    if changed(config, {key: value}) != config
+  )
 
 
-def table(candidates: Sequence[Candidate]) -> str:
+def table(config: Mapping[str, Any], candidates: Sequence[Candidate]) -> str:
   """What was tried, best first."""
   lines = [f"{'tokens/s <=':>12} {'MFU <=':>7} {'GiB':>7} {'of':>7}  changes"]
   for c in candidates:
@@ -231,10 +254,11 @@ def table(candidates: Sequence[Candidate]) -> str:
       continue
     memory = max((p.memory for p in c.plan.programs), key=lambda m: m.peak)
     mfu = min(p.mfu(c.plan.topology) for p in c.plan.programs)
-    fits = "" if c.fits else "  does not fit"
+    # Of what is refused, nothing but the size is known.
+    fast = f"{c.speed:>12,.0f} {mfu:>7.1%}" if c.fits else f"{'too large':>20}"
     lines.append(
-      f"{c.speed:>12,.0f} {mfu:>7.1%} {memory.peak / 2**30:>7.2f} "
-      f"{memory.limit / 2**30:>7.2f}  {describe(c.changes)}{fits}"
+      f"{fast} {memory.peak / 2**30:>7.2f} {memory.limit / 2**30:>7.2f}  "
+      f"{describe(config, c.changes) or '(as it is)'}"
     )
   left = sum(c.plan is None for c in candidates)
   if left:

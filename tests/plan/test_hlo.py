@@ -48,8 +48,8 @@ def test_a_loop_counts_as_often_as_it_runs():
   module = hlo.parse(LOOP)
   assert loops.executions(module) == {"main": 1, "body": 3}
   # A round reads and writes a row of 1 KiB, with its number (4 B), reads that
-  # row and writes 4 KiB gathered, and reads those; the sum is not in memory. The
-  # counter and what is added to it are read, and it is written.
+  # row and writes 4 KiB gathered, and reads those; the sum is not in memory.
+  # The counter and what is added to it are read, and it is written.
   row = 1024
   round_ = (row + 4 + row) + (row + 4 * row) + 4 * row + 3 * 4
   assert traffic.memory_traffic(module) == 3 * round_

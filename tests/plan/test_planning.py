@@ -114,8 +114,49 @@ def test_a_search_ranks_what_fits(no_compiler, config):
     (c.speed for c in fits), reverse=True
   )
   assert any("does not divide" in c.why for c in found if c.why)
-  table = search.table(found)
+  table = search.table(config, found)
   assert "--config.mesh.fsdp=-1" in table and "more do not divide" in table
+
+
+def test_a_search_compiles_the_largest_batch_that_is_likely():
+  def of(remat, batch, likely):
+    changes = {"model.lm.remat": remat, "data.datasets.a.batch": batch}
+    return search.Candidate(changes, likely=likely)
+
+  given = [
+    *(of("none", 8, False), of("none", 4, True), of("none", 2, True)),
+    *(of("full", 8, True), of("full", 4, True)),
+    *(of("dots", 8, False), of("dots", 4, False)),
+  ]
+  found = [
+    [c.changes["data.datasets.a.batch"] for c in ladder]
+    for ladder in search._ladders(given)
+  ]
+  assert found == [[4, 2], [8, 4], [4]]
+
+
+def test_a_search_goes_on_to_smaller_batches(monkeypatch, no_compiler, config):
+  """Where the compiler finds too large what shapes took for likely."""
+  asked = []
+
+  def compiled(config, changes, topology):
+    asked.append(changes)
+    return search.Candidate(changes)
+
+  monkeypatch.setattr(search, "_compiled", compiled)
+  search.search(config, parse("v5e:2x2"), most=40)
+  batches = [
+    changes.get("data.datasets.episodes.batch", 8)
+    for changes in asked
+    if changes["model.lm.remat"] == "full" and changes["mesh.tensor"] == 1
+  ]
+  assert batches == [16, 8, 4]
+
+
+def test_changes_are_told_that_change_something(config):
+  changes = {"train.microbatches": 2, "seed": config["seed"], "mesh.data": -1}
+  told = search.describe(config | {"mesh": {"data": -1}}, changes)
+  assert told == "--config.train.microbatches=2"
 
 
 def test_remat_keys_are_those_that_build(config):
