@@ -167,6 +167,12 @@ def _log(debug: bool) -> None:
     stream=sys.stderr,
   )
   logging.getLogger("mmjax").setLevel(logging.DEBUG if debug else logging.INFO)
+  if not debug:  # Orbax shows a traceback of what we say in a line.
+    logging.getLogger("absl").addFilter(_has_no_traceback)
+
+
+def _has_no_traceback(record: logging.LogRecord) -> bool:
+  return record.exc_info is None
 
 
 def _verdict(error: Exception) -> tuple[int, str]:

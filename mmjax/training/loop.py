@@ -115,7 +115,7 @@ def train(state: TrainState, where: TrainState, run: Run) -> TrainState:
     run.clock,
   ):
     frozen = fingerprint(state.frozen)
-    if checkpoints.latest is not None:
+    if checkpoints.agreed():
       state, data = checkpoints.restore(state, where, frozen)
       run.batches.set_state(data)
     done, plan = int(state.step), run.plan
