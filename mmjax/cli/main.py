@@ -46,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
   except KeyboardInterrupt:
     print(f"mmjax {args.verb}: interrupted", file=sys.stderr)
+    _leave(130)
     return 130
 
 

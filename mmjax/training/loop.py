@@ -22,15 +22,11 @@ from mmjax.training.goodput import Goodput
 from mmjax.training.interval import Interval
 from mmjax.training.metrics import MultiWriter, open_writers
 from mmjax.training.state import TrainState
-from mmjax.training.stopping import Horizon, stop_signals
+from mmjax.training.stopping import REQUEUE, Horizon, Stop, stop_signals
 from mmjax.training.watchdog import Patience, Watchdog
 from mmjax.typing import Params
 
 log = logging.getLogger(__name__)
-
-# Exit code of a run that was told to stop and can be started again: the
-# EX_TEMPFAIL of sysexits.h.
-REQUEUE = 75
 
 
 class Preempted(SystemExit):
@@ -77,6 +73,7 @@ class Run:
     monitor: trainable parameters to numbers worth a curve (gates).
     extra: functions of the step to log (the learning rate).
     begun: is told the step from which it goes on, once that is sure.
+    stop: of `stop_signals`, for who listens to signals already.
   """
 
   step: Callable[..., tuple[TrainState, Any]]
@@ -91,6 +88,7 @@ class Run:
     default_factory=dict
   )
   begun: Callable[[int], None] = lambda step: None
+  stop: Stop | None = None
 
 
 def train(state: TrainState, where: TrainState, run: Run) -> TrainState:
@@ -110,7 +108,7 @@ def train(state: TrainState, where: TrainState, run: Run) -> TrainState:
     contextlib.closing(run.batches),
     contextlib.closing(checkpoints),
     jax.set_mesh(run.mesh),
-    stop_signals() as stop,
+    contextlib.nullcontext(run.stop) if run.stop else stop_signals() as stop,
     Watchdog(run.patience, run.batches.describe) as watchdog,
     run.clock,
   ):
@@ -129,6 +127,7 @@ def train(state: TrainState, where: TrainState, run: Run) -> TrainState:
         ),
         ahead=Ahead(run.batches, done, plan.steps),
         horizon=Horizon(run.mesh, stop),
+        stop=stop,
         interval=Interval(run.monitor, run.extra, int(state.skipped)),
         save=functools.partial(checkpoints.save, frozen=frozen),
         watchdog=watchdog,
@@ -182,6 +181,7 @@ class _Steps:
     compiled: the step; it waits for the compiler when it is first called.
     ahead: of batches.
     horizon: up to which all processes go.
+    stop: is told when there is a step to save.
     interval: of metrics.
     save: a state and its position in the data.
     watchdog: is told of every step.
@@ -194,6 +194,7 @@ class _Steps:
   compiled: Callable
   ahead: Ahead
   horizon: Horizon
+  stop: Stop
   interval: Interval
   save: Callable[..., bool]
   watchdog: Watchdog
@@ -236,6 +237,7 @@ class _Steps:
         stack.enter_context(self.run.clock.spent("compile"))
         stack.enter_context(self.watchdog.patient())
       state, metrics = self.compiled(state, put_batch(batch, self.run.mesh))
+    self.stop.saves()
     if _takes_turns(self.run.mesh):
       jax.block_until_ready(state.step)
     self.horizon.tell(now, self.ahead.horizon)

@@ -210,6 +210,24 @@ def test_two_processes_in_place_of_one(straight, half):
   assert rows(half) == {step: all_rows[step] for step in range(16, 21)}
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("when", ["compile", "restore"])
+def test_a_signal_before_the_first_step(when, processes, half, straight):
+  """There is nothing to save, and the end is not waited for."""
+  shape = dict(processes=processes, devices=2 // processes)
+  with start(half, stalls=when, **shape) as job:
+    job.wait_for("is compiled now" if when == "compile" else "restoring")
+    time.sleep(3)  # Into the compiler, where Python looks at no signal.
+    asked = time.monotonic()
+    for child in job.children:
+      child.send_signal(signal.SIGTERM)
+    assert job.codes() == [REQUEUE] * processes, job.said
+    assert time.monotonic() - asked < 5
+  assert all("before there was a step to save" in said for said in job.said)
+  assert kept(half) == [15]
+  assert finish(half, **shape) == straight[0]
+
+
 @pytest.mark.parametrize("told", [0, 1])
 def test_a_signal_to_one_of_two_processes(told, straight, tmp_path):
   options = [{}, {}]
