@@ -129,7 +129,7 @@ def test_what_restarts():
   assert inner["backoffLimit"] == 0
   (rule,) = inner["podFailurePolicy"]["rules"]
   assert rule["action"] == "FailJob"
-  assert rule["onExitCodes"]["values"] == [1, 2]
+  assert rule["onExitCodes"]["values"] == [1, 2, 126, 127, 130]
   container = pod_of({"spec": spec})["containers"][0]
   assert rule["onExitCodes"]["containerName"] == container["name"]
 
