@@ -21,6 +21,7 @@ import yaml
 
 from launch.job import (
   COORDINATOR,
+  DEVICES,
   FINAL,
   PORT,
   PROCESS,
@@ -262,8 +263,10 @@ def _env(job: Job, options: Gke) -> list[dict[str, Any]]:
       {"name": PROCESSES, "value": str(job.nodes)},
       {"name": PROCESS, "valueFrom": {"fieldRef": {"fieldPath": _INDEX}}},
     ]
-  given = job.device_env().items()
-  return env + [{"name": k, "value": _literal(v)} for k, v in given]
+  given = job.device_env()
+  if options.accelerator.startswith("tpu7x"):  # A chip is two devices.
+    given = given | {DEVICES: str(2 * job.each)} | dict(job.env)
+  return env + [{"name": k, "value": _literal(v)} for k, v in given.items()]
 
 
 def _literal(text: str) -> str:

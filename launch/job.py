@@ -26,6 +26,8 @@ COORDINATOR, PROCESSES, PROCESS = CONTRACT = (
   "MMJAX_PROCESSES",
   "MMJAX_PROCESS",
 )
+# What JAX has to find on the machine of a process.
+DEVICES = "MMJAX_DEVICES"
 # Of the coordinator, where nothing else has to choose one.
 PORT = 8476
 
@@ -115,9 +117,10 @@ class Job:
     ]
 
   def device_env(self) -> dict[str, str]:
-    """Variables of every process, fake devices among them."""
+    """Variables of every process: how many devices it has to find, or fakes."""
+    asked = {DEVICES: str(self.each)}
     fake = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(self.each)}
-    return (fake if self.cpu else {}) | dict(self.env)
+    return asked | (fake if self.cpu else {}) | dict(self.env)
 
 
 def verdict(codes: Sequence[int]) -> int:

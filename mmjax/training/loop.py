@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import jax
 from jax.sharding import Mesh
 
+from mmjax import distributed
 from mmjax.checkpoints import Checkpoints, fingerprint
 from mmjax.sharding import put_batch
 from mmjax.training.ahead import AHEAD, Ahead, Batches
@@ -230,13 +231,18 @@ class _Steps:
     """One step; the first of its kind waits for the compiler."""
     batch = self.ahead.take()
     kind = tuple(sorted(batch))
+    batch = put_batch(batch, self.run.mesh)
     with contextlib.ExitStack() as stack:
       if kind not in self.known:
         self.known.add(kind)
         self.fresh = now + AHEAD
         stack.enter_context(self.run.clock.spent("compile"))
         stack.enter_context(self.watchdog.patient())
-      state, metrics = self.compiled(state, put_batch(batch, self.run.mesh))
+        self.compiled.lower(state, batch).compile()
+        # Processes of a step wait for each other for half a minute only,
+        # where they meet in other groups than before.
+        distributed.wait("has compiled")
+      state, metrics = self.compiled(state, batch)
     self.stop.saves()
     if _takes_turns(self.run.mesh):
       jax.block_until_ready(state.step)

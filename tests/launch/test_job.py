@@ -24,6 +24,7 @@ def test_devices_are_shared():
   made = job(nodes=3, devices=8, processes=2, cpu=True, env={"A": "b"})
   assert (made.each, made.total) == (4, 6)
   assert made.device_env() == {
+    "MMJAX_DEVICES": "4",
     "JAX_PLATFORMS": "cpu",
     "JAX_NUM_CPU_DEVICES": "4",
     "A": "b",
