@@ -133,6 +133,11 @@ def _zipped(path: Path, data: mmap.mmap) -> tuple[Any, Places]:
   places = {member.filename: _place(data, member) for member in members}
   if len(places) != len(members):
     raise RefusedFile("two of its members have one name")
+  end = 0
+  for offset, size in sorted(places.values()):
+    if offset < end:
+      raise RefusedFile("two of its members share bytes")
+    end = offset + size
   programs = [name for name in places if name.split("/")[1:] == ["data.pkl"]]
   if len(programs) != 1:
     raise RefusedFile("it is a zip file without one data.pkl")
