@@ -86,9 +86,8 @@ class Checkpoints:
     steps = json.loads(distributed.gather(json.dumps(own[:_MOST]))[0])
     # A network file system may show them to others only after a while.
     end = time.monotonic() + _SEEN_WITHIN
-    while time.monotonic() < end:
-      if all((self.directory / str(step)).exists() for step in steps):
-        break
+    paths = [self.directory / str(step) for step in steps]
+    while not all(p.exists() for p in paths) and time.monotonic() < end:
       time.sleep(0.5)
     return steps
 
@@ -224,6 +223,14 @@ class Checkpoints:
       *(step, ", ".join(map(str, damaged)), aside),
     )
 
+  def __enter__(self) -> "Checkpoints":
+    return self
+
+  def __exit__(self, kind, error, trace) -> None:
+    # A save waits for all processes, and for the dead until JAX aborts it.
+    if not isinstance(error, Exception) or not distributed.is_lost(error):
+      self.close()
+
   def close(self) -> None:
     """Waits, and ends the background threads."""
     self._settle()
@@ -273,8 +280,7 @@ def _attempt(
   # Damaged files end in errors of many kinds, some of them bare Exceptions.
   except Exception as error:
     problem = short(error)
-  problem = _first(problem)
-  if not problem:
+  if not (problem := _first(problem)):
     now, then = checksums(found.state), found.note["arrays"]
     wrong = sorted(path for path in now if now[path] != then.get(path))
     if wrong:

@@ -104,10 +104,9 @@ def train(state: TrainState, where: TrainState, run: Run) -> TrainState:
     Preempted: after SIGTERM or SIGINT, when everything is saved.
     ValueError: when the data ends or is too bad; everything is saved.
   """
-  checkpoints = Checkpoints(run.workdir / "checkpoints", keep=run.plan.keep)
   with (
     contextlib.closing(run.batches),
-    contextlib.closing(checkpoints),
+    Checkpoints(run.workdir / "checkpoints", keep=run.plan.keep) as checkpoints,
     jax.set_mesh(run.mesh),
     contextlib.nullcontext(run.stop) if run.stop else stop_signals() as stop,
     Watchdog(run.patience, run.batches.describe) as watchdog,

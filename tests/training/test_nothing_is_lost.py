@@ -298,8 +298,15 @@ def test_one_of_two_processes_is_stuck(straight, tmp_path):
   assert finish(tmp_path, processes=2, devices=1) == straight[0]
 
 
-def test_one_of_two_processes_dies(straight, tmp_path):
-  dead = dict(at={"kill": 8})
-  with start(tmp_path, {}, dead, processes=2, devices=1) as job:
+@pytest.mark.parametrize("how", ["kill", "die"])
+def test_one_of_two_processes_dies(how, straight, tmp_path):
+  """In a step, or in a save, for which the other does not wait then."""
+  shape = dict(processes=2, devices=1)
+  if how == "die":
+    shape |= dict(width=8192, cut=True)
+  with start(tmp_path, {}, dict(at={how: 8}), **shape) as job:
+    job.children[1].wait()
+    died = time.monotonic()
     assert job.codes() == [STUCK, -signal.SIGKILL], job.said
-  assert finish(tmp_path, processes=2, devices=1) == straight[0]
+    assert time.monotonic() - died < 60, "JAX aborts it after 100 seconds"
+  assert finish(tmp_path, **shape) == straight[0]
