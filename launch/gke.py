@@ -4,11 +4,11 @@ A TPU slice is one Job of the set, GPU nodes are one Job together; every node
 is a pod. Pods do not restart: a set is restarted as a whole, when all pods of
 the attempt before are gone.
 
-What restarts is decided by what does not: a pod that ends with 1 or 2, where
-mmjax has said why it cannot go on, fails its Job by `podFailurePolicy` and the
-set with it. After 75, 76 or an end by a signal (a preempted or dead node, a
-process whose peers are gone) the Job fails by its `backoffLimit` of 0 and the
-set restarts, `max_restarts` times.
+What restarts is decided by what does not: a pod that ends with a code of
+`FINAL`, where another start is of no use, fails its Job by `podFailurePolicy`
+and the set with it. After 75, 76 or an end by a signal (a preempted or dead
+node, a process whose peers are gone) the Job fails by its `backoffLimit` of 0
+and the set restarts, `max_restarts` times.
 """
 
 import dataclasses
@@ -21,6 +21,7 @@ import yaml
 
 from launch.job import (
   COORDINATOR,
+  DEVICES,
   FINAL,
   PORT,
   PROCESS,
@@ -262,8 +263,10 @@ def _env(job: Job, options: Gke) -> list[dict[str, Any]]:
       {"name": PROCESSES, "value": str(job.nodes)},
       {"name": PROCESS, "valueFrom": {"fieldRef": {"fieldPath": _INDEX}}},
     ]
-  given = job.device_env().items()
-  return env + [{"name": k, "value": _literal(v)} for k, v in given]
+  given = job.device_env()
+  if options.accelerator.startswith("tpu7x"):  # A chip is two devices.
+    given = given | {DEVICES: str(2 * job.each)} | dict(job.env)
+  return env + [{"name": k, "value": _literal(v)} for k, v in given.items()]
 
 
 def _literal(text: str) -> str:

@@ -11,18 +11,23 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Exit codes of `mmjax train` after which the same command is given again:
-# told to stop and saved, ended by the watchdog.
+# Exit codes of `mmjax train` that ask for another start: told to stop and
+# saved, ended by the watchdog.
 RESTART = (75, 76)
 # And those after which it would be of no use: mmjax has said why it cannot go
-# on, or does not understand its arguments.
-FINAL = (1, 2)
+# on, or does not understand its arguments; there is no such program (126, 127);
+# somebody at the keyboard ended it. After any other code there is another
+# start as well: a process whose peer has gone is aborted by JAX with 134, one
+# without memory is killed with 137.
+FINAL = (1, 2, 126, 127, 130)
 # Tells a process which of how many it is; all three or none.
 COORDINATOR, PROCESSES, PROCESS = CONTRACT = (
   "MMJAX_COORDINATOR",
   "MMJAX_PROCESSES",
   "MMJAX_PROCESS",
 )
+# What JAX has to find on the machine of a process.
+DEVICES = "MMJAX_DEVICES"
 # Of the coordinator, where nothing else has to choose one.
 PORT = 8476
 
@@ -56,7 +61,7 @@ class Job:
   cpu: bool = option(False, "fake CPU devices instead of accelerators")
   env: Mapping[str, str] = option({}, "NAME=VALUE for the processes")
   max_restarts: int = option(
-    10, "after exit code 75 (stopped, saved) or 76 (stuck)"
+    10, "after any exit code but 1 and 2 (it cannot go on)"
   )
   python: str = option("", "the Python that has mmjax; default: see the README")
 
@@ -112,9 +117,10 @@ class Job:
     ]
 
   def device_env(self) -> dict[str, str]:
-    """Variables of every process, fake devices among them."""
+    """Variables of every process: how many devices it has to find, or fakes."""
+    asked = {DEVICES: str(self.each)}
     fake = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(self.each)}
-    return (fake if self.cpu else {}) | dict(self.env)
+    return asked | (fake if self.cpu else {}) | dict(self.env)
 
 
 def verdict(codes: Sequence[int]) -> int:
@@ -124,12 +130,17 @@ def verdict(codes: Sequence[int]) -> int:
   final code decides before one that asks for a restart, and that before the
   first of any others. Signal n, as -n, becomes 128 + n.
   """
+  codes = [code if code >= 0 else 128 - code for code in codes]
   for kind in (FINAL, RESTART):
     for code in codes:
       if code in kind:
         return code
-  first = next((code for code in codes if code), 0)
-  return first if first >= 0 else 128 - first
+  return next((code for code in codes if code), 0)
+
+
+def again(code: int) -> bool:
+  """Whether the same command is given again after a code of `verdict`."""
+  return code != 0 and code not in FINAL
 
 
 def check_text(what: str, value: str) -> None:

@@ -20,8 +20,8 @@ from launch.job import (
   COORDINATOR,
   PROCESS,
   PROCESSES,
-  RESTART,
   Job,
+  again,
   option,
   verdict,
 )
@@ -57,18 +57,18 @@ def render(job: Job, options: Local | None = None) -> str:
 
 
 def run(job: Job, options: Local | None = None) -> int:
-  """Runs a job to its end, again after each of `RESTART`.
+  """Runs a job to its end, with another start where `again` says so.
 
   Returns:
-    its exit code, by `verdict`; one of `RESTART` when no restart is left, or
-    when this process was told to stop.
+    its exit code, by `verdict`; one of a restart when none is left, or when
+    this process was told to stop.
   """
   options = options or Local()
   for restart in range(job.max_restarts + 1):
     if restart:
       print(f"launch: restart {restart} of {job.max_restarts}", flush=True)
     code, stopped = _Gang(job, options.grace).run()
-    if stopped or code not in RESTART:
+    if stopped or not again(code):
       return code
   return code
 

@@ -1,10 +1,10 @@
 """A job as an sbatch script with one srun; SLURM queues it again itself.
 
 A step's exit code is the highest of its tasks', which is not always the one
-that matters: a process whose peer has gone may be aborted with 134. So every
-task raises the codes that decide above all others, and the script takes them
-back. A job that `scancel` ended would come to life again by `scontrol requeue`:
-the script asks first.
+that matters: a process whose peer has gone may be aborted with 134, when that
+peer had said with 1 why it cannot go on. So every task raises the codes that
+decide above all others, and the script takes them back. A job that `scancel`
+ended would come to life again by `scontrol requeue`: the script asks first.
 """
 
 import dataclasses
@@ -58,8 +58,7 @@ case $code in
 {lowered}
 esac
 case $code in
-  {again}) ;;
-  *) exit $code ;;
+  {final}) exit $code ;;
 esac
 if (( ${{SLURM_RESTART_COUNT:-0}} >= {restarts} )); then
   echo "launch: exit code $code, and no restart is left" >&2
@@ -121,7 +120,7 @@ def render(job: Job, options: Slurm | None = None) -> str:
   check_cluster_path("workdir", job.workdir)
   end = _END.format(
     lowered=_cases({b: a for a, b in _RAISED.items()}),
-    again="|".join(map(str, RESTART)),
+    final="|".join(map(str, (0, *FINAL))),
     restarts=job.max_restarts,
   )
   exports = [

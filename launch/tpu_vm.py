@@ -18,6 +18,7 @@ from launch.job import (
   FINAL,
   RESTART,
   Job,
+  again,
   check_cluster_path,
   check_match,
   check_text,
@@ -118,8 +119,8 @@ def render(job: Job, options: TpuVm) -> str:
     ("# until it says ACTIVE", [steps.describe]),
     ("# the code, on all workers", steps.prepare),
     (
-      "# the training: all slices at once, and again on exit code "
-      + " or ".join(map(str, RESTART)),
+      "# the training: all slices at once, and again on any exit code but "
+      + ", ".join(map(str, (0, *FINAL))),
       steps.train,
     ),
     ("# to stop it from elsewhere: it saves, and is started again", steps.stop),
@@ -135,7 +136,7 @@ def render(job: Job, options: TpuVm) -> str:
 
 
 def run(job: Job, options: TpuVm, poll: float = 30.0) -> int:
-  """Takes the slices, trains, and starts again after `RESTART`.
+  """Takes the slices, trains, and starts again where `again` says so.
 
   Slices of this name that are there are used; those that were preempted are
   given back and asked for again, which counts as a restart. They are kept at
@@ -159,11 +160,10 @@ def run(job: Job, options: TpuVm, poll: float = 30.0) -> int:
       for command in steps.prepare:
         _call(command)
     code = _train(steps)
-    if code == 0 or code in FINAL:
+    if not again(code):
       break
+    # Else what it left running is ended first, where the slices still are.
     ready = code in RESTART
-    if not ready and _state(steps) == "ACTIVE":
-      break
   _say(f"when you are done: {shlex.join(steps.delete)}")
   return code
 

@@ -13,7 +13,10 @@ damaged one is kept beside the others.
 import dataclasses
 import hashlib
 import itertools
+import json
 import logging
+import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,11 +27,14 @@ import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 
 from mmjax import distributed, tree
+from mmjax.barriers import Barriers, short
 from mmjax.training.state import TrainState
 from mmjax.typing import Params, PyTree
 
 log = logging.getLogger(__name__)
 
+# Seconds, and checkpoints that a restart looks at.
+_SEEN_WITHIN, _MOST = 60.0, 100
 # Not the checkpoint's fault: it may be whole.
 _ELSEWHERE = (MemoryError, PermissionError, jax.errors.JaxRuntimeError)
 
@@ -61,13 +67,29 @@ class Checkpoints:
       keep: how many of the newest stay.
     """
     self.directory = Path(directory).absolute()
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+    self._barriers = Barriers()
+    options = ocp.CheckpointManagerOptions(
+      max_to_keep=keep,
+      create=True,
+      async_options=ocp.AsyncOptions(barrier_sync_fn=self._barriers),
+    )
     self._manager = ocp.CheckpointManager(self.directory, options=options)
 
   @property
   def latest(self) -> int | None:
     """Step of the newest complete checkpoint."""
     return self._manager.latest_step()
+
+  def agreed(self) -> list[int]:
+    """Complete checkpoints that the first process sees, newest first."""
+    own = sorted(self._manager.all_steps(), reverse=True)
+    steps = json.loads(distributed.gather(json.dumps(own[:_MOST]))[0])
+    # A network file system may show them to others only after a while.
+    end = time.monotonic() + _SEEN_WITHIN
+    paths = [self.directory / str(step) for step in steps]
+    while not all(p.exists() for p in paths) and time.monotonic() < end:
+      time.sleep(0.5)
+    return steps
 
   def save(
     self,
@@ -103,9 +125,12 @@ class Checkpoints:
       items = ocp.args.Composite(
         state=ocp.args.StandardSave(saved), data=ocp.args.JsonSave(note)
       )
+      self._barriers.begin()
       try:
         self._manager.save(step, args=items, force=True)
       except Exception as error:
+        if jax.process_count() > 1:  # The others are not where this one is.
+          raise
         self._failed(error)
     if wait:
       self._settle()
@@ -124,11 +149,14 @@ class Checkpoints:
       self._failed(error)
 
   def _failed(self, error: Exception) -> None:
+    if distributed.is_first():  # What is there of it takes room.
+      for part in self.directory.glob("*.orbax-checkpoint-tmp"):
+        shutil.rmtree(part, ignore_errors=True)
     self._manager.reload()
     log.error(
       "A checkpoint could not be saved: %s. The run goes on; the newest "
       "checkpoint is that of step %s.",
-      *(_first_line(error), self.latest),
+      *(short(error), self.latest),
     )
 
   def restore(
@@ -145,7 +173,7 @@ class Checkpoints:
       ValueError: when there is no checkpoint, when all are damaged, when it
         is of another model, or the frozen part has changed.
     """
-    steps = sorted(self._manager.all_steps(), reverse=True)
+    steps = self.agreed()
     if not steps:
       raise ValueError(f"No checkpoint in {self.directory}.")
     abstract = jax.tree.map(
@@ -195,6 +223,14 @@ class Checkpoints:
       *(step, ", ".join(map(str, damaged)), aside),
     )
 
+  def __enter__(self) -> "Checkpoints":
+    return self
+
+  def __exit__(self, kind, error, trace) -> None:
+    # A save waits for all processes, and for the dead until JAX aborts it.
+    if not isinstance(error, Exception) or not distributed.is_lost(error):
+      self.close()
+
   def close(self) -> None:
     """Waits, and ends the background threads."""
     self._settle()
@@ -243,16 +279,22 @@ def _attempt(
     raise
   # Damaged files end in errors of many kinds, some of them bare Exceptions.
   except Exception as error:
-    problem = _first_line(error)
-  problems = distributed.gather(problem, room=512)
-  problem = next(filter(None, problems), "")
-  if not problem:
+    problem = short(error)
+  if not (problem := _first(problem)):
     now, then = checksums(found.state), found.note["arrays"]
     wrong = sorted(path for path in now if now[path] != then.get(path))
     if wrong:
       more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
       problem = f"{', '.join(wrong[:3])}{more} are not what was saved."
+    # Each has looked at its own copies of what several hold.
+    problem = _first(problem)
   return found, problem
+
+
+def _first(problem: str) -> str:
+  """The first problem that any process has."""
+  problems = distributed.gather(problem, room=512)
+  return next(filter(None, problems), "")
 
 
 def _read(directory: Path, abstract: PyTree | None) -> _Found:
@@ -324,12 +366,6 @@ def _name(path) -> str:
     getattr(k, "key", getattr(k, "name", getattr(k, "idx", None))) for k in path
   )
   return "/".join(map(str, keys))
-
-
-def _first_line(error: Exception) -> str:
-  text = str(error).strip().partition("\n")[0] or type(error).__name__
-  text = text.partition(" See full TensorStore")[0]
-  return f"{text:.300}"
 
 
 def fingerprint(params: Params) -> str:

@@ -8,17 +8,19 @@ slice (a VM, or a pod of GKE) is looked for; else the process is alone.
 
 import dataclasses
 import importlib.util
+import itertools
 import logging
 import multiprocessing
 import os
 import re
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
+from jax._src import distributed as runtime
 from jax.sharding import Mesh
 
 from mmjax import rollcall
@@ -27,9 +29,14 @@ from mmjax.config import nearest
 log = logging.getLogger(__name__)
 
 _OURS = ("MMJAX_COORDINATOR", "MMJAX_PROCESSES", "MMJAX_PROCESS")
-# Those of configs and notebooks.
-_KNOWN = (*_OURS, "MMJAX_DATA", "MMJAX_RUN", "MMJAX_COUNT")
+# Those of preflight, configs and notebooks.
+_KNOWN = (*_OURS, "MMJAX_DEVICES", "MMJAX_DATA", "MMJAX_RUN", "MMJAX_COUNT")
 _STEP = ("SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
+# Seconds that a process waits for what others have to say.
+_PATIENCE = 3600
+_gathered, _waited = itertools.count(), itertools.count()
+# Seconds in which other processes say why they end.
+_LAST_WORDS = 2.0
 _LOST = re.compile(
   "(UNKNOWN|INTERNAL|UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED): "
 )
@@ -245,21 +252,28 @@ def readers(mesh: Mesh, axes: Sequence[str]) -> tuple[int, int]:
 
 
 def wait(what: str) -> None:
-  """Until all processes are here."""
+  """Until all processes are here; by the coordinator, as `gather`."""
   if jax.process_count() > 1:
-    multihost_utils.sync_global_devices(what)
+    name = f"mmjax {what} {next(_waited)}"
+    runtime.global_state.client.wait_at_barrier(name, _PATIENCE * 1000)
 
 
 def gather(text: str, room: int = 4096) -> list[str]:
-  """A short text of every process, in the order of the processes."""
-  if jax.process_count() == 1:
+  """A short text of every process, in the order of the processes.
+
+  By the coordinator: processes may have other numbers of devices, and a
+  program over all of them would not begin.
+  """
+  count = jax.process_count()
+  if count == 1:
     return [text]
-  data = text.encode()[:room]
-  padded = np.zeros(room, np.uint8)
-  padded[: len(data)] = np.frombuffer(data, np.uint8)
-  rows = np.asarray(multihost_utils.process_allgather(padded))
-  rows = rows.reshape(-1, room)
-  return [bytes(row).rstrip(b"\0").decode(errors="replace") for row in rows]
+  client, root = runtime.global_state.client, f"mmjax/told/{next(_gathered)}"
+  data = b"=" + text.encode()[:room]
+  client.key_value_set_bytes(f"{root}/{jax.process_index()}", data)
+  wait("has told")
+  found = client.key_value_dir_get_bytes(f"{root}/")
+  told = {int(key.rpartition("/")[2]): value[1:] for key, value in found}
+  return [told[i].decode(errors="replace") for i in range(count)]
 
 
 def is_lost(error: BaseException) -> bool:
@@ -279,6 +293,8 @@ def leave(code: int) -> None:
   if jax.distributed.is_initialized() and jax.process_count() > 1:
     sys.stdout.flush()
     sys.stderr.flush()
+    if is_first():  # Without the coordinator JAX aborts the others.
+      time.sleep(_LAST_WORDS)
     end(code)
 
 

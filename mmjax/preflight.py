@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.experimental import multihost_utils
 
 from mmjax import distributed
 from mmjax.config import differences
@@ -37,11 +38,12 @@ _ROOM = 2**16
 
 
 def check(config: Mapping[str, Any]) -> None:
-  """All processes have the same packages, devices and config.
+  """All have as many devices as asked, the same packages and config.
 
   Raises:
     ValueError: on every process, with those that differ.
   """
+  _refuse(distributed.gather(lacks_devices(os.environ), room=512))
   if jax.process_count() == 1:
     return
   text = json.dumps(config, default=list, sort_keys=True)
@@ -54,6 +56,26 @@ def check(config: Mapping[str, Any]) -> None:
     raise ValueError(
       f"The processes of this job do not fit together: {'; '.join(problems)}."
     )
+  # Now that all are here at once: those of CPUs wait half a minute to connect,
+  # and what comes next takes some of them longer than others.
+  multihost_utils.sync_global_devices("mmjax: all fit together")
+
+
+def lacks_devices(environment: Mapping[str, str]) -> str:
+  """What is wrong with the devices of this process, if anything.
+
+  Args:
+    environment: MMJAX_DEVICES, which launchers set, says how many were asked.
+  """
+  asked, found = environment.get("MMJAX_DEVICES"), jax.local_devices()
+  if asked in (None, str(len(found))):
+    return ""
+  return (
+    f"process {jax.process_index()} on {socket.gethostname()} has "
+    f"{len(found)} device(s) ({found[0].device_kind}), but {asked} were asked "
+    "for (MMJAX_DEVICES). Look at the machine's driver, at --devices and at "
+    "what its jobs may see"
+  )
 
 
 def facts() -> dict[str, Any]:

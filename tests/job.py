@@ -23,7 +23,12 @@ class Job:
   """Processes that run `python -m MODULE ARGUMENTS...` together."""
 
   def __init__(
-    self, module: str, *arguments, processes: int = 1, devices: int = 2
+    self,
+    module: str,
+    *arguments,
+    processes: int = 1,
+    devices: int | list[int] = 2,
+    absent: int | None = None,
   ):
     """Starts them.
 
@@ -32,16 +37,20 @@ class Job:
       *arguments: anything else than a string becomes JSON; a list of as many
         as there are processes gives each its own.
       processes: how many.
-      devices: of each process.
+      devices: of each process; or of all, one by one.
+      absent: a process that never comes.
     """
-    port = free_port()
+    self.port = port = free_port()
     self.children, self._files, self._over = [], [], []
     for i in range(processes):
+      if i == absent:
+        continue
       mine = [a[i] if isinstance(a, list) else a for a in arguments]
       mine = [a if isinstance(a, str) else json.dumps(a) for a in mine]
+      own = devices[i] if isinstance(devices, list) else devices
       environment = os.environ | {
         "PYTHONPATH": ".",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={own}",
       }
       if processes > 1:
         environment |= {
@@ -86,7 +95,7 @@ class Job:
     while time.monotonic() < end:
       if found := re.search(pattern, self.said[process]):
         return found[0]
-      assert self.children[process].poll() is None, self.said[process]
+      assert self.children[process].poll() is None, "\n".join(self.said)
       time.sleep(0.02)
     raise TimeoutError(f"{pattern!r} is not in {self.said[process]}")
 

@@ -10,7 +10,7 @@ FILES = sorted((ROOT / "mmjax").rglob("*.py"))
 
 _BASE = {"typing", "config", "tree", "flops"}
 _SHARED = _BASE | {"sharding", "losses", "text"}
-_JOB = _BASE | {"distributed", "rollcall", "preflight"}
+_JOB = _BASE | {"barriers", "distributed", "rollcall", "preflight"}
 _MODULES = _SHARED | {"layers"}
 _PARTS = {"encoders", "connectors", "lms", "decoders"}
 _MODELS = _MODULES | _PARTS | {"systems"}
@@ -19,7 +19,7 @@ _RUNS = _MODELS | _JOB | {"data", "convert", "checkpoints", "training"}
 ALLOWED = {
   **dict.fromkeys(_BASE, _BASE),
   **dict.fromkeys(("sharding", "losses", "text"), _SHARED),
-  **dict.fromkeys(("distributed", "rollcall", "preflight"), _JOB),
+  **dict.fromkeys(_JOB - _BASE, _JOB),
   "layers": _MODULES,
   **dict.fromkeys(_PARTS, _MODULES),
   "systems": _MODELS,

@@ -59,6 +59,23 @@ def test_nobody_answers_at_a_loopback_address():
 
 
 @pytest.mark.parametrize(
+  "host, reason",
+  [("127.0.0.1", "refused"), ("no-such-machine.invalid", "not known")],
+)
+def test_a_coordinator_that_cannot_be_reached(
+  host, reason, monkeypatch, caplog
+):
+  monkeypatch.setattr(rollcall, "is_loopback", lambda host: False)
+  port = free_port()
+  with pytest.raises(TimeoutError) as found:
+    rollcall.meet(f"{host}:{port}", 4, 3, patience=2.0, every=0.5)
+  for text in (str(found.value), caplog.text):
+    assert f"reach process 0 at {host}:{port}" in text
+    assert reason in text
+  assert "may the port be reached?" in str(found.value)
+
+
+@pytest.mark.parametrize(
   "processes, problem",
   [
     (((3, 0), (3, 1), (3, 1)), "is process 1, which another one is already"),

@@ -46,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
   except KeyboardInterrupt:
     print(f"mmjax {args.verb}: interrupted", file=sys.stderr)
+    _leave(130)
     return 130
 
 
@@ -169,6 +170,12 @@ def _log(debug: bool) -> None:
     stream=sys.stderr,
   )
   logging.getLogger("mmjax").setLevel(logging.DEBUG if debug else logging.INFO)
+  if not debug:  # Orbax shows a traceback of what we say in a line.
+    logging.getLogger("absl").addFilter(_has_no_traceback)
+
+
+def _has_no_traceback(record: logging.LogRecord) -> bool:
+  return record.exc_info is None
 
 
 def _verdict(error: Exception) -> tuple[int, str]:

@@ -19,6 +19,7 @@ from mmjax.training.goodput import Goodput
 from mmjax.training.recipe import Recipe, make_recipe
 from mmjax.training.sources import check_tokens, load_parts, make_tokenizer
 from mmjax.training.state import TrainState, init_state, parameter_table
+from mmjax.training.stopping import Stop, stop_signals
 from mmjax.training.watchdog import Patience
 from mmjax.typing import Batch
 
@@ -37,6 +38,13 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> TrainState:
   Returns:
     the last state.
   """
+  with stop_signals() as stop:
+    return _train(config, workdir, stop)
+
+
+def _train(
+  config: Mapping[str, Any], workdir: str | Path, stop: Stop
+) -> TrainState:
   distributed.start()
   workdir = Path(workdir)
   clock = Goodput(workdir if distributed.is_first() else None)
@@ -70,6 +78,7 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> TrainState:
     extra={"lr": lambda now: float(recipe.schedule(now - 1))},
     # Not before: a config that does not fit the run must not take its place.
     begun=lambda step: keep_config(config, workdir, changed, step),
+    stop=stop,
   )
   return loop.train(state, where, run)
 

@@ -159,6 +159,11 @@ def _zipped(path: Path, data: mmap.mmap) -> tuple[Any, Places]:
     for member in members
     if _is_read(member.filename)
   }
+  end = 0
+  for offset, size in sorted(places.values()):
+    if offset < end:
+      raise RefusedFile("two of its members share bytes")
+    end = offset + size
   programs = [name for name in places if name.split("/")[1:] == ["data.pkl"]]
   if len(programs) != 1:
     raise RefusedFile("it is a zip file without one data.pkl")

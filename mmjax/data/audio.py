@@ -1,6 +1,7 @@
 """Sound: safe decoding to mono float32 at one rate."""
 
 import io
+import math
 
 import numpy as np
 from scipy import signal
@@ -8,12 +9,13 @@ from scipy import signal
 from mmjax.data.document import MAX_BYTES, BadSample
 from mmjax.typing import Float
 
-# Ten hours at 16 kHz; a header can promise any number of samples.
-MAX_SAMPLES = 16_000 * 36_000
-
-
-# The filter between two rates has as many taps as the larger of them.
+# An hour at 16 kHz; a header can promise any number of samples, and some
+# hundred bytes of FLAC hold a minute of silence.
+MAX_SAMPLES = 16_000 * 3_600
 RATES = (1_000, 768_000)
+# The filter between two rates has taps by the larger of them, without what
+# they have in common: 441 of 44,100 and 16,000, but all of 767,999.
+MAX_RATIO = 50_000
 
 
 def decode(
@@ -51,6 +53,11 @@ def decode(
         raise BadSample(
           f"{name} says {file.samplerate} samples a second, expected "
           f"{RATES[0]} to {RATES[1]}."
+        )
+      if file.samplerate // math.gcd(file.samplerate, rate) > MAX_RATIO:
+        raise BadSample(
+          f"{name} says {file.samplerate} samples a second, which is no rate "
+          f"of sound: {rate} is wanted, and they have too little in common."
         )
       if file.frames * rate > MAX_SAMPLES * file.samplerate:
         raise BadSample(

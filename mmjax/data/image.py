@@ -74,7 +74,7 @@ def decode(data: bytes, name: str = "image") -> Pixels:
 
 def _rgb(image: Image.Image) -> Image.Image:
   if image.mode.startswith("I"):  # 16 bits of grey
-    grey = np.clip(np.asarray(image, np.int64) // 257, 0, 255)
+    grey = np.clip(np.asarray(image), 0, 65_535) // 257
     return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
   if image.has_transparency_data:
     image = image.convert("RGBA")

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import jax
 from jax.sharding import Mesh
 
+from mmjax import distributed
 from mmjax.checkpoints import Checkpoints, fingerprint
 from mmjax.sharding import put_batch
 from mmjax.training.ahead import AHEAD, Ahead, Batches
@@ -22,15 +23,11 @@ from mmjax.training.goodput import Goodput
 from mmjax.training.interval import Interval
 from mmjax.training.metrics import MultiWriter, open_writers
 from mmjax.training.state import TrainState
-from mmjax.training.stopping import Horizon, stop_signals
+from mmjax.training.stopping import REQUEUE, Horizon, Stop, stop_signals
 from mmjax.training.watchdog import Patience, Watchdog
 from mmjax.typing import Params
 
 log = logging.getLogger(__name__)
-
-# Exit code of a run that was told to stop and can be started again: the
-# EX_TEMPFAIL of sysexits.h.
-REQUEUE = 75
 
 
 class Preempted(SystemExit):
@@ -77,6 +74,7 @@ class Run:
     monitor: trainable parameters to numbers worth a curve (gates).
     extra: functions of the step to log (the learning rate).
     begun: is told the step from which it goes on, once that is sure.
+    stop: of `stop_signals`, for who listens to signals already.
   """
 
   step: Callable[..., tuple[TrainState, Any]]
@@ -91,6 +89,7 @@ class Run:
     default_factory=dict
   )
   begun: Callable[[int], None] = lambda step: None
+  stop: Stop | None = None
 
 
 def train(state: TrainState, where: TrainState, run: Run) -> TrainState:
@@ -105,17 +104,16 @@ def train(state: TrainState, where: TrainState, run: Run) -> TrainState:
     Preempted: after SIGTERM or SIGINT, when everything is saved.
     ValueError: when the data ends or is too bad; everything is saved.
   """
-  checkpoints = Checkpoints(run.workdir / "checkpoints", keep=run.plan.keep)
   with (
     contextlib.closing(run.batches),
-    contextlib.closing(checkpoints),
+    Checkpoints(run.workdir / "checkpoints", keep=run.plan.keep) as checkpoints,
     jax.set_mesh(run.mesh),
-    stop_signals() as stop,
+    contextlib.nullcontext(run.stop) if run.stop else stop_signals() as stop,
     Watchdog(run.patience, run.batches.describe) as watchdog,
     run.clock,
   ):
     frozen = fingerprint(state.frozen)
-    if checkpoints.latest is not None:
+    if checkpoints.agreed():
       state, data = checkpoints.restore(state, where, frozen)
       run.batches.set_state(data)
     done, plan = int(state.step), run.plan
@@ -129,6 +127,7 @@ def train(state: TrainState, where: TrainState, run: Run) -> TrainState:
         ),
         ahead=Ahead(run.batches, done, plan.steps),
         horizon=Horizon(run.mesh, stop),
+        stop=stop,
         interval=Interval(run.monitor, run.extra, int(state.skipped)),
         save=functools.partial(checkpoints.save, frozen=frozen),
         watchdog=watchdog,
@@ -182,6 +181,7 @@ class _Steps:
     compiled: the step; it waits for the compiler when it is first called.
     ahead: of batches.
     horizon: up to which all processes go.
+    stop: is told when there is a step to save.
     interval: of metrics.
     save: a state and its position in the data.
     watchdog: is told of every step.
@@ -194,6 +194,7 @@ class _Steps:
   compiled: Callable
   ahead: Ahead
   horizon: Horizon
+  stop: Stop
   interval: Interval
   save: Callable[..., bool]
   watchdog: Watchdog
@@ -229,13 +230,19 @@ class _Steps:
     """One step; the first of its kind waits for the compiler."""
     batch = self.ahead.take()
     kind = tuple(sorted(batch))
+    batch = put_batch(batch, self.run.mesh)
     with contextlib.ExitStack() as stack:
       if kind not in self.known:
         self.known.add(kind)
         self.fresh = now + AHEAD
         stack.enter_context(self.run.clock.spent("compile"))
         stack.enter_context(self.watchdog.patient())
-      state, metrics = self.compiled(state, put_batch(batch, self.run.mesh))
+        self.compiled.lower(state, batch).compile()
+        # Processes of a step wait for each other for half a minute only,
+        # where they meet in other groups than before.
+        distributed.wait("has compiled")
+      state, metrics = self.compiled(state, batch)
+    self.stop.saves()
     if _takes_turns(self.run.mesh):
       jax.block_until_ready(state.step)
     self.horizon.tell(now, self.ahead.horizon)

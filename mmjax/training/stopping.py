@@ -15,18 +15,29 @@ No message has to travel for it, and no process can be a step further.
 """
 
 import contextlib
+import logging
+import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from mmjax import distributed
 from mmjax.training.ahead import AHEAD
 from mmjax.typing import Array, Int
+
+log = logging.getLogger(__name__)
+
+# Exit code of a run that was told to stop and can be started again: the
+# EX_TEMPFAIL of sysexits.h.
+REQUEUE = 75
+# Seconds to write them.
+_LAST_WORDS = 5.0
 
 
 def least(says: Int[Array, "devices 2"]) -> Int[Array, "2"]:
@@ -37,7 +48,7 @@ def least(says: Int[Array, "devices 2"]) -> Int[Array, "2"]:
 class Horizon:
   """The last step that every process can and will do."""
 
-  def __init__(self, mesh: Mesh, stop: threading.Event):
+  def __init__(self, mesh: Mesh, stop: "Stop"):
     """Agrees with nobody yet.
 
     Args:
@@ -99,25 +110,69 @@ class Horizon:
     )
 
 
+class Stop:
+  """Whether this process was told to stop.
+
+  Before there is a step to save, SIGTERM ends it at once, with the code of a
+  run that can be started again; also while the main thread is in the compiler
+  or waits for other processes, where Python looks at no signal.
+  """
+
+  def __init__(self, end: Callable[[int], None] = distributed.end):
+    self._told, self._saves, self._end = threading.Event(), False, end
+
+  def is_set(self) -> bool:
+    return self._told.is_set()
+
+  def set(self) -> None:
+    self._told.set()
+
+  def saves(self) -> None:
+    """From now on a step is finished and saved first."""
+    self._saves = True
+
+  def listen(self, signals: int) -> None:
+    """Reads the numbers of signals from a pipe until it is closed."""
+    while number := os.read(signals, 1):
+      if number[0] == signal.SIGTERM and not self._saves:
+        self._leave()
+    os.close(signals)
+
+  def _leave(self) -> None:
+    # Even when nobody reads the log, and writing to it hangs.
+    timer = threading.Timer(_LAST_WORDS, self._end, (REQUEUE,))
+    timer.daemon = True
+    timer.start()
+    log.warning("Told to stop before there was a step to save")
+    timer.cancel()
+    self._end(REQUEUE)
+
+
 @contextlib.contextmanager
-def stop_signals() -> Iterator[threading.Event]:
-  """An event that SIGTERM and SIGINT set; a second SIGINT interrupts."""
-  event = threading.Event()
+def stop_signals() -> Iterator[Stop]:
+  """A `Stop` for SIGTERM and SIGINT; a second SIGINT interrupts."""
+  stop = Stop()
   if threading.current_thread() is not threading.main_thread():
-    yield event
+    yield stop
     return
 
   def handle(number, frame):
     del frame
-    if event.is_set() and number == signal.SIGINT:
+    if stop.is_set() and number == signal.SIGINT:
       raise KeyboardInterrupt
-    event.set()
+    stop.set()
 
+  reads, writes = os.pipe()
+  os.set_blocking(writes, False)
+  threading.Thread(target=stop.listen, args=(reads,), daemon=True).start()
   signals = (signal.SIGTERM, signal.SIGINT)
   old = {s: signal.signal(s, handle) for s in signals}
+  before = signal.set_wakeup_fd(writes, warn_on_full_buffer=False)
   try:
-    yield event
+    yield stop
   finally:
+    signal.set_wakeup_fd(before)
+    os.close(writes)
     for s, handler in old.items():
       # None is a handler that was not set from Python; it cannot come back.
       signal.signal(s, handler or signal.SIG_DFL)

@@ -2,7 +2,8 @@
 
 `STAND_IN` is JSON: for every process the exit codes of its attempts, of which
 "wait" saves on SIGTERM and ends with 75, "hang" ignores it and SIGINT, and
-"abort" ends by SIGABRT. Notes go to `<workdir>/<process>-<attempt>.json`.
+"abort" and "kill" end by SIGABRT and SIGKILL. Notes go to
+`<workdir>/<process>-<attempt>.json`.
 """
 
 import json
@@ -66,6 +67,8 @@ def main() -> None:
     time.sleep(0.1)
   if code == "abort":
     os.abort()
+  if code == "kill":
+    os.kill(os.getpid(), signal.SIGKILL)
   sys.exit(code)
 
 

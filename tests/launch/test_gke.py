@@ -129,7 +129,7 @@ def test_what_restarts():
   assert inner["backoffLimit"] == 0
   (rule,) = inner["podFailurePolicy"]["rules"]
   assert rule["action"] == "FailJob"
-  assert rule["onExitCodes"]["values"] == [1, 2]
+  assert rule["onExitCodes"]["values"] == [1, 2, 126, 127, 130]
   container = pod_of({"spec": spec})["containers"][0]
   assert rule["onExitCodes"]["containerName"] == container["name"]
 
@@ -170,9 +170,19 @@ def test_tpu_slices_are_jobs():
     "cloud.google.com/gke-tpu-topology": "4x4",
   }
   assert pod["containers"][0]["resources"]["limits"] == {"google.com/tpu": 4}
-  assert pod["containers"][0]["env"] == []
+  # GKE says the rest itself.
+  devices = {"name": "MMJAX_DEVICES", "value": "4"}
+  assert pod["containers"][0]["env"] == [devices]
   exclusive = found["metadata"]["annotations"]
   assert list(exclusive.values()) == ["cloud.google.com/gke-nodepool"]
+
+
+def test_a_chip_of_two_devices():
+  options = tpus(accelerator="tpu7x", topology="2x2x1")
+  pod = pod_of(read(job(nodes=1, devices=4), options))
+  devices = {"name": "MMJAX_DEVICES", "value": "8"}
+  assert pod["containers"][0]["env"] == [devices]
+  assert pod["containers"][0]["resources"]["limits"] == {"google.com/tpu": 4}
 
 
 def test_a_queue_is_a_label():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from launch.job import CONTRACT, FINAL, RESTART, Job, verdict
+from launch.job import CONTRACT, FINAL, RESTART, Job, again, verdict
 from mmjax.training.loop import REQUEUE
 
 
@@ -24,6 +24,7 @@ def test_devices_are_shared():
   made = job(nodes=3, devices=8, processes=2, cpu=True, env={"A": "b"})
   assert (made.each, made.total) == (4, 6)
   assert made.device_env() == {
+    "MMJAX_DEVICES": "4",
     "JAX_PLATFORMS": "cpu",
     "JAX_NUM_CPU_DEVICES": "4",
     "A": "b",
@@ -81,7 +82,18 @@ def test_restart_codes_are_those_of_training():
     ([-9, 76], 76),
     ([0, -9], 137),
     ([3, 4], 3),
+    # Ctrl-C where nobody catches it, and a peer that it left.
+    ([-6, -2], 130),
   ],
 )
 def test_one_code_for_all(codes, expected):
   assert verdict(codes) == expected
+
+
+def test_all_but_final_codes_start_again():
+  # Of the dead, of those that JAX aborted as a peer had died, of what nobody
+  # has thought of; but not of a config that is wrong.
+  for code in (*RESTART, 134, 137, 139, 143, 3, 255):
+    assert again(code)
+  for code in (0, 1, 2, 126, 127, 130):
+    assert not again(code)

@@ -3,12 +3,14 @@
 import dataclasses
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -108,15 +110,27 @@ def test_restarts_end(make, tmp_path):
   assert attempts(tmp_path / "run") == 2
 
 
-@pytest.mark.parametrize("code", [1, 2, 3])
-def test_other_codes_pass_through(make, tmp_path, code):
+def test_a_job_starts_again_when_all_were_aborted(make, tmp_path):
+  """On GPUs and TPUs a dead peer ends the others with JAX's abort, not 76."""
+  assert local.run(make({"0": ["abort", 0], "1": ["kill", 0]})) == 0
+  assert attempts(tmp_path / "run", 0) == attempts(tmp_path / "run", 1) == 2
+
+
+def test_aborts_do_not_go_on_for_ever(make, tmp_path):
+  plan = {"0": ["abort"] * 3, "1": ["kill"] * 3}
+  assert local.run(make(plan, max_restarts=2)) in (134, 137)
+  assert attempts(tmp_path / "run") == 3
+
+
+@pytest.mark.parametrize("code", [1, 2, 127])
+def test_final_codes_pass_through(make, tmp_path, code):
   assert local.run(make({"1": [code]})) == code
   assert attempts(tmp_path / "run") == 1
 
 
 def test_what_is_left_is_killed(make, tmp_path, capfd):
-  job = make({"0": ["hang"], "1": [3]})
-  assert local.run(job, Local(grace=0.2)) == 3
+  job = make({"0": ["hang"], "1": [2]})
+  assert local.run(job, Local(grace=0.2)) == 2
   assert "1 process(es) still run" in capfd.readouterr().out
 
 
@@ -135,6 +149,7 @@ def test_a_second_interrupt_kills(make, tmp_path):
   run = tmp_path / "run"
   thread = signalled(signal.SIGINT, lambda: attempts(run, 0), times=2)
   assert local.run(make({"0": ["hang"]}, nodes=1)) == 137
+  assert attempts(run) == 1
   thread.join()
 
 
@@ -146,3 +161,54 @@ def test_a_program_that_is_not_there(make):
 def test_python_is_this_one_unless_another_is_named():
   job = Job(config="a.py", workdir="run", cpu=True)
   assert f" {sys.executable} -m mmjax.cli.main train" in local.render(job)
+
+
+def toy(tmp_path, name: str, dies: int | None = None) -> Job:
+  """A real training of two processes, of which one may die in the middle."""
+  workdir = tmp_path / name
+  plain = json.dumps({"steps": 20, "every": 5})
+  bad = json.dumps({"steps": 20, "every": 5, "at": {"kill": 8}})
+  program = tmp_path / f"{name}.sh"
+  program.write_text(
+    f"""#!/bin/sh
+options='{plain}'
+[ "$MMJAX_PROCESS" = "{dies}" ] && options='{bad}'
+exec {sys.executable} -u -m tests.training.toy {workdir} "$options"
+"""
+  )
+  program.chmod(0o755)
+  return Job(
+    config="a.py",
+    workdir=str(workdir),
+    nodes=2,
+    cpu=True,
+    python=str(program),
+    env={"PYTHONPATH": str(Path(__file__).parents[2])},
+  )
+
+
+@pytest.mark.heavy
+def test_a_dead_process_costs_no_step(tmp_path, capfd):
+  """Of a job that nobody looks after; also when it is the coordinator."""
+  ends = set()
+  for name, dies in (("straight", None), ("first", 0), ("second", 1)):
+    assert local.run(toy(tmp_path, name, dies), Local(grace=30)) == 0
+    said = capfd.readouterr().out
+    assert ("restart 1 of 10" in said) == (dies is not None)
+    assert "restart 2" not in said
+    ends |= set(re.findall("hash (.*)", said))
+  assert len(ends) == 1
+
+
+@pytest.mark.heavy
+def test_a_config_that_is_wrong_is_not_tried_again(tmp_path, capfd):
+  job = Job(
+    config="configs/contrastive/tiny.py",
+    changes=("train.plan.stepz=3",),
+    workdir=str(tmp_path / "run"),
+    nodes=2,
+    cpu=True,
+  )
+  assert local.run(job) == 1
+  said = capfd.readouterr().out
+  assert "stepz" in said and "restart" not in said

@@ -177,10 +177,14 @@ def test_nothing_breaks_out_of_the_script(value, tmp_path):
     (75, 10, 75, False),
     (1, 0, 1, False),
     (2, 0, 2, False),
-    (3, 0, 3, False),
+    (127, 0, 127, False),
+    # Its peer has gone, or it was killed.
+    ('"abort"', 0, 0, True),
+    ('"abort"', 10, 134, False),
+    ('"kill"', 0, 0, True),
     # What a raised code looks like is none.
-    (240, 0, 239, False),
-    (255, 0, 239, False),
+    (240, 10, 239, False),
+    (255, 0, 0, True),
   ],
 )
 def test_what_is_queued_again(ends, count, code, queued, tmp_path):

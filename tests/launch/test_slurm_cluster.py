@@ -90,7 +90,8 @@ def test_a_cancelled_job_saves_and_stays_cancelled(cluster, tmp_path, capfd):
   [
     # One that is stuck is ended by its watchdog, and its peer is aborted.
     ({"0": ["abort", 0], "1": [76, 0]}, 1, "0:0"),
-    ({"0": [0], "1": [3]}, 0, "3:0"),
+    ({"0": ["kill", 0], "1": ["abort", 0]}, 1, "0:0"),
+    ({"0": [0], "1": [2]}, 0, "2:0"),
     # A peer of one that cannot go on says that it lost it.
     ({"0": [76, 0], "1": [1, 0]}, 0, "1:0"),
     ({"0": [255, 0], "1": [76, 0]}, 1, "0:0"),

@@ -89,15 +89,23 @@ def test_restarts_end(gcloud):
 
 
 def test_an_error_ends_it(gcloud):
-  code, calls = gcloud(["ACTIVE", "ACTIVE"], [3])
-  assert (code, calls.count("train")) == (3, 1)
+  code, calls = gcloud(["ACTIVE", "ACTIVE"], [2])
+  assert (code, calls.count("train")) == (2, 1)
+
+
+@pytest.mark.parametrize("code", [134, 137, 255])
+def test_a_worker_that_died_or_was_lost(gcloud, code):
+  """What it may have left is ended before the next start."""
+  last, calls = gcloud(["ACTIVE", "ACTIVE"], [code, 0])
+  assert last == 0
+  assert calls == ["describe", *PREPARE, "train"] * 2
 
 
 def test_a_preempted_slice_is_asked_for_again(gcloud):
-  states = ["ACTIVE", "SUSPENDED", "SUSPENDED", "ACTIVE"]
+  states = ["ACTIVE", "SUSPENDED", "ACTIVE"]
   code, calls = gcloud(states, [255, 0])
   assert code == 0
-  again = ["describe", "describe", "delete", "create", "describe"]
+  again = ["describe", "delete", "create", "describe"]
   assert calls == ["describe", *PREPARE, "train", *again, *PREPARE, "train"]
 
 

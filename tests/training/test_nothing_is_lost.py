@@ -115,6 +115,35 @@ def test_a_full_disk(straight, tmp_path):
   assert finish(tmp_path, width=256) == straight[0]
 
 
+@pytest.mark.parametrize("whose", [[0], [1], [0, 1]])
+def test_a_full_disk_of_some_processes(whose, straight, tmp_path):
+  """Each saves a part of its own; those that can must not wait for ever."""
+  options = [dict(at={"fill": 8}) if i in whose else {} for i in range(2)]
+  shape = dict(processes=2, devices=1, width=256, cut=True)
+  with start(tmp_path, *options, **shape) as job:
+    assert job.codes() == [1, 1], job.said
+  for i, said in enumerate(job.said):
+    assert "step 20" in said, "it goes on without"
+    assert "The newest checkpoint is that of step 5" in said.splitlines()[-1]
+    assert "File too large" in said
+    if whose == [1 - i]:
+      assert f"could not be saved: process {1 - i}: " in said
+  # And nothing takes up the room of a disk that is full.
+  assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["5"]
+  assert finish(tmp_path, **shape) == straight[0]
+
+
+def test_a_disk_that_has_room_again(straight, tmp_path):
+  """The saves after one that failed are whole, and one stopped run's last."""
+  shape = dict(processes=2, devices=1, width=256, cut=True)
+  full = dict(at={"fill": 8, "free": 14, "term": 17})
+  with start(tmp_path, {}, full, **shape) as job:
+    assert job.codes() == [REQUEUE, REQUEUE], job.said
+  assert "newest checkpoint is that of step 5" in job.said[1]
+  assert kept(tmp_path)[0] == 15 < kept(tmp_path)[1] < 18
+  assert finish(tmp_path, **shape) == straight[0]
+
+
 def test_the_newest_checkpoint_is_damaged(straight, tmp_path):
   workdir = tmp_path / "run"
   shutil.copytree(straight[1], workdir)
@@ -127,6 +156,35 @@ def test_the_newest_checkpoint_is_damaged(straight, tmp_path):
     assert job.codes() == [0], job.said
     assert "GOES BACK TO STEP 15" in job.said[0]
     assert straight[0] in job.said[0]
+
+
+@pytest.mark.parametrize("how", ["unreadable", "altered"])
+@pytest.mark.parametrize("who", [0, 1])
+def test_one_of_two_processes_finds_the_newest_damaged(
+  who, how, straight, tmp_path
+):
+  """As when its machine reads other bytes: both go back to the same step."""
+  workdir = tmp_path / "run"
+  shutil.copytree(straight[1], workdir)
+  options = [dict(damaged=how) if i == who else {} for i in range(2)]
+  with start(workdir, *options, processes=2, devices=1) as job:
+    assert job.codes() == [0, 0], job.said
+  for said in job.said:
+    assert "GOES BACK TO STEP 15" in said
+    assert straight[0] in said
+  assert kept(workdir) == [15, 20]
+
+
+def test_one_of_two_processes_does_not_see_the_newest_at_once(
+  straight, tmp_path
+):
+  workdir = tmp_path / "run"
+  shutil.copytree(straight[1], workdir)
+  late = dict(damaged="unseen")
+  with start(workdir, {}, late, processes=2, devices=1) as job:
+    assert job.codes() == [0, 0], job.said
+  assert "Restored step 20" in job.said[0]
+  assert all(straight[0] in said for said in job.said)
 
 
 def test_another_number_of_workers(straight, half):
@@ -152,6 +210,24 @@ def test_two_processes_in_place_of_one(straight, half):
   assert rows(half) == {step: all_rows[step] for step in range(16, 21)}
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("when", ["compile", "restore"])
+def test_a_signal_before_the_first_step(when, processes, half, straight):
+  """There is nothing to save, and the end is not waited for."""
+  shape = dict(processes=processes, devices=2 // processes)
+  with start(half, stalls=when, **shape) as job:
+    job.wait_for("is compiled now" if when == "compile" else "restoring")
+    time.sleep(3)  # Into the compiler, where Python looks at no signal.
+    asked = time.monotonic()
+    for child in job.children:
+      child.send_signal(signal.SIGTERM)
+    assert job.codes() == [REQUEUE] * processes, job.said
+    assert time.monotonic() - asked < 5
+  assert all("before there was a step to save" in said for said in job.said)
+  assert kept(half) == [15]
+  assert finish(half, **shape) == straight[0]
+
+
 @pytest.mark.parametrize("told", [0, 1])
 def test_a_signal_to_one_of_two_processes(told, straight, tmp_path):
   options = [{}, {}]
@@ -161,6 +237,35 @@ def test_a_signal_to_one_of_two_processes(told, straight, tmp_path):
   assert 6 <= kept(tmp_path)[-1] <= 8
   # And one process goes on where two stopped.
   assert finish(tmp_path) == straight[0]
+
+
+def test_two_signals_to_each_of_two_processes(straight, tmp_path):
+  """The second changes nothing, whatever the first has begun."""
+  shape = dict(processes=2, devices=1, slow=0.05)
+  with start(tmp_path, **shape) as job:
+    job.wait_for("step 8\n")
+    for _ in range(2):
+      for child in job.children:
+        child.send_signal(signal.SIGTERM)
+      time.sleep(0.3)
+    assert job.codes() == [REQUEUE, REQUEUE], job.said
+  assert finish(tmp_path, **shape) == straight[0]
+
+
+def test_a_signal_to_one_of_two_processes_in_a_save(straight, tmp_path):
+  shape = dict(processes=2, devices=1, width=8192, cut=True)
+  saves = tmp_path / "checkpoints"
+  with start(tmp_path, **shape) as job:
+    end = time.monotonic() + 300
+    while not list(saves.glob("5.*tmp*")):
+      assert job.children[0].poll() is None, job.said
+      assert time.monotonic() < end
+      time.sleep(0.001)
+    job.children[1].send_signal(signal.SIGTERM)
+    assert job.codes() == [REQUEUE, REQUEUE], job.said
+  # The save that had begun is whole, as is that of the step it stopped at.
+  assert kept(tmp_path)[0] == 5 < kept(tmp_path)[-1] < STEPS
+  assert finish(tmp_path, **shape) == straight[0]
 
 
 def test_one_of_two_processes_has_no_batch(straight, tmp_path):
@@ -181,7 +286,8 @@ def test_one_of_two_processes_is_stuck(straight, tmp_path):
     tmp_path, {}, stuck, processes=2, devices=1, watchdog=patience
   ) as job:
     job.wait_for("step 8\n", 1)
-    job.children[0].send_signal(signal.SIGTERM)  # Which nobody looks at.
+    for child in job.children:
+      child.send_signal(signal.SIGTERM)  # Which nobody looks at.
     codes = job.codes()
     waiting, own = job.said
   assert codes[1] == STUCK and codes[0] == STUCK, job.said
@@ -192,8 +298,15 @@ def test_one_of_two_processes_is_stuck(straight, tmp_path):
   assert finish(tmp_path, processes=2, devices=1) == straight[0]
 
 
-def test_one_of_two_processes_dies(straight, tmp_path):
-  dead = dict(at={"kill": 8})
-  with start(tmp_path, {}, dead, processes=2, devices=1) as job:
+@pytest.mark.parametrize("how", ["kill", "die"])
+def test_one_of_two_processes_dies(how, straight, tmp_path):
+  """In a step, or in a save, for which the other does not wait then."""
+  shape = dict(processes=2, devices=1)
+  if how == "die":
+    shape |= dict(width=8192, cut=True)
+  with start(tmp_path, {}, dict(at={how: 8}), **shape) as job:
+    job.children[1].wait()
+    died = time.monotonic()
     assert job.codes() == [STUCK, -signal.SIGKILL], job.said
-  assert finish(tmp_path, processes=2, devices=1) == straight[0]
+    assert time.monotonic() - died < 60, "JAX aborts it after 100 seconds"
+  assert finish(tmp_path, **shape) == straight[0]

@@ -9,6 +9,8 @@ import json
 import sys
 import time
 
+from jax.experimental import multihost_utils
+
 from configs.contrastive.tiny import get_config
 from mmjax import preflight
 from mmjax.cli import main
@@ -40,7 +42,9 @@ def tell_steps(seconds: float) -> None:
   def slow(batches):
     print("step", batches.step + 1, flush=True)
     time.sleep(seconds)
-    return following(batches)
+    batch = following(batches)
+    print("reads", batches.step, json.dumps(batches.records(batches.step)))
+    return batch
 
   Batches.__next__ = slow
 
@@ -51,7 +55,9 @@ def run(workdir: str, changes: dict) -> int:
 
   def train(args):
     state = verb.train(config(workdir, **changes), workdir)
-    print("hash", fingerprint((state.trainable, state.opt_state)), flush=True)
+    saved = state.trainable, state.opt_state
+    whole = multihost_utils.process_allgather(saved, tiled=True)
+    print("hash", fingerprint(whole), flush=True)
 
   # As the command does it, exit codes and last lines included.
   main.VERBS["train"] = train

@@ -20,7 +20,7 @@ import numpy as np
 import optax
 from jax.sharding import PartitionSpec as P
 
-from mmjax import distributed
+from mmjax import checkpoints, distributed
 from mmjax.cli import main
 from mmjax.data.pipeline import Batches, Dataset
 from mmjax.sharding import BATCH, make_mesh
@@ -83,13 +83,26 @@ class Told(Batches):
       time.sleep(0.01)
 
   def kill(self):
+    """Once in a directory, so that a launcher's next start goes on."""
+    mark = self._workdir / "killed"
     self.saved()
+    if not mark.exists():
+      mark.touch()
+      os.kill(os.getpid(), signal.SIGKILL)
+
+  def die(self):
+    """In the middle of the first save."""
+    while not any(self._workdir.glob("checkpoints/5.*tmp*")):
+      time.sleep(0.001)
     os.kill(os.getpid(), signal.SIGKILL)
 
   def fill(self):
     """The disk takes no file of more than this, as if it were full."""
     self.saved()
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, -1))
+
+  def free(self):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))
 
   def term(self):
     os.kill(os.getpid(), signal.SIGTERM)
@@ -100,12 +113,21 @@ def loss(params, batch):
   return {"loss": ((error**2).sum(), jnp.float32(error.shape[0]))}
 
 
+def long_loss(params, batch):
+  """The same, after half a minute in the compiler."""
+  x = batch["x"] @ jnp.tile(params["w"], (1, WIDTH))
+  for i in range(400):
+    x = jnp.sin(x * (1 + i)) @ (x.T @ x)
+  value, count = loss(params, batch)["loss"]
+  return {"loss": (value + 0 * x.sum(), count)}
+
+
 def spread(x, sharding):
   x = np.asarray(x)
   return jax.make_array_from_callback(x.shape, sharding, lambda i: x[i])
 
 
-def make_state(mesh, width: int):
+def make_state(mesh, width: int, cut: bool):
   trainable = {"w": jnp.full((WIDTH, 1), 0.5), "b": jnp.zeros(1)}
   if width:  # Something that takes a while to save, and does not shrink.
     pad = np.random.default_rng(0).standard_normal((width, 1024))
@@ -115,6 +137,10 @@ def make_state(mesh, width: int):
     zero, trainable, {}, tx.init(trainable), zero, jnp.zeros(())
   )
   where = jax.tree.map(lambda _: jax.NamedSharding(mesh, P()), state)
+  if cut:  # Each process has its share of what is large, and saves it.
+    rows = jax.NamedSharding(mesh, P(BATCH))
+    for params in (where.trainable, *where.opt_state[0][1:]):
+      params["pad"] = rows
   state = jax.tree.map(spread, state, where)
   return state, where, tx
 
@@ -128,8 +154,11 @@ def train(
   slow: float = 0.0,
   last: int = 10**6,
   width: int = 0,
+  cut: bool = False,
   watchdog: dict | None = None,
   at: dict | None = None,
+  stalls: str = "",
+  damaged: str = "",
 ) -> None:
   distributed.start()
   workdir.mkdir(parents=True, exist_ok=True)
@@ -141,9 +170,13 @@ def train(
     workdir=workdir,
     at=at or {},
   )
-  state, where, tx = make_state(mesh, width)
+  state, where, tx = make_state(mesh, width, cut)
+  if stalls == "restore":
+    checkpoints._read = stall
+  if damaged:
+    checkpoints._read = misread(damaged)
   run = loop.Run(
-    make_step(loss, tx, batches.weights),
+    make_step(long_loss if stalls == "compile" else loss, tx, batches.weights),
     batches,
     loop.Plan(steps, log_every=1, checkpoint_every=every),
     mesh,
@@ -156,6 +189,35 @@ def train(
   parts = [[x["w"], x["b"]] for x in (params, adam.mu, adam.nu)]
   print("weights", np.ravel(params["w"]).tolist())
   print("hash", fingerprint(parts), flush=True)
+
+
+def misread(how: str):
+  """Reads as from a disk that gives this process other bytes of step 20."""
+  read = checkpoints._read
+  if how == "unseen":
+    checkpoints.ocp.CheckpointManager.all_steps = lambda *_: []
+    return read
+
+  def misread(directory, abstract):
+    found = read(directory, abstract)
+    if directory.name != "20":
+      return found
+    if how == "unreadable":
+      raise ValueError("these bytes are no checkpoint")
+    trainable = found.state["trainable"]
+    (device,) = trainable["b"].addressable_shards
+    other = jax.device_put(device.data + 1, device.device)
+    trainable["b"] = jax.make_array_from_single_device_arrays(
+      other.shape, trainable["b"].sharding, [other]
+    )
+    return found
+
+  return misread
+
+
+def stall(*_):
+  print("restoring", flush=True)
+  time.sleep(10**6)
 
 
 if __name__ == "__main__":
