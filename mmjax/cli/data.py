@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from mmjax.data import build, image, sources, tar, video
+from mmjax.data import build, image, sources, tar, video, webdataset
 from mmjax.data.document import BadSample, Document, Filtered, printable
 from mmjax.data.formats import FORMATS, Documents
 from mmjax.data.sources import SOURCES
@@ -18,6 +18,8 @@ SUFFIXES = {
   ".parquet": "parquet",
   ".array_record": "array_record",
 }
+# Lines about bad members of shards; the rest of them is a number.
+TOLD = 10
 # What the metadata of a medium may say of the part to decode.
 _CLIP = {"start", "end"}
 
@@ -30,6 +32,8 @@ def inspect(
   write: Callable[[str], None] = print,
 ) -> int:
   """Shows the documents that records become, and which ones are bad.
+
+  What is bad by its place in a tar is told whether it is shown or not.
 
   Args:
     target: a file or pattern, or `config.data`, of which every dataset is
@@ -71,15 +75,33 @@ def index(
 ) -> list[Path]:
   """Writes the index of every tar that `paths` names, next to it.
 
+  Links and other members that will make their records bad are told.
+
   Raises:
-    BadTar: for a damaged or hostile shard; those before it have their index.
+    BadTar: for a damaged shard; those before it have their index.
   """
   files, written = sources.expand(paths), []
   for i, path in enumerate(files):
     written.append(tar.write_index(path))
-    members = len(tar.read_index(path) or ())
-    write(f"[{i + 1}/{len(files)}] {written[-1]}: {members} files")
+    members = tar.read_index(path) or ()
+    bad = [webdataset.problem(m, path) for m in members if m.problem]
+    count = len(members) - len(bad)
+    write(f"[{i + 1}/{len(files)}] {written[-1]}: {count} files")
+    _tell(bad, "members that make their records bad", write)
   return written
+
+
+def _tell(
+  lines: Sequence[str], what: str, write: Callable[[str], None]
+) -> None:
+  """The first lines, and how many there are."""
+  if not lines:
+    return
+  write(f"  {what}: {len(lines):,}")
+  for line in lines[:TOLD]:
+    write(f"    {printable(line)}")
+  if len(lines) > TOLD:
+    write(f"    and {len(lines) - TOLD:,} more")
 
 
 def _open(path: str, format: str | None) -> sources.Source:
@@ -106,6 +128,8 @@ def _show(
 ) -> int:
   size = "no end" if getattr(source, "endless", False) else f"{len(source):,}"
   write(f"{label}: {size} records")
+  bad_shards = getattr(source, "problems", ())
+  _tell(bad_shards, "records that are bad in their shards", write)
   if start >= len(source):
     raise ValueError(
       f"{label} has {len(source)} records, so there is none from {start} on."

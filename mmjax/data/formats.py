@@ -36,6 +36,11 @@ class Documents:
     self._source, self._read = source, read
     self.endless = getattr(source, "endless", False)
 
+  @property
+  def problems(self) -> Sequence[str]:
+    """See `sources.Tar`."""
+    return getattr(self._source, "problems", ())
+
   def __len__(self) -> int:
     return len(self._source)
 

@@ -25,7 +25,7 @@ import numpy as np
 from grain import sources as grain_sources
 
 from mmjax.config import nearest
-from mmjax.data import tar, tf_example
+from mmjax.data import tar, tf_example, webdataset
 from mmjax.data.document import BadSample
 from mmjax.data.paths import below
 from mmjax.data.reader import Reader
@@ -34,11 +34,6 @@ from mmjax.data.table import Table
 log = logging.getLogger(__name__)
 
 Record = dict[str, Any]
-# What a tar member may be; others (.pkl, .pth, .npy, .py) are never read.
-SUFFIXES = frozenset(
-  ("avi", "cls", "flac", "gif", "jpeg", "jpg", "json", "m4a", "mkv", "mov")
-  + ("mp3", "mp4", "ogg", "png", "txt", "wav", "webm", "webp")
-)
 MAX_RECORD = 2**30
 CHUNK = 2**24
 # Lines that may be blank; longer ones are records whatever they hold.
@@ -144,6 +139,12 @@ class Tar(_Files):
   """WebDataset's layout: `a/01.jpg`, `a/01.txt` are one record.
 
   {"__key__": "a/01", "jpg": b"...", "txt": b"..."}
+
+  A record with a link, a device, a pipe or a sparse file among its members is
+  a BadSample when it is read, and so is every member with an unsafe name.
+
+  Attributes:
+    problems: why records cannot be used, a line each.
   """
 
   def __init__(self, paths: str | Sequence[str], on_bad_shard: str = "error"):
@@ -151,8 +152,8 @@ class Tar(_Files):
 
     Args:
       paths: tar files, uncompressed.
-      on_bad_shard: "error", or "skip" to log a damaged or hostile shard and
-        go on without it: one bad record stands for all of it, and counts.
+      on_bad_shard: "error", or "skip" to log a damaged shard and go on
+        without it: one bad record stands for all of it, and counts.
     """
     if on_bad_shard not in ("error", "skip"):
       raise ValueError(
@@ -161,21 +162,25 @@ class Tar(_Files):
     self._readers, self._groups = [], []
     for path in expand(paths):
       try:
-        groups = _groups(tar.members(path), path)
+        groups = webdataset.group(tar.members(path), path)
       except tar.BadTar as error:
         if on_bad_shard == "error":
           raise
         log.warning("Shard skipped: %s", error)
-        groups = [(str(error), None)]
+        groups = [(path, [], f"A shard is skipped: {error}")]
       self._readers.append(Reader(path))
       self._groups.append(groups)
     super().__init__([len(groups) for groups in self._groups])
 
+  @property
+  def problems(self) -> list[str]:
+    return [why for groups in self._groups for _, _, why in groups if why]
+
   def __getitem__(self, index: int) -> Record:
     file, row = self._locate(index)
-    key, parts = self._groups[file][row]
-    if parts is None:
-      raise BadSample(f"A shard is skipped: {key}")
+    key, parts, problem = self._groups[file][row]
+    if problem:
+      raise BadSample(problem)
     reader = self._readers[file]
     record: Record = {"__key__": f"{Path(reader.path).name}/{key}"}
     for suffix, offset, size in parts:
@@ -184,27 +189,6 @@ class Tar(_Files):
       _check_size(size, f"{record['__key__']}.{suffix}")
       record[suffix] = reader.read(offset, size)
     return record
-
-
-def _groups(members: Sequence[tar.Member], path: str) -> list[tuple[str, list]]:
-  groups: dict[str, list] = {}
-  unread = []
-  for member in members:
-    folder, _, base = member.name.rpartition("/")
-    stem, _, suffix = base.partition(".")
-    key = f"{folder}/{stem}" if folder else stem
-    if suffix.lower() in SUFFIXES:
-      part = (suffix.lower(), member.offset, member.size)
-      groups.setdefault(key, []).append(part)
-    else:
-      unread.append(member.name)
-  if unread:
-    log.warning(
-      "%s: %d members are left out, such as %r. What is read has one dot in "
-      "its name, and behind it one of %s.",
-      *(path, len(unread), unread[0], ", ".join(sorted(SUFFIXES))),
-    )
-  return list(groups.items())
 
 
 CODECS = {"json": _json, "tf_example": tf_example.parse}

@@ -70,6 +70,14 @@ class Encoder:
     written = self.prompt.query(document, overflow)
     return self._example(document, written, ())
 
+  def check(self, media: Media, name: str) -> None:
+    """Reads a medium of the document `name` as an example does.
+
+    Raises:
+      BadSample: where no example could be made with it.
+    """
+    self._frames(media, name, ())
+
   def _example(self, document, written, seed: Sequence[int]) -> Example:
     chosen = [document.media[m] for m in written.media]
     keys = [_key(m, document.id) for m in chosen] if self.slots.keys else []

@@ -5,9 +5,11 @@ to it (`mmjax data index`), so that the next run needs no scan:
 
   shard-000.tar  ->  shard-000.tar.index.json
 
-Only plain files are read. Links, devices, sparse files, absolute names and
-names with `..` make a shard hostile: it is refused as a whole. So is one with
-something behind its end mark, where other readers would stop in silence.
+Only plain files are read. A link, a device, a pipe, a sparse file, an absolute
+name or one with `..` is a member with a problem: it is listed without a place,
+so nothing of it can be read, and the rest of the shard is as good as before.
+A shard that is damaged is refused as a whole, and so is one with something
+behind its end mark, where other readers would stop in silence.
 """
 
 import dataclasses
@@ -16,8 +18,10 @@ import logging
 import os
 import re
 import zlib
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
+from mmjax.data.document import printable
 from mmjax.data.reader import Reader
 
 log = logging.getLogger(__name__)
@@ -35,80 +39,146 @@ PACKED = {
 }
 # More than the padding that tar puts at the end.
 TAIL = 2**14
-INDEX_FORMAT = "mmjax-tar-index-1"
+INDEX_FORMAT = "mmjax-tar-index-2"
 # A long name or a table of attributes; real ones have some hundred bytes.
 MAX_HEADER = 2**20
 REGULAR, DIRECTORY = (b"0", b"\0", b"7"), b"5"
-LONG_NAME, PAX, PAX_GLOBAL = b"L", b"x", b"g"
+LONG_NAME, LONG_LINK, PAX, PAX_GLOBAL = b"L", b"K", (b"x", b"X"), b"g"
+EXTENDED = (LONG_NAME, LONG_LINK, *PAX, PAX_GLOBAL)
+SPARSE = b"S"
 REFUSED = {
   b"1": "a hard link",
   b"2": "a symbolic link",
   b"3": "a character device",
   b"4": "a block device",
   b"6": "a pipe",
-  b"K": "a link with a long name",
-  b"S": "a sparse file",
+  SPARSE: "a sparse file",
 }
+# No bytes belong to these, whatever size their header says.
+WITHOUT_BODY = (b"1", b"2", b"3", b"4", DIRECTORY, b"6")
+UNSAFE = "with an unsafe name"
+# Characters of a name in a message.
+SHOWN = 100
 
 
 class BadTar(ValueError):
-  """A shard that is damaged or hostile."""
+  """A shard that is damaged, or no tar."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Member:
-  """A plain file inside a tar: where its bytes are."""
+  """A file inside a tar: where its bytes are.
+
+  Attributes:
+    name: below the folder that the shard is; an unsafe one as `shown`.
+    offset, size: of its bytes; 0 and 0 for one with a problem.
+    problem: what it is, if it is no plain file with a safe name, such as
+      "a symbolic link". Nothing of it may be read.
+  """
 
   name: str
   offset: int
   size: int
+  problem: str = ""
+
+  @property
+  def unsafe(self) -> bool:
+    """Whether its name is, and so belongs to no other member."""
+    return self.problem.endswith(UNSAFE)
+
+  def __str__(self) -> str:
+    name = shown(self.name)
+    return f"{self.problem}, {name}" if self.problem else name
+
+
+def shown(name: str) -> str:
+  """A name for a log: on one line, not too long, never empty."""
+  text = printable(name) or "''"
+  if len(text) <= SHOWN:
+    return text
+  half = (SHOWN - 3) // 2
+  return f"{text[:half]}...{text[-half:]}"
 
 
 def members(path: str | Path) -> list[Member]:
-  """The plain files of a shard, from its index or by a scan."""
+  """The files of a shard and what poses as one, by its index or a scan.
+
+  Raises:
+    BadTar: for a shard that is damaged or no tar.
+  """
   return read_index(path) or scan(path)
 
 
 def scan(path: str | Path) -> list[Member]:
   """Reads all headers of a tar.
 
+  Returns:
+    Its plain files, and the members with a problem; directories are passed
+    over.
+
   Raises:
-    BadTar: for a shard that is damaged, hostile or no tar.
+    BadTar: for a shard that is damaged or no tar.
   """
   found: list[Member] = []
   with Reader(path) as reader:
     _check_begin(reader)
-    at, end, long_name, pax = 0, reader.size, None, {}
-    while at < end:
-      if end - at < BLOCK:
+    at, said = 0, {}
+    while at < reader.size:
+      if reader.size - at < BLOCK:
         raise BadTar(f"{path} ends inside a header, at byte {at}.")
       block = reader.read(at, BLOCK)
       if not block.strip(b"\0"):
         break
       kind, name, size = _header(block, path, at)
-      body, at = at + BLOCK, at + BLOCK + -(-size // BLOCK) * BLOCK
-      if kind in (LONG_NAME, PAX, PAX_GLOBAL):
-        data = _small(reader, body, size, path)
-        if kind == LONG_NAME:
-          long_name = data.rstrip(b"\0").decode("utf-8", "replace")
-        elif kind == PAX:
-          pax = _pax(data, path)
+      if kind in EXTENDED:
+        said |= _said(kind, _small(reader, at + BLOCK, size, path), path)
+        at += BLOCK + _blocks(size)
         continue
-      name = pax.get("path", long_name or name)
-      if "size" in pax:
-        size = _number(pax["size"], path, name)
-        at = body + -(-size // BLOCK) * BLOCK
-      long_name, pax = None, {}
-      _check(kind, name, path)
-      if body + size > end:
-        raise BadTar(
-          f"{path}: {name!r} says {size} bytes, {end - body} are left. The "
-          "shard is truncated or its header is wrong."
-        )
-      if kind != DIRECTORY:
-        found.append(Member(_plain(name, path), body, size))
-    _check_end(reader, min(at, end))
+      name = said.get("path", said.get(LONG_NAME, name))
+      # GNU's sparse files keep their own name apart.
+      name = said.get("GNU.sparse.name", name)
+      if "size" in said:
+        size = _number(said["size"], path, name)
+      body, size = _body(reader, block, at, size, name)
+      problem = _problem(kind, name, said)
+      if problem:
+        found.append(Member(_listed(name, problem), 0, 0, problem))
+      elif kind != DIRECTORY:
+        found.append(Member(_plain(name), body, size))
+      at, said = body + _blocks(size), {}
+    _check_end(reader, min(at, reader.size))
   return found
+
+
+def _said(kind: bytes, data: bytes, path) -> dict[str | bytes, str]:
+  """What an extended header says of the member behind it."""
+  if kind == LONG_NAME:
+    return {LONG_NAME: data.rstrip(b"\0").decode("utf-8", "replace")}
+  return _pax(data, path) if kind in PAX else {}
+
+
+def _blocks(size: int) -> int:
+  return -(-size // BLOCK) * BLOCK
+
+
+def _body(
+  reader: Reader, block: bytes, at: int, size: int, name: str
+) -> tuple[int, int]:
+  """Where the bytes of the member at `at` are, and how many."""
+  kind, body = block[156:157], at + BLOCK
+  if kind in WITHOUT_BODY:
+    return body, 0
+  # An old sparse file's map may go on in blocks that its size leaves out.
+  more = kind == SPARSE and block[482]
+  while more and body + BLOCK <= reader.size:
+    more, body = reader.read(body, BLOCK)[504], body + BLOCK
+  if more or body + size > reader.size:
+    raise BadTar(
+      f"{reader.path}: {shown(name)!r} says {size} bytes, "
+      f"{reader.size - body} are left. The shard is truncated or its header "
+      "is wrong."
+    )
+  return body, size
 
 
 def _check_begin(reader: Reader) -> None:
@@ -191,8 +261,6 @@ def _pax(data: bytes, path) -> dict[str, str]:
     key, _, value = record.rstrip(b"\n").partition(b"=")
     fields[key.decode("utf-8", "replace")] = value.decode("utf-8", "replace")
     at += length
-  if any(key.startswith("GNU.sparse") for key in fields):
-    raise BadTar(f"{path} has {REFUSED[b'S']}; only plain files are read.")
   return fields
 
 
@@ -202,20 +270,26 @@ def _number(text: str, path, name: str) -> int:
   return int(text)
 
 
-def _check(kind: bytes, name: str, path) -> None:
-  if kind not in (*REGULAR, DIRECTORY):
+def _problem(kind: bytes, name: str, said: Mapping) -> str:
+  """What a member is, where it is no plain file or folder with a safe name."""
+  what = ""
+  if any(str(key).startswith("GNU.sparse") for key in said):
+    what = REFUSED[SPARSE]
+  elif kind not in (*REGULAR, DIRECTORY):
     what = REFUSED.get(kind, f"an entry of the unknown kind {kind!r}")
-    raise BadTar(f"{path}: {name!r} is {what}; only plain files are read.")
-  if not safe_name(name):
-    raise BadTar(f"{path} has the unsafe name {name!r}.")
+  if safe_name(name) and (kind == DIRECTORY or _plain(name) != "."):
+    return what
+  return f"{what or ('a folder' if kind == DIRECTORY else 'a file')} {UNSAFE}"
 
 
-def _plain(name: str, path) -> str:
+def _listed(name: str, problem: str) -> str:
+  """The name of a member with a problem; only a safe one is kept as it is."""
+  return shown(name) if problem.endswith(UNSAFE) else _plain(name)
+
+
+def _plain(name: str) -> str:
   """`./a/b.jpg` is `a/b.jpg`: `tar -C folder .` names every file so."""
-  plain = str(PurePosixPath(name))
-  if plain == ".":
-    raise BadTar(f"{path} has a file of the name {name!r}.")
-  return plain
+  return str(PurePosixPath(name))
 
 
 def safe_name(name: str) -> bool:
@@ -234,12 +308,16 @@ def index_path(path: str | Path) -> Path:
 
 
 def write_index(path: str | Path) -> Path:
-  """Scans a shard and writes what it found next to it."""
+  """Scans a shard and writes what it found next to it.
+
+  Raises:
+    BadTar: for a shard that is damaged or no tar.
+  """
   found = scan(path)
   content = {
     "format": INDEX_FORMAT,
     **_stamp(path),
-    "members": [[m.name, m.offset, m.size] for m in found],
+    "members": [_entry(m) for m in found],
   }
   target = index_path(path)
   part = target.with_name(f"{target.name}.{os.getpid()}.part")
@@ -263,17 +341,29 @@ def read_index(path: str | Path) -> list[Member] | None:
   if any(content.get(key) != value for key, value in stamp.items()):
     return None
   try:
-    found = [Member(str(n), int(o), int(s)) for n, o, s in content["members"]]
+    found = [
+      Member(str(n), int(o), int(s), *map(str, problem))
+      for n, o, s, *problem in content["members"]
+    ]
   except (KeyError, OverflowError, TypeError, ValueError):
     return None
-  sound = all(
-    m.offset >= BLOCK
-    and m.size >= 0
-    and m.offset + m.size <= stamp["size"]
-    and safe_name(m.name)
-    for m in found
-  )
-  return found if sound else None
+  return found if all(_sound(m, stamp["size"]) for m in found) else None
+
+
+def _entry(member: Member) -> list:
+  entry = [member.name, member.offset, member.size]
+  return [*entry, member.problem] if member.problem else entry
+
+
+def _sound(member: Member, size: int) -> bool:
+  """Whether an index may say so of a shard of `size` bytes."""
+  name, problem = member.name, member.problem
+  if not problem:
+    inside = 0 <= member.size <= size - member.offset
+    return inside and member.offset >= BLOCK and safe_name(name)
+  named = name == shown(name) if member.unsafe else safe_name(name)
+  nowhere = member.offset == member.size == 0
+  return named and nowhere and problem == shown(problem)
 
 
 def _stamp(path: str | Path) -> dict[str, int]:

@@ -139,6 +139,24 @@ def evaluate(
   return results
 
 
+def needed(
+  task: Task,
+  queries: Sequence[Document],
+  examples: Sequence[Document],
+  protocol: Protocol,
+) -> list[Document]:
+  """The queries and examples whose media `evaluate` will read.
+
+  Raises:
+    ValueError: for a pool with fewer examples than shots.
+  """
+  run = _Run(task, queries, examples, protocol, None)
+  places: set[int] = set()
+  for seed in protocol.seeds:
+    places |= run.places(seed)
+  return [*queries, *(examples[i] for i in sorted(places))]
+
+
 def evaluate_episodes(
   task: Task,
   episodes: Sequence[Document],
@@ -212,6 +230,23 @@ class _Run:
         orders[k].append(self._prompt(query, shown, text_only))
     return [control(documents) for documents in orders]
 
+  def places(self, seed: int) -> set[int]:
+    """Which examples are shown with their media, or compared by them."""
+    pool, most = self._pool(seed), max(self.protocol.shots)
+    if any(self._by_likeness(shots) for shots in self.protocol.shots):
+      return {int(i) for i in pool}
+    ids = [self.examples[i].id for i in pool]
+    found: set[int] = set()
+    # More shots contain the fewer ones, and zero shots show no media.
+    for number, query in enumerate(self.queries if most else ()):
+      if len(found) == len(pool):
+        break
+      chosen = support.random_support(
+        query.id, ids, most, seed=seed, number=number
+      )
+      found.update(int(pool[i]) for i in chosen)
+    return found
+
   def _prompt(
     self, query: Document, shown: Sequence[Document], text_only: bool
   ) -> Document:
@@ -239,13 +274,11 @@ class _Run:
   def _support(
     self, number: int, pool: np.ndarray, shots: int, seed: int
   ) -> tuple[list[Document], bool]:
-    shown = self.style.text_only_closed or not self.task.closed
-    text_only = shots == 0 and shown
+    text_only = self._text_only(shots)
     count = TEXT_ONLY_EXAMPLES if text_only else shots
     ids = [self.examples[i].id for i in pool]
     query = self.queries[number].id
-    alike = self.protocol.selection == "rices"
-    if alike and (self.style.rices_text_only or not text_only):
+    if self._by_likeness(shots):
       similarity = self._similar(pool, seed)[number]
       found = support.rices(query, ids, count, similarity)
     else:
@@ -253,6 +286,14 @@ class _Run:
         query, ids, count, seed=seed, number=number
       )
     return [self.examples[pool[i]] for i in found], text_only
+
+  def _text_only(self, shots: int) -> bool:
+    shown = self.style.text_only_closed or not self.task.closed
+    return shots == 0 and shown
+
+  def _by_likeness(self, shots: int) -> bool:
+    alike = self.protocol.selection == "rices"
+    return alike and (self.style.rices_text_only or not self._text_only(shots))
 
   def _similar(
     self, pool: np.ndarray, seed: int

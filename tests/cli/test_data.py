@@ -1,11 +1,12 @@
 import json
+import tarfile
 
 import pytest
 
 from mmjax.cli import data
 from mmjax.data import tar
 from tests.data.pictures import encode, photo
-from tests.data.test_tar import HOSTILE, write
+from tests.data.test_tar import HOSTILE, special, write
 
 
 @pytest.fixture
@@ -79,8 +80,30 @@ def test_index_writes_beside_each_shard(shard, tmp_path):
   assert len(tar.read_index(shard)) == 4
 
 
-def test_index_refuses_a_hostile_shard(tmp_path):
-  path = write(tmp_path / "a.tar", [(HOSTILE["parent"], b"1")])
-  with pytest.raises(tar.BadTar, match="unsafe name"):
+def test_index_refuses_a_damaged_shard(tmp_path):
+  path = tmp_path / "a.tar"
+  path.write_bytes(b"x" * 700)
+  with pytest.raises(tar.BadTar, match="no tar header"):
     data.index(str(path), write=lambda line: None)
   assert not tar.index_path(path).exists()
+
+
+def test_index_and_inspect_tell_of_hostile_members(tmp_path):
+  links = [(special(tarfile.SYMTYPE, f"{i}.png"), b"") for i in range(12)]
+  members = [*links, (HOSTILE["parent"], b"1"), ("a.txt", b"1")]
+  path = write(tmp_path / "a.tar", members)
+  _, text = lines_of(data.index, str(path))
+  assert "1 files\n  members that make their records bad: 13\n" in text
+  for said in (text, lines_of(data.inspect, str(path), count=1)[1]):
+    assert "are bad in their shards: 13\n" in said or said == text
+    lines = [line for line in said.split("\n") if line.startswith("    ")]
+    assert len(lines) == data.TOLD + 1 and lines[-1] == "    and 3 more"
+    assert "a.tar holds a symbolic link, 9.png" in lines[-2]
+
+
+def test_inspect_tells_of_hostile_members_below_a_format(tmp_path):
+  members = [(HOSTILE["parent"], b"1"), ("a.txt", b"1")]
+  path = write(tmp_path / "a.tar", members)
+  bad, text = lines_of(data.inspect, str(path), format="pairs", start=1)
+  assert bad == 1 and text.count("../evil") == 1
+  assert "a file with an unsafe name, ../evil" in text

@@ -9,12 +9,12 @@ from concurrent import futures
 import numpy as np
 import pytest
 
-from mmjax.data import sources, tf_example
+from mmjax.data import sources, tar, tf_example
 from mmjax.data.document import BadSample
 from mmjax.data.paths import below
 from mmjax.data.sources import ArrayRecord, Folder, Jsonl, Parquet, Tar
 from tests.data.pictures import encode
-from tests.data.test_tar import HOSTILE, write
+from tests.data.test_tar import HOSTILE, special, write
 
 
 def everything(source):
@@ -98,17 +98,67 @@ def test_two_members_of_one_name_are_a_bad_sample(tmp_path):
     Tar(str(path))[0]
 
 
-def test_hostile_shard_is_an_error_or_a_named_skip(tmp_path, caplog):
+def test_damaged_shard_is_an_error_or_a_named_skip(tmp_path, caplog):
   write(tmp_path / "a.tar", [("1.txt", b"1")])
-  write(tmp_path / "b.tar", [(HOSTILE["symlink"], b"")])
+  (tmp_path / "b.tar").write_bytes(b"x" * 700)
   pattern = str(tmp_path / "*.tar")
-  with pytest.raises(ValueError, match=r"b\.tar.*symbolic link"):
+  with pytest.raises(ValueError, match=r"b\.tar has no tar header"):
     Tar(pattern)
   source = Tar(pattern, on_bad_shard="skip")
   assert "b.tar" in caplog.text
   assert len(source) == 2 and source[0]["txt"]
   with pytest.raises(BadSample, match=r"skipped: .*b\.tar"):
     source[1]
+  assert len(source.problems) == 1
+
+
+@pytest.mark.parametrize("name", sorted(HOSTILE))
+def test_a_hostile_member_makes_its_own_record_bad(tmp_path, name):
+  entries = [("1.txt", b"1"), (HOSTILE[name], b""), ("2.txt", b"2")]
+  source = Tar(str(write(tmp_path / "a.tar", entries)))
+  assert len(source) == 3
+  assert (source[0]["txt"], source[2]["txt"]) == (b"1", b"2")
+  with pytest.raises(BadSample, match=r"a\.tar holds an? .*evil/?; only plain"):
+    source[1]
+  assert len(source.problems) == 1
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+def test_hostile_members_are_grouped_by_their_key(tmp_path, indexed):
+  entries = [
+    ("s/1.txt", b"T1"),
+    (special(tarfile.SYMTYPE, "s/1.jpg"), b""),
+    ("2.jpg", b"J2"),
+    (special(tarfile.LNKTYPE, "2.pkl"), b""),
+    (special(tarfile.FIFOTYPE, "2.txt"), b""),
+    ("3.jpg", b"J3"),
+    ("../3.jpg", b"up"),
+    ("../3.txt", b"up"),
+    (special(tarfile.SYMTYPE, "/3.jpg"), b""),
+    ("3.txt", b"T3"),
+  ]
+  path = write(tmp_path / "a.tar", entries)
+  if indexed:
+    tar.write_index(path)
+  source = Tar(str(path))
+  reasons = []
+  for i in (0, 1, 3, 4, 5):
+    with pytest.raises(BadSample) as error:
+      source[i]
+    reasons.append(str(error.value))
+  assert reasons == source.problems
+  assert reasons == [
+    f"a.tar holds {what}; only plain files are read."
+    for what in (
+      "a symbolic link, s/1.jpg",
+      "a hard link, 2.pkl",
+      "a file with an unsafe name, ../3.jpg",
+      "a file with an unsafe name, ../3.txt",
+      "a symbolic link with an unsafe name, /3.jpg",
+    )
+  ]
+  assert len(source) == 6
+  assert source[2] == {"__key__": "a.tar/3", "jpg": b"J3", "txt": b"T3"}
 
 
 def test_tar_that_shrinks_is_a_bad_sample(tmp_path):

@@ -62,22 +62,54 @@ HOSTILE = {
   "block": special(tarfile.BLKTYPE),
   "fifo": special(tarfile.FIFOTYPE),
   "sparse": special(tarfile.GNUTYPE_SPARSE),
+  "unknown": special(b"Z"),
   "absolute": "/etc/cron.d/evil",
   "parent": "../evil",
   "inner_parent": "a/../../evil",
   "backslash": "..\\evil",
   "drive": "c:evil",
+  "folder": special(tarfile.DIRTYPE, "../evil"),
   "long_link": special(tarfile.SYMTYPE, link="x" * 300),
+  "long_name": special(tarfile.SYMTYPE, "n/" * 100 + "evil"),
+  "long_parent": "n/" * 100 + "../evil",
 }
+FORMATS = [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]
 
 
+@pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("name", sorted(HOSTILE))
-def test_hostile_members_are_refused(tmp_path, name):
-  entries = [("good.txt", b"1"), (HOSTILE[name], b"")]
-  path = write(tmp_path / "a.tar", entries)
-  with pytest.raises(tar.BadTar, match=r"a\.tar"):
-    tar.scan(path)
-  assert sorted(os.listdir(tmp_path)) == ["a.tar"]
+def test_hostile_members_have_no_place(tmp_path, name, format):
+  entries = [("good.txt", b"1"), (HOSTILE[name], b""), ("more.txt", b"22")]
+  path = write(tmp_path / "a.tar", entries, format)
+  good, bad, more = tar.scan(path)
+  assert [good.name, more.name] == ["good.txt", "more.txt"]
+  assert not good.problem and not more.problem and more.size == 2
+  assert bad.problem and (bad.offset, bad.size) == (0, 0)
+  assert "evil" in str(bad) and len(str(bad)) < 200
+  tar.write_index(path)
+  assert tar.read_index(path) == [good, bad, more]
+  assert sorted(os.listdir(tmp_path)) == ["a.tar", "a.tar.index.json"]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_hostile_members_keep_safe_names_alone(tmp_path, format):
+  long = "n/" * 100 + "a.jpg"
+  up = "n/" * 150 + "../" * 200 + "\x1b[31ma.jpg"
+  entries = [(special(tarfile.SYMTYPE, long), b""), (up, b"1"), (".", b"1")]
+  link, file, dot = tar.scan(write(tmp_path / "a.tar", entries, format))
+  assert (link.name, link.problem) == (long, "a symbolic link")
+  assert not link.unsafe and file.unsafe and dot.unsafe
+  assert len(file.name) <= tar.SHOWN and file.name.isprintable()
+  assert file.name.endswith("\\x1b[31ma.jpg")
+  assert file.problem == dot.problem == "a file with an unsafe name"
+
+
+def summed(block):
+  """With a right checksum."""
+  block = bytearray(block)
+  block[148:156] = b" " * 8
+  block[148:156] = b"%06o\0 " % sum(block)
+  return bytes(block)
 
 
 def header(name=b"a.txt", size=b"00000000003", kind=b"0"):
@@ -86,9 +118,14 @@ def header(name=b"a.txt", size=b"00000000003", kind=b"0"):
   block[: len(name)] = name
   block[124 : 124 + len(size)] = size
   block[156:157] = kind
-  block[148:156] = b" " * 8
-  block[148:156] = b"%06o\0 " % sum(block)
-  return bytes(block)
+  return summed(block)
+
+
+def sparse_header(more=1):
+  """A sparse file whose map goes on in the next block."""
+  block = bytearray(header(b"a.jpg", kind=b"S"))
+  block[482] = more
+  return summed(block)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +143,10 @@ def header(name=b"a.txt", size=b"00000000003", kind=b"0"):
     header(kind=b"x", size=b"00000000010") + b"99 a=b\0\0".ljust(512, b"\0"),
     header(kind=b"L", size=b"77777777777"),
     header(kind=b"?"),
-    header(name=b""),
+    header(kind=b"S", size=b"77777777777"),
+    sparse_header(),
+    sparse_header() + b"\1" * 512,
+    header(kind=b"2") + b"abc".ljust(512, b"\0"),
     (header() + b"abc").ljust(1024, b"\0") + b"garbage".ljust(512),
   ],
 )
@@ -126,7 +166,7 @@ def test_damaged_archives_never_lead_astray(tmp_path, format):
     path.write_bytes(repaired(data))
     try:
       for member in tar.scan(path):
-        assert tar.safe_name(member.name)
+        assert tar.safe_name(member.name) or member.unsafe
         assert member.offset + member.size <= len(data)
     except tar.BadTar:
       refused += 1
@@ -138,19 +178,39 @@ def repaired(data):
   out = bytearray(data)
   for at in range(0, len(out) - 511, 512):
     if out[at + 257 : at + 262] == b"ustar":
-      block = bytearray(out[at : at + 512])
-      block[148:156] = b" " * 8
-      block[148:156] = b"%06o\0 " % sum(block)
-      out[at : at + 512] = block
+      out[at : at + 512] = summed(out[at : at + 512])
   return bytes(out)
 
 
+def test_sizes_of_hostile_members_are_those_of_tar(tmp_path):
+  """Links have no bytes, whatever they say; a sparse file's map may be long."""
+  data = b"abc".ljust(512, b"\0")
+  maps = bytes(504) + b"\1" + bytes(7) + bytes(512)
+  path = tmp_path / "a.tar"
+  path.write_bytes(
+    header(b"l.jpg", b"77777777777", b"2")
+    + header(b"d", b"00000001000", b"5")
+    + (sparse_header() + maps + data)
+    + (header(b"z.jpg", kind=b"Z") + data)
+    + (header(b"b.jpg") + data + bytes(1024))
+  )
+  found = tar.scan(path)
+  with tarfile.open(path) as file:
+    names = [m.name for m in file if not m.isdir()]
+  assert [m.name for m in found] == names
+  assert names == ["l.jpg", "a.jpg", "z.jpg", "b.jpg"]
+  assert [bool(m.problem) for m in found] == [True, True, True, False]
+  assert contents(path)["b.jpg"] == b"abc"
+
+
 def test_pax_sparse_and_size(tmp_path):
-  sparse = tarfile.TarInfo("s")
-  sparse.pax_headers = {"GNU.sparse.major": "1"}
-  path = write(tmp_path / "s.tar", [(sparse, b"1")], tarfile.PAX_FORMAT)
-  with pytest.raises(tar.BadTar, match="sparse"):
-    tar.scan(path)
+  sparse = tarfile.TarInfo("GNUSparseFile.1/s")
+  sparse.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.name": "s.jpg"}
+  entries = [(sparse, b"1"), ("a", b"22")]
+  path = write(tmp_path / "s.tar", entries, tarfile.PAX_FORMAT)
+  bad, good = tar.scan(path)
+  assert str(bad) == "a sparse file, s.jpg" and (bad.offset, bad.size) == (0, 0)
+  assert (good.name, good.size, good.problem) == ("a", 2, "")
   lying = tarfile.TarInfo("s")
   lying.pax_headers = {"size": "99999999999999999999"}
   path = write(tmp_path / "l.tar", [(lying, b"1")], tarfile.PAX_FORMAT)
@@ -215,11 +275,21 @@ def test_stale_and_hostile_indexes_are_not_used(tmp_path):
   good = json.loads(index.read_text())
   for change in (
     {"format": "other"},
+    {"format": "mmjax-tar-index-1"},
     {"members": [["../a", 512, 1]]},
     {"members": [["a", 0, 10**12]]},
     {"members": [["a", -1, 1]]},
     {"members": [["a", float("inf"), 1]]},
     {"members": "x"},
+    {"members": [["../a", 0, 0, ""]]},
+    {"members": [["../a", 0, 0, "a symbolic link"]]},
+    {"members": [["a", 512, 1, "a symbolic link"]]},
+    {"members": [["a", 0, 1, "a symbolic link"]]},
+    {"members": [["a", 0, 0, "a\x1b[31m link"]]},
+    {"members": [["\x1b", 0, 0, "a file with an unsafe name"]]},
+    {"members": [["../" * 99, 0, 0, "a file with an unsafe name"]]},
+    {"members": [["../a", 512, 1, "a file with an unsafe name"]]},
+    {"members": [["a", 0, 0, "a pipe", "a pipe"]]},
   ):
     index.write_text(json.dumps(good | change))
     assert tar.read_index(path) is None

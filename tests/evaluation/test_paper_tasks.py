@@ -8,7 +8,7 @@ import pytest
 
 from mmjax.data.batching import stack
 from mmjax.data.build import encoder
-from mmjax.data.document import Document, Text
+from mmjax.data.document import BadSample, Document, Text
 from mmjax.data.tasks import Vqa
 from mmjax.evaluation import in_context
 from mmjax.evaluation.model import Model
@@ -188,3 +188,83 @@ def test_what_a_config_says_wrongly_is_named(files, model, change, said):
 def test_a_task_that_is_not_known_is_named(files, model):
   with pytest.raises(ValueError, match="vqav2"):
     evaluate_tasks(model, {"vqav": files})
+
+
+@pytest.fixture
+def damaged(tmp_path):
+  """Two tasks; a query of one and an example of the other are damaged."""
+  tasks = {}
+  for name in ("vqav2", "okvqa"):
+    folder = tmp_path / name
+    folder.mkdir()
+    queries, support = write(folder, "val", 3), write(folder, "train", 3, 3)
+    tasks[name] = dict(queries=queries, support=support, task="vqav2")
+  (tmp_path / "vqav2" / "1.png").write_bytes(b"")
+  (tmp_path / "okvqa" / "4.png").unlink()
+  return tasks
+
+
+class Silent(Model):
+  """Fails the test when it is asked anything."""
+
+  def generate(self, documents):
+    raise AssertionError("asked")
+
+  features = generate
+
+
+@pytest.mark.parametrize("selection", ["random", "rices"])
+def test_bad_pictures_are_told_before_the_first_question(
+  model, damaged, selection, caplog
+):
+  silent = Silent(**vars(model))
+  with pytest.raises(ValueError, match="Nothing was evaluated") as error:
+    evaluate_tasks(
+      silent, damaged, protocol=dict(shots=[0, 2], selection=selection)
+    )
+  said = str(error.value)
+  assert "1 of 6 of task 'vqav2' (vqa/val_questions/1:1.png has 0 byt" in said
+  assert "1 of 6 of task 'okvqa' (Cannot read " in said
+  assert "okvqa/4.png: No such file" in said and "repair the files" in said
+  for name in ("1.png", "4.png"):
+    assert caplog.text.count(name) == 1
+
+
+def test_pictures_that_are_never_shown_are_not_read(model, damaged):
+  tasks = {"okvqa": damaged["okvqa"]}
+  (result,) = evaluate_tasks(model, tasks, protocol=dict(shots=[0]))
+  assert len(result.records) == 3
+
+
+def test_what_is_needed_is_what_prompts_show(files):
+  each = benchmark(**files, name="vqav2")
+  for shots in ([0], [0, 1], [2], [4]):
+    protocol = in_context.Protocol(shots=shots, seeds=[0, 7], pool=5)
+    seen = set()
+    in_context.evaluate(
+      *(each.task, each.queries, each.support),
+      protocol=protocol,
+      generate=lambda documents: [
+        seen.update(m.payload.path for d in documents for m in d.media)
+        or ["cat"] * len(documents)
+      ][0],
+    )
+    found = in_context.needed(each.task, each.queries, each.support, protocol)
+    assert seen == {m.payload.path for d in found for m in d.media}
+
+
+def test_a_picture_that_leads_out_names_its_task(model, damaged):
+  source = damaged["okvqa"]["support"]
+  source["file"] = "../{image_id}.png"
+  with pytest.raises(ValueError, match=r"Task 'okvqa': '\.\./3\.png'.*repair"):
+    evaluate_tasks(model, damaged)
+
+
+def test_a_picture_that_goes_in_the_meantime_names_its_task(model, damaged):
+  def lose(self, documents):
+    raise BadSample("a.png ends.")
+
+  lost = type("Lost", (Model,), {"generate": lose})(**vars(model))
+  del damaged["vqav2"]
+  with pytest.raises(ValueError, match="Task 'okvqa': a.png ends. .*repair"):
+    evaluate_tasks(lost, damaged, protocol=dict(shots=[0]))
