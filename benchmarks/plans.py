@@ -1,9 +1,10 @@
 """The table of plans of every full-size config, on the machines they name.
 
   pip install -r requirements-tpu.txt
-  python -m benchmarks.plans              all of them, a few minutes each
+  python -m benchmarks.plans              all of them, a minute each
   python -m benchmarks.plans flamingo_80b those whose name has this in it
 
+Those for GPUs need requirements-cuda.txt, and are left out without it.
 Each plan is a process of its own, whose time and memory are in the table, too.
 Writes benchmarks/results/plans.json as it goes and plans.md from it; a plan
 that is there already is made again only with --again.
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +41,32 @@ PLANS: Mapping[str, tuple[str, tuple[str, ...]]] = {
   "open_flamingo_3b": (f"{FLAMINGO}/open_flamingo.py", ()),
   "open_flamingo_9b": (f"{FLAMINGO}/open_flamingo_9b.py", ()),
 }
+# The same for GPUs, whose memory is smaller than that of as many TPUs.
+_RECOMPUTE = tuple(
+  f"--config.model.{part}.remat=full" for part in ("encoder", "lm")
+)
+GPU_PLANS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+  "open_flamingo_3b_h200": (
+    f"{FLAMINGO}/open_flamingo.py",
+    ("--topology", "h200:8", *_RECOMPUTE),
+  ),
+  "open_flamingo_9b_h200": (
+    f"{FLAMINGO}/open_flamingo_9b.py",
+    ("--topology", "h200:8", *_RECOMPUTE),
+  ),
+  "open_flamingo_9b_4_nodes": (
+    f"{FLAMINGO}/open_flamingo_9b.py",
+    (
+      *("--topology", "h200:4x8", "--config.mesh.data=4"),
+      *_RECOMPUTE,
+    ),
+  ),
+}
+ALL = PLANS | GPU_PLANS
 
 
-def run(name: str) -> dict[str, Any]:
+def run(config: str, more: Sequence[str]) -> dict[str, Any]:
   """One plan, in a process of its own."""
-  config, more = PLANS[name]
   with tempfile.TemporaryDirectory() as folder:
     target = Path(folder) / "plan.json"
     command = [sys.executable, "-m", "mmjax.cli.main", "plan"]
@@ -59,12 +81,14 @@ def run(name: str) -> dict[str, Any]:
       _, _, usage = os.wait4(process.pid, 0)
     took = time.monotonic() - started
     if not target.exists():
-      raise RuntimeError(f"{name}: {said.read_text()[-2000:]}")
+      raise RuntimeError(f"{config}: {said.read_text()[-2000:]}")
     found = json.loads(target.read_text())
   shown = " ".join(["mmjax plan", *command[4:]])
   return found | {
     "command": shown,
     "took": took,
+    "cpu": usage.ru_utime + usage.ru_stime,
+    # Of this process and of the compiler's, each at its largest.
     "host_bytes": usage.ru_maxrss * 1024,
   }
 
@@ -111,7 +135,7 @@ def markdown(plans: Mapping[str, Mapping[str, Any]]) -> str:
     "|" + "---|" * len(head),
     *(
       "| " + " | ".join(row(name, plans[name])) + " |"
-      for name in PLANS
+      for name in ALL
       if name in plans
     ),
   ]
@@ -125,11 +149,15 @@ def main() -> None:
   args = parser.parse_args()
   store = RESULTS / "plans.json"
   plans = json.loads(store.read_text()) if store.exists() else {}
-  for name in PLANS:
+  for name in ALL:
     wanted = not args.names or any(part in name for part in args.names)
     if not wanted or (name in plans and not args.again):
       continue
-    plans[name] = run(name)
+    found = run(*ALL[name])
+    if found["unchecked"]:
+      print(f"{name} is left out: {found['unchecked'][0]}")
+      continue
+    plans[name] = found
     print(" | ".join(row(name, plans[name])), flush=True)
     store.write_text(json.dumps(plans, indent=1) + "\n")
     (RESULTS / "plans.md").write_text(markdown(plans))

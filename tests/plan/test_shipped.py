@@ -15,7 +15,7 @@ pytestmark = [
 
 @pytest.mark.parametrize("name", PLANS)
 def test_it_fits(name):
-  found = run(name)
+  found = run(*PLANS[name])
   assert found["fits"] and not found["unchecked"]
   for step in found["programs"]:
     assert step["memory"]["compiled"]
