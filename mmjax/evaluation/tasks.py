@@ -176,6 +176,21 @@ def _exact(records: Sequence[Record]) -> tuple[float, list[float]]:
   return float(np.mean(hits)), hits
 
 
+def _ivqa(records: Sequence[Record]) -> tuple[float, list[float]]:
+  """Half for an answer of one of iVQA's five annotators, all for two.
+
+  Yang et al., Just Ask (arXiv 2012.00451), section 5.
+  """
+  scores = []
+  for record in records:
+    agree = sum(
+      classification.is_match(record["prediction"], [answer])
+      for answer in record["answers"]
+    )
+    scores.append(100.0 * min(agree / 2, 1.0))
+  return float(np.mean(scores)), scores
+
+
 def _cider(records: Sequence[Record]) -> tuple[float, list[float]]:
   predictions = [caption.ptb.caption(r["prediction"]) for r in records]
   references = [[caption.ptb.caption(a) for a in r["answers"]] for r in records]
@@ -232,6 +247,7 @@ def _top_1_and_5(records: Sequence[Record]) -> tuple[float, list[float]]:
 METRICS: Mapping[str, Metric] = {
   "vqa": _vqa,
   "exact": _exact,
+  "ivqa": _ivqa,
   "cider": _cider,
   "auc": _auc,
   "per_class": _per_class,
@@ -257,6 +273,7 @@ TASKS: Mapping[str, Task] = {
   "textvqa": dataclasses.replace(_VQA, max_new_tokens=10),
   "msvdqa": _VIDEO_QA,
   "msrvttqa": _VIDEO_QA,
+  "ivqa": dataclasses.replace(_VIDEO_QA, metric="ivqa"),
   "hateful_memes": Task("hateful_memes", "auc", choices=("no", "yes")),
   "visdial": Task("visdial", "ndcg", choices=()),
   "star": Task("vqa", "exact", choices=()),

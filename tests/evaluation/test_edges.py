@@ -270,3 +270,13 @@ def test_features_that_nothing_is_like():
       features=lambda documents: found,
       protocol=in_context.Protocol(shots=(1,), selection="rices"),
     )
+
+
+@pytest.mark.parametrize(
+  "prediction,score",
+  [("Whisk.", 100), ("bowl", 50), ("spoon", 0), ("", 0)],
+)
+def test_ivqa_asks_for_two_of_five_annotators(prediction, score):
+  answers = ["whisk", "whisk", "bowl", "a whisk", "fork"]
+  record = {"id": "a", "prediction": prediction, "answers": answers}
+  assert tasks.METRICS[tasks.TASKS["ivqa"].metric]([record]) == (score, [score])
