@@ -55,19 +55,30 @@ def plan(
   if searches:
     print("\nOther batches, remat policies and meshes:")
     print(search.table(config, search.search(config, machine)))
-  elif not (found.fits or generates):
-    _advise(config, machine, found)
+  elif not found.fits:
+    _advise(config, machine, found, generates)
   return found
 
 
-def _advise(config: Mapping[str, Any], machine: Topology, found: Plan) -> None:
+def _advise(
+  config: Mapping[str, Any], machine: Topology, found: Plan, generates: bool
+) -> None:
   """Says which keys make it fit."""
   worst = max(found.programs, key=lambda p: p.memory.peak)
   memory = worst.memory
   print(
     f"\n{worst.name} needs {report.size(memory.peak)} of "
-    f"{report.size(memory.limit)}. Trying other values of config.mesh, "
-    "remat and config.train.microbatches ..."
+    f"{report.size(memory.limit)}."
+  )
+  if generates:
+    print(
+      "Ask less at once (config.evaluate.model.batch_size), shorter prompts "
+      "with fewer media (config.evaluate.prompt), or take more devices."
+    )
+    return
+  print(
+    "Trying other values of config.mesh, remat and config.train.microbatches "
+    "..."
   )
   better = search.what_fits(config, machine)
   if better is None:

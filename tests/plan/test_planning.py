@@ -10,6 +10,7 @@ import pytest
 from benchmarks.plans import PLANS
 from mmjax import tree
 from mmjax.cli import main
+from mmjax.cli import plan as cli_plan
 from mmjax.cli.configs import load
 from mmjax.data.build import plain
 from mmjax.plan import (
@@ -175,6 +176,15 @@ def test_generation(config):
   least = 2 * rows * lm
   assert 0.99 * least < decode.count() < 1.5 * (least + 2 * rows * blocks)
   assert prefill.count() > decode.count()
+
+
+def test_generation_that_does_not_fit(no_compiler, monkeypatch, config, capsys):
+  machine = parse("v5e:2x2")
+  chip = dataclasses.replace(machine.chip, usable=2**10)
+  small = dataclasses.replace(machine, chip=chip)
+  monkeypatch.setattr(cli_plan, "parse", lambda name: small)
+  assert not cli_plan.plan(config, small.name, generates=True).fits
+  assert "config.evaluate.model.batch_size" in capsys.readouterr().out
 
 
 def test_prompts_have_to_divide(config):

@@ -6,14 +6,22 @@ from benchmarks.plans import PLANS, run
 from mmjax.plan.topology import installed
 
 pytestmark = [
-  pytest.mark.long,
+  pytest.mark.heavy,
   pytest.mark.skipif(
     not installed("libtpu"), reason="needs libtpu: requirements-tpu.txt"
   ),
 ]
+# Half a minute each; the others take one or two.
+QUICK = ("open_flamingo_3b", "open_flamingo_9b")
 
 
-@pytest.mark.parametrize("name", PLANS)
+@pytest.mark.parametrize(
+  "name",
+  [
+    pytest.param(name, marks=() if name in QUICK else pytest.mark.long)
+    for name in PLANS
+  ],
+)
 def test_it_fits(name):
   found = run(*PLANS[name])
   assert found["fits"] and not found["unchecked"]
