@@ -25,7 +25,7 @@ import numpy as np
 from grain import sources as grain_sources
 
 from mmjax.config import nearest
-from mmjax.data import tar, tf_example, webdataset
+from mmjax.data import parquet, tar, tf_example, webdataset
 from mmjax.data.document import BadSample
 from mmjax.data.paths import below
 from mmjax.data.reader import Reader
@@ -231,7 +231,7 @@ class Parquet(_Files):
     self._columns = list(columns) if columns else None
     counts, self._where = [], []
     for path in self._paths:
-      file = _parquet(path)
+      file = parquet.open_file(path)
       names = file.schema_arrow.names
       for column in self._columns or ():
         if column not in names:
@@ -250,7 +250,7 @@ class Parquet(_Files):
     path, group = self._where[place]
     if getattr(self._local, "place", None) != place:
       try:
-        table = _parquet(path).read_row_group(group, columns=self._columns)
+        table = parquet.row_group(path, group, self._columns)
       # Arrow's errors derive from several of Python's.
       except Exception as error:
         raise BadSample(f"{path}, row group {group}: {error}") from error
@@ -269,17 +269,6 @@ class Parquet(_Files):
 
   def __setstate__(self, state: dict) -> None:
     self.__dict__.update(state, _local=threading.local())
-
-
-def _parquet(path: str):
-  try:
-    from pyarrow import parquet
-  except ImportError as error:
-    raise ImportError("Parquet needs pyarrow: pip install pyarrow") from error
-  try:
-    return parquet.ParquetFile(path)
-  except (OSError, ValueError) as error:
-    raise ValueError(f"{path} is no Parquet file: {error}") from error
 
 
 class Tfds:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from mmjax.convert.read import open_weights
-from mmjax.data import audio, image
+from mmjax.data import audio, image, parquet
 from mmjax.data.document import BadSample
 from mmjax.data.sources import Jsonl, Parquet
 from tests.data.pictures import encode, photo
@@ -162,6 +162,27 @@ def test_parquet(at, tmp_path):
   with watched() as seen, pytest.raises((ValueError, BadSample)) as found:
     Parquet(str(path))[0]
   assert "a.parquet" in str(found.value) and seen.grown < MEMORY
+
+
+@pytest.mark.parametrize(
+  "column",
+  [
+    # Written once, in every row.
+    pa.array(["x" * 2**16] * 2**15),
+    pa.array([["x" * 2**16] * 4] * 2**13),
+    # Packed well.
+    pa.array([bytes(2**25) + bytes([i]) for i in range(40)]),
+  ],
+  ids=["one value", "lists of it", "zeros"],
+)
+def test_parquet_that_unpacks_to_gigabytes(column, tmp_path, monkeypatch):
+  monkeypatch.setattr(parquet, "MAX_GROUP", 2**26)
+  path = tmp_path / "a.parquet"
+  pq.write_table(pa.table({"a": column}), path, compression="zstd")
+  assert path.stat().st_size < 2**21
+  with watched() as seen, pytest.raises(BadSample, match="cap of.*smaller row"):
+    Parquet(str(path))[0]
+  assert seen.grown < MEMORY
 
 
 def bent(path, field: int, value: int, member: bytes) -> None:
