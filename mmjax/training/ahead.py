@@ -5,7 +5,6 @@ others; and the position that a checkpoint keeps is that of the steps done,
 not of the batches read.
 """
 
-import time
 from collections import deque
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -39,7 +38,6 @@ class Ahead:
   Attributes:
     error: why there is no further batch, once that is known.
     position: in the data, after the batches that were taken.
-    waited: seconds spent in reading.
   """
 
   def __init__(self, batches: Batches, done: int, last: int):
@@ -55,7 +53,6 @@ class Ahead:
     self._queue: deque[tuple[dict[str, Batch], dict[str, Any]]] = deque()
     self.error: Exception | None = None
     self.position = batches.get_state()
-    self.waited = 0.0
 
   @property
   def horizon(self) -> int:
@@ -68,7 +65,6 @@ class Ahead:
     Returns:
       the horizon.
     """
-    asked = time.monotonic()
     while self.error is None and len(self._queue) <= AHEAD:
       if self.horizon == self._last:
         break
@@ -78,7 +74,6 @@ class Ahead:
         self.error = error
       else:
         self._queue.append((batch, self._batches.get_state()))
-    self.waited += time.monotonic() - asked
     return self.horizon
 
   def take(self) -> dict[str, Batch]:

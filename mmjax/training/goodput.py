@@ -66,6 +66,12 @@ class Goodput:
     finally:
       self._turn(before)
 
+  def was(self, kind: str, seconds: float) -> None:
+    """So many of the last seconds turn out to have been of this kind."""
+    self._turn(self._kind)
+    self._seconds[self._kind] -= seconds
+    self._seconds[kind] += seconds
+
   def write(self, step: int) -> None:
     """A line of the seconds since the last one."""
     self._turn(self._kind)

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -188,6 +189,7 @@ class _Steps:
     writer: of metrics.
     known: names of datasets for whose batches there is a program.
     fresh: the step until which others may still be compiling one.
+    waited: seconds for data, since the run began.
   """
 
   run: Run
@@ -201,30 +203,37 @@ class _Steps:
   writer: MultiWriter
   known: set[tuple[str, ...]] = dataclasses.field(default_factory=set)
   fresh: int = 0
+  waited: float = 0.0
 
   def to_the_end(self, state: TrainState) -> TrainState:
     """Does the steps that are left."""
     done = int(state.step)
     self.run.clock.start(done)
     with self.watchdog.patient():
-      self.horizon.begin(self._read())
+      self.horizon.begin(self._read(state))
     for now in range(done + 1, self.run.plan.steps + 1):
       self.watchdog.starts(now, fresh=now <= self.fresh)
-      if not self.horizon.allows(now, self._read()):
+      if not self.horizon.allows(now, self._read(state)):
         self._stop(now - 1, state)
       state = self._do(now, state)
       last = now == self.run.plan.steps
       if last or now % self.run.plan.log_every == 0:
-        values = self.interval.take(now, state, self.ahead.waited)
+        values = self.interval.take(now, state, self.waited)
         self.writer.write(now, values)
         self.run.clock.write(now)
       if last or now % self.run.plan.checkpoint_every == 0:
         self._save(now, state, wait=last)
     return state
 
-  def _read(self) -> int:
-    with self.run.clock.spent("input"):
-      return self.ahead.fill()
+  def _read(self, state: TrainState) -> int:
+    """Reads ahead; a wait is what the devices have nothing to do meanwhile."""
+    begun = time.monotonic()
+    horizon = self.ahead.fill()
+    if state.step.is_ready():
+      waited = time.monotonic() - begun
+      self.waited += waited
+      self.run.clock.was("input", waited)
+    return horizon
 
   def _do(self, now: int, state: TrainState) -> TrainState:
     """One step; the first of its kind waits for the compiler."""

@@ -1,10 +1,12 @@
 """Where the time went, from the lines of several starts."""
 
 import json
+import time
+import types
 
 import pytest
 
-from mmjax.training import goodput
+from mmjax.training import goodput, loop
 from mmjax.training.goodput import Goodput
 
 
@@ -18,8 +20,9 @@ def test_a_clock_always_runs_for_one_kind(tmp_path, monkeypatch):
   clock = Goodput(tmp_path)
   pass_by(5)
   clock.start(0)
-  with clock.spent("input"):
-    pass_by(1)
+  pass_by(3)
+  clock.was("input", 3)
+  with clock.spent("checkpoint"):
     with clock.spent("compile"):
       pass_by(20)
     pass_by(2)
@@ -31,7 +34,7 @@ def test_a_clock_always_runs_for_one_kind(tmp_path, monkeypatch):
     "input": 3,
     "compile": 20,
     "step": 4,
-    "checkpoint": 0,
+    "checkpoint": 2,
     "lost": 0,
     "away": 0,
   }
@@ -96,3 +99,21 @@ def test_a_line_that_was_cut_off_is_left_out(tmp_path, caplog):
   (tmp_path / goodput.FILE).write_text(f'{whole}\n{{"time": 2.0, "st')
   assert goodput.read(tmp_path) == [{"time": 1.0, "start": 0.0}]
   assert "line 2" in caplog.text
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_reading_is_a_wait_when_the_devices_have_nothing_to_do(ready):
+  """Behind a step that is still being computed it costs nothing."""
+  clock = Goodput(None)
+  clock.start(0)
+  steps = loop._Steps(
+    run=types.SimpleNamespace(clock=clock),
+    ahead=types.SimpleNamespace(fill=lambda: time.sleep(0.05) or 7),
+    **dict.fromkeys(("compiled", "horizon", "stop", "interval")),
+    **dict.fromkeys(("save", "watchdog", "writer")),
+  )
+  step = types.SimpleNamespace(is_ready=lambda: ready)
+  assert steps._read(types.SimpleNamespace(step=step)) == 7
+  clock._turn("step")
+  assert (steps.waited >= 0.05) == (clock._seconds["input"] >= 0.05) == ready
+  assert (clock._seconds["step"] >= 0.05) != ready
