@@ -35,6 +35,10 @@ _ASSIGNMENT = "after_optimizations-buffer-assignment.txt"
 _PAUSE = 0.1
 
 
+class CompilerError(ValueError):
+  """A program that the compiler refuses, or ends with."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Compiled:
   """What a compiler made of a program.
@@ -81,7 +85,7 @@ def compile_apart(
       whether the memory next to the cores is enough.
 
   Raises:
-    RuntimeError: when libtpu refuses the program for something else than the
+    CompilerError: when libtpu refuses the program for something else than the
       size of its memory, or writes no dump.
   """
   request = dict(
@@ -154,12 +158,12 @@ def _read(
     )
     memory = reported(report, assignment, limit)
   if reason and (memory is None or memory.fits):
-    raise RuntimeError(
+    raise CompilerError(
       f"The compiler refuses the program {program.name!r}: {reason[:1000]}"
     )
   if memory is None:
     said = (folder / "said.txt").read_text().strip()
-    raise RuntimeError(
+    raise CompilerError(
       f"libtpu left no dump of the program {program.name!r}. Install the "
       "libtpu that jax asks for: pip install -r requirements-tpu.txt. The last "
       f"that it said: {said[-500:]}"

@@ -106,7 +106,7 @@ def make_plan(
   Raises:
     DoesNotFit: when a size does not divide.
     ValueError: for what `mmjax train` would refuse.
-    RuntimeError: when the compiler refuses a program that has memory enough.
+    CompilerError: when a program is refused that has memory enough.
   """
   config = plain(config)
   unchecked: list[str] = []

@@ -90,7 +90,9 @@ def test_what_is_too_large_is_told_as_libtpu_tells_it(batch):
 
 @needs_libtpu
 def test_what_ends_the_compiler_is_told():
-  with pytest.raises(RuntimeError, match="refuses the program 'nothing'"):
+  with pytest.raises(
+    compiling.CompilerError, match="refuses the program 'nothing'"
+  ):
     apart(config(), name="nothing")
 
 
@@ -107,7 +109,9 @@ def test_a_compiler_that_leaves_nothing(monkeypatch, tmp_path, code, says):
   stand_in.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{code}"\n')
   stand_in.chmod(0o755)
   monkeypatch.setattr(sys, "executable", str(stand_in))
-  with pytest.raises(RuntimeError, match=f"no dump.*requirements-tpu.*{says}"):
+  with pytest.raises(
+    compiling.CompilerError, match=f"no dump.*requirements-tpu.*{says}"
+  ):
     apart(config())
 
 
