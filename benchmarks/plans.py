@@ -129,6 +129,8 @@ def markdown(plans: Mapping[str, Mapping[str, Any]]) -> str:
     "--config CONFIG` with the topology that the config names",
     f"- machine: {os.cpu_count()} cores, no accelerator. Nothing here was run: "
     "figures are of compiled programs and data sheets",
+    "- planning is that of the command; its memory that of the larger of two "
+    "processes, itself and the compiler",
     *(f"- {text}" for text in CONVENTIONS),
     "",
     "| " + " | ".join(head) + " |",

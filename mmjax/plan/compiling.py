@@ -98,15 +98,20 @@ def compile_apart(
   with tempfile.TemporaryDirectory(prefix="mmjax-plan-") as name:
     folder = Path(name)
     (folder / "request.json").write_text(json.dumps(request))
-    _run(folder, finishes)
+    died = _run(folder, finishes)
     _retell(folder / "log.txt")
-    found = _read(folder, program, int(topology.chip.usable))
+    found = _read(folder, program, int(topology.chip.usable), died)
     return Compiled(*found, time.monotonic() - started)
 
 
-def _run(folder: Path, finishes: bool) -> None:
-  """Runs optimise.py to its end, or until the dump is whole."""
-  command = [sys.executable, "-m", "mmjax.plan.optimise", str(folder)]
+def _run(folder: Path, finishes: bool) -> bool:
+  """Runs optimise.py to its end, or until the dump is whole.
+
+  Returns:
+    whether it ended by itself, and not well.
+  """
+  command = [sys.executable, "-m", "mmjax.plan.optimise"]
+  command += [str(folder), str(os.getpid())]
   environment = os.environ | {"JAX_PLATFORMS": "cpu"}
   with (
     (folder / "said.txt").open("w") as said,
@@ -121,6 +126,7 @@ def _run(folder: Path, finishes: bool) -> None:
     try:
       while process.poll() is None and (finishes or not _whole(folder)):
         time.sleep(_PAUSE)
+      return bool(process.poll())
     finally:
       process.kill()
 
@@ -145,7 +151,7 @@ def _whole(folder: Path) -> bool:
 
 
 def _read(
-  folder: Path, program: Program, limit: int
+  folder: Path, program: Program, limit: int, died: bool
 ) -> tuple[str | None, Memory]:
   """The program and its memory, or what ended optimise.py without them."""
   error = folder / "error.txt"
@@ -157,15 +163,16 @@ def _read(
       for end in (_TEXT, _REPORT, _ASSIGNMENT)
     )
     memory = reported(report, assignment, limit)
-  if reason and (memory is None or memory.fits):
+  if memory is not None and not (died and memory.fits):
+    return text, memory
+  if reason:
     raise CompilerError(
       f"The compiler refuses the program {program.name!r}: {reason[:1000]}"
     )
-  if memory is None:
-    said = (folder / "said.txt").read_text().strip()
-    raise CompilerError(
-      f"libtpu left no dump of the program {program.name!r}. Install the "
-      "libtpu that jax asks for: pip install -r requirements-tpu.txt. The last "
-      f"that it said: {said[-500:]}"
-    )
-  return text, memory
+  said = (folder / "said.txt").read_text().strip()
+  what = "died of" if died else "left no dump of"
+  raise CompilerError(
+    f"libtpu {what} the program {program.name!r}. Is it the one that jax asks "
+    "for (pip install -r requirements-tpu.txt)? The last that it said: "
+    f"{said[-500:]}"
+  )

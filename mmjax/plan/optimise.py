@@ -1,15 +1,19 @@
 """Has libtpu compile one program, and write down what it decides.
 
-  python -m mmjax.plan.optimise FOLDER
+  python -m mmjax.plan.optimise FOLDER PARENT
 
-A process of its own, which compiling.py starts and ends. FOLDER has
-`request.json`; XLA's dump goes there, `log.txt` with what the library tells
-of the program, and `error.txt` if there is one.
+A process of its own, which compiling.py starts and ends; it ends by itself when
+PARENT, the number of the process that asked, is gone. FOLDER has
+`request.json`; XLA's dump goes there, `log.txt` with what the library tells of
+the program, and `error.txt` if there is one.
 """
 
 import json
 import logging
+import os
 import sys
+import threading
+import time
 import traceback
 from pathlib import Path
 
@@ -35,12 +39,21 @@ def main(folder: Path) -> None:
     program.lower().compile(compiler_options=options)
 
 
+def end_without(parent: int) -> None:
+  """Ends this process, which is busy for minutes, when its parent has ended."""
+  while os.getppid() == parent:
+    time.sleep(1)
+  os._exit(1)
+
+
 if __name__ == "__main__":
   here = Path(sys.argv[1])
   logging.basicConfig(
     filename=here / "log.txt", format="%(levelno)d %(name)s %(message)s"
   )
   logging.getLogger("mmjax").setLevel(logging.INFO)
+  parent = (int(sys.argv[2]),)
+  threading.Thread(target=end_without, args=parent, daemon=True).start()
   try:
     main(here)
   except Exception as error:

@@ -1,7 +1,6 @@
 """A plan: whether a config fits a machine, and how fast it can be at most."""
 
 import dataclasses
-import logging
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -25,8 +24,6 @@ from mmjax.plan.roofline import Roofline, roofline
 from mmjax.plan.topology import NotInstalled, Topology
 from mmjax.plan.traffic import memory_traffic
 from mmjax.sharding import AXES, make_mesh, mesh_shape
-
-log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)

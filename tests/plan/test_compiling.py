@@ -5,6 +5,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import jax
 import pytest
@@ -110,30 +112,62 @@ def test_a_compiler_that_leaves_nothing(monkeypatch, tmp_path, code, says):
   stand_in.chmod(0o755)
   monkeypatch.setattr(sys, "executable", str(stand_in))
   with pytest.raises(
-    compiling.CompilerError, match=f"no dump.*requirements-tpu.*{says}"
+    compiling.CompilerError, match=f"(died|no dump).*requirements-tpu.*{says}"
   ):
     apart(config())
 
 
+def writes_a_dump(monkeypatch, tmp_path, then: str) -> None:
+  """Puts a program in Python's place that leaves a dump, and does `then`."""
+  stand_in = tmp_path / "python"
+  files = {
+    "after_optimizations_after_buffer_assignment": TEXT,
+    "after_optimizations-memory-usage-report": REPORT,
+    "after_optimizations-buffer-assignment": ASSIGNMENT,
+  }
+  copies = []
+  for name, content in files.items():
+    (tmp_path / name).write_text(content)
+    copies.append(f"cp {tmp_path}/{name} m.{name}.txt")
+  lines = ["#!/bin/sh", f"echo $$ > {tmp_path}/pid", "cd $3"]
+  stand_in.write_text("\n".join([*lines, *reversed(copies), then, ""]))
+  stand_in.chmod(0o755)
+  monkeypatch.setattr(sys, "executable", str(stand_in))
+
+
 def test_no_process_is_left(monkeypatch, tmp_path):
   """It is ended as soon as the dump is whole, also when it would go on."""
-  stand_in, pid = tmp_path / "python", tmp_path / "pid"
-  stand_in.write_text(
-    f"#!/bin/sh\necho $$ > {pid}\ncd $3\n"
-    f"cp {tmp_path}/text m.after_optimizations_after_buffer_assignment.txt\n"
-    f"cp {tmp_path}/report m.after_optimizations-memory-usage-report.txt\n"
-    f"cp {tmp_path}/uses m.after_optimizations-buffer-assignment.txt\n"
-    "exec sleep 600\n"
-  )
-  stand_in.chmod(0o755)
-  (tmp_path / "text").write_text(TEXT)
-  (tmp_path / "report").write_text(REPORT)
-  (tmp_path / "uses").write_text(ASSIGNMENT)
-  monkeypatch.setattr(sys, "executable", str(stand_in))
+  writes_a_dump(monkeypatch, tmp_path, "exec sleep 600")
   found = apart(config())
   assert found.seconds < 60 and found.memory.peak == 3000
   with pytest.raises(ProcessLookupError):
-    os.kill(int(pid.read_text()), 0)
+    os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_machine_code_that_cannot_be_made(monkeypatch, tmp_path):
+  """What was decided before does not hide that the compiler died."""
+  writes_a_dump(monkeypatch, tmp_path, "echo it is over; kill -ABRT $$")
+  with pytest.raises(compiling.CompilerError, match="died of.*it is over"):
+    apart(config(), finishes=True)
+
+
+def test_the_compiler_ends_with_who_asked():
+  """A plan that is killed leaves nobody behind that compiles for minutes."""
+  code = "import os; p = {}; from mmjax.plan.optimise import end_without as f"
+  code += "; f(p)"
+  waits = f"{sys.executable} -c '{code.format('os.getppid()')}' & echo $!; wait"
+  asks = subprocess.Popen(["sh", "-c", waits], stdout=subprocess.PIPE)
+  child = int(asks.stdout.readline())
+  time.sleep(5)
+  os.kill(child, 0)  # It is there while who asked is.
+  asks.kill()
+  asks.wait()
+  soon = time.monotonic() + 30
+  while Path(f"/proc/{child}").exists():
+    assert time.monotonic() < soon
+    time.sleep(0.1)
+  other = [sys.executable, "-c", code.format(os.getppid())]
+  assert subprocess.run(other, timeout=60).returncode == 1
 
 
 TEXT = "HloModule m\n\n%a (p: f32[]) -> f32[] {\n}\n\nENTRY %b {\n  x\n}\n"
