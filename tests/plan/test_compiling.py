@@ -77,6 +77,7 @@ def test_it_is_what_the_whole_compilation_decides():
 
 
 @pytest.mark.heavy
+@pytest.mark.long
 @needs_libtpu
 @pytest.mark.parametrize("batch", [9 * 2**12, 2**17])
 def test_what_is_too_large_is_told_as_libtpu_tells_it(batch):
