@@ -45,7 +45,8 @@ Params: TypeAlias = Mapping[str, Any]
 #     keys       Int   [B M]  rows of a table of features; -1 is none, or
 #     features   Float [B M T P E], what a frozen encoder made of the values
 #     mask       Bool  [B M T]  False where a slot holds no frame
-#     index      Int   [B L]  the medium each token may see, 1..M; 0 is none
+#     index      Int   [B L]  the medium, 1..M, that each token may see
+#                 (Flamingo) or whose token it stands for; 0 is none
 Batch: TypeAlias = Mapping[str, Any]
 
 

@@ -1,11 +1,13 @@
 """Connectors by the name that a config gives."""
 
 from mmjax.connectors.perceiver import PerceiverResampler
+from mmjax.connectors.projection import Projection
 from mmjax.connectors.resamplers import MLPResampler, TransformerResampler
 
-# What turns the features of one medium into a fixed number of latents.
-RESAMPLERS = {
+# What turns the features of one medium into a fixed number of tokens.
+CONNECTORS = {
   "mlp": MLPResampler,
   "perceiver": PerceiverResampler,
+  "projection": Projection,
   "transformer": TransformerResampler,
 }

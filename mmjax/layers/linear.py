@@ -14,7 +14,7 @@ Dtype = Any
 class Linear(nn.Module):
   """`einsum(equation, x, kernel) + bias`, with an optional low-rank update.
 
-  The kernel is drawn fan-in normal (variance 1 / fan).
+  The kernel is drawn fan-in normal.
 
   The equation is written with an ellipsis for the leading dims and the
   kernel's dims second, for example `...D,DNH->...NH`. Dims of the kernel that
@@ -25,6 +25,7 @@ class Linear(nn.Module):
     shape: shape of the kernel.
     axes: logical name of each dim of the kernel, for sharding.
     use_bias: adds a bias over the kernel's output dims.
+    variance: of the kernel's first draw, times its fan-in.
     rank: rank of a LoRA update, 0 for none; adds `lora_a` and `lora_b`.
     alpha: scale of the update is alpha / rank.
     dtype: of the computation; None keeps that of the input.
@@ -34,6 +35,7 @@ class Linear(nn.Module):
   shape: tuple[int, ...]
   axes: tuple[str | None, ...]
   use_bias: bool = False
+  variance: float = 1.0
   rank: int = 0
   alpha: float = 16.0
   dtype: Dtype | None = None
@@ -42,7 +44,7 @@ class Linear(nn.Module):
   def __call__(self, x: Array) -> Array:
     contracted, kept = contraction(self.equation)
     init = initializers.variance_scaling(
-      1.0, "fan_in", "normal", in_axis=contracted, out_axis=kept
+      self.variance, "fan_in", "normal", in_axis=contracted, out_axis=kept
     )
     kernel = self.param(
       "kernel", nn.with_logical_partitioning(init, self.axes), self.shape

@@ -4,6 +4,11 @@ A system is a module with `build(config)`, `loss(module, params, batch)` and
 `monitor(trainable)`.
 """
 
-from mmjax.systems import contrastive, flamingo, text
+from mmjax.systems import contrastive, flamingo, llava, text
 
-SYSTEMS = {"contrastive": contrastive, "flamingo": flamingo, "text": text}
+SYSTEMS = {
+  "contrastive": contrastive,
+  "flamingo": flamingo,
+  "llava": llava,
+  "text": text,
+}

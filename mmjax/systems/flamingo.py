@@ -11,7 +11,6 @@ puts the attention between self-attention and feed-forward of each layer, and
 """
 
 import functools
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,7 +19,7 @@ import jax.numpy as jnp
 
 from mmjax.config import build as build_entry
 from mmjax.config import call, lookup, require
-from mmjax.connectors import RESAMPLERS
+from mmjax.connectors import CONNECTORS
 from mmjax.connectors.gated_attention import (
   GatedCrossAttention,
   gates,
@@ -32,8 +31,9 @@ from mmjax.layers.stack import Injection, stacked_init
 from mmjax.lms import LMS
 from mmjax.lms.decoder import Decoder, stack_like
 from mmjax.losses.token import next_token
-from mmjax.sharding import constrain, parts_of, rows_over_all
+from mmjax.sharding import constrain, rows_over_all
 from mmjax.systems import flamingo_decoding as decoding
+from mmjax.systems.media import encode, features
 from mmjax.typing import Array, Batch, Float, Output, Params
 
 PLACES = ("before", "vanilla", "graft")
@@ -103,32 +103,13 @@ class Flamingo(nn.Module):
     gets its own again.
     """
     with rows_over_all():
-      features = media.get("features")
-      if features is None:
-        values = media.get("values")
-        features = self.encode(
-          media["keys"][..., None] if values is None else values
-        )
-      latents = self.resampler(features, media["mask"])
+      latents = self.resampler(features(self, media), media["mask"])
     latents = constrain(latents, "batch")
     if self.block(parent=None).media_width == latents.shape[-1]:
       return latents
     return self.media_project(latents)
 
-  def encode(self, values: Array) -> Float[Array, "B M T P E"]:
-    """Features of images or frames [B M T height width 3]."""
-    if self.encoder is None:
-      raise ValueError(
-        "The batch brings pixels, but this model has no encoder. Set "
-        "config.model.encoder, or let the pipeline bring features."
-      )
-    batch, media, frames = values.shape[:3]
-    fill = -media % _divisor(parts_of("batch"), batch * frames)
-    values = jnp.pad(values, [(0, 0), (0, fill)] + [(0, 0)] * (values.ndim - 2))
-    flat = constrain(values.reshape(-1, *values.shape[3:]), "batch")
-    features = constrain(self.encoder(flat), "batch")
-    features = features.reshape(batch, -1, frames, *features.shape[1:])
-    return features[:, :media]
+  encode = encode
 
   def hidden(self, batch, run, xs, lm_cache=None, graft_cache=None):
     """The language model with blocks in their places, up to the last layer."""
@@ -155,11 +136,6 @@ class Flamingo(nn.Module):
   decode = decoding.decode
 
 
-def _divisor(devices: int, frames: int) -> int:
-  """A number of media whose frames (of all rows) the devices share evenly."""
-  return devices // math.gcd(devices, frames)
-
-
 def build(config: Mapping[str, Any]) -> Flamingo:
   """The module that `config.model` describes.
 
@@ -179,7 +155,7 @@ def build(config: Mapping[str, Any]) -> Flamingo:
   lm = build_entry(LMS, lm, dtype=dtype)
   if encoder is not None:
     encoder = build_entry(ENCODERS, encoder, dtype=dtype)
-  resampler = build_entry(RESAMPLERS, resampler, dtype=dtype)
+  resampler = build_entry(CONNECTORS, resampler, dtype=dtype)
   place = xattn.pop("place", "before")
   lookup(dict.fromkeys(PLACES), place, "place of blocks")
   graft_layers = xattn.pop("graft_layers", 0)

@@ -1,7 +1,8 @@
 """A language model alone: what the text of the documents says by itself.
 
 The baseline of every system that reads media: trained on the same tokens, the
-marks of media included, it learns what can be guessed without seeing.
+marks of media included, it learns what can be guessed without seeing. And the
+ground of those that put media into the sequence: they change its `inputs`.
 """
 
 from collections.abc import Mapping
@@ -52,8 +53,13 @@ class TextModel(nn.Module):
 
   def __call__(self, batch: Batch) -> Output:
     """Logits of `tokens`; see typing.Batch."""
-    logits, _ = self.lm(batch["tokens"], batch["positions"], batch["segments"])
-    return Output(logits)
+    positions, segments = batch["positions"], batch["segments"]
+    x, _ = self.lm.hidden(self.inputs(batch), positions, segments)
+    return Output(self.lm.logits(x))
+
+  def inputs(self, batch: Batch) -> Float[Array, "B L D"]:
+    """What the first layer reads."""
+    return self.lm.embed(batch["tokens"], batch["positions"])
 
   def start(self, batch: int, size: int, media: int = 0) -> State:
     """An empty state with room for `size` tokens a row."""
@@ -72,7 +78,7 @@ class TextModel(nn.Module):
     segments = batch["segments"]
     real = segments > 0
     positions = positions_after(state.next_position, real)
-    x, state = self._step(batch["tokens"], positions, segments, state)
+    x, state = self._step(dict(batch, positions=positions), state)
     return self.lm.logits(last_real(x, real))[:, 0], state
 
   def decode(
@@ -86,11 +92,13 @@ class TextModel(nn.Module):
     if real is not None:
       segments = real.astype(jnp.int32)
     positions = state.next_position[:, None] + jnp.arange(tokens.shape[1])
-    x, state = self._step(tokens, positions, segments, state)
+    batch = dict(tokens=tokens, positions=positions, segments=segments)
+    x, state = self._step(batch, state)
     return self.lm.logits(x), state
 
-  def _step(self, tokens, positions, segments, state):
-    x = self.lm.embed(tokens, positions)
+  def _step(self, batch, state):
+    positions, segments = batch["positions"], batch["segments"]
+    x = self.inputs(batch)
     x, cache = self.lm.hidden(x, positions, segments, cache=state.lm)
     count = (segments > 0).sum(axis=1)
     return x, State(cache, state.next_position + count)

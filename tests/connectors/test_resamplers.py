@@ -6,7 +6,8 @@ import pytest
 
 from mmjax import tree
 from mmjax.config import build
-from mmjax.connectors import RESAMPLERS
+from mmjax.connectors import CONNECTORS
+from mmjax.connectors.projection import Projection
 from mmjax.connectors.resamplers import (
   FLAMINGO_MLP,
   FLAMINGO_TRANSFORMER,
@@ -16,13 +17,18 @@ from mmjax.connectors.resamplers import (
 
 SMALL = dict(width=8, depth=2, num_latents=3, max_frames=2, project_input=True)
 HEADS = dict(num_heads=2, head_dim=4)
-TINY = {"mlp": {}, "perceiver": HEADS, "transformer": HEADS}
+TINY = {
+  "mlp": SMALL,
+  "perceiver": SMALL | HEADS,
+  "projection": dict(width=8),
+  "transformer": SMALL | HEADS,
+}
 
 
-@pytest.fixture(params=sorted(RESAMPLERS))
+@pytest.fixture(params=sorted(CONNECTORS))
 def made(request):
-  fields = {"name": request.param} | SMALL | TINY[request.param]
-  module = build(RESAMPLERS, fields)
+  fields = {"name": request.param} | TINY[request.param]
+  module = build(CONNECTORS, fields)
   features = jax.random.normal(jax.random.key(0), (2, 2, 3, 4, 6))
   variables = module.init(jax.random.key(1), features)
   boxes = jax.tree.leaves(
@@ -39,7 +45,8 @@ def test_nothing_reads_padded_frames(made):
   first, second = (
     module.apply(variables, x, mask) for x in (features, changed)
   )
-  assert first.shape == (2, 2, 3, 8)
+  tokens = 12 if isinstance(module, Projection) else 3
+  assert first.shape == (2, 2, tokens, 8)
   np.testing.assert_array_equal(first, second)
   unmasked = module.apply(variables, changed)
   assert not np.allclose(first[0, 1], unmasked[0, 1])
@@ -54,7 +61,7 @@ def test_media_without_frames_stay_finite(made):
 
 def test_what_comes_out_of_a_transformer_are_its_latents():
   """With layers that do nothing, they are the table itself."""
-  module = build(RESAMPLERS, {"name": "transformer"} | SMALL | HEADS)
+  module = build(CONNECTORS, {"name": "transformer"} | SMALL | HEADS)
   features = jax.random.normal(jax.random.key(0), (2, 2, 3, 4, 6))
   params = nn.unbox(module.init(jax.random.key(1), features))["params"]
   params["layers"] = jax.tree.map(jnp.zeros_like, params["layers"])
@@ -65,7 +72,8 @@ def test_what_comes_out_of_a_transformer_are_its_latents():
 
 def test_gradient_reaches_every_parameter(made):
   module, variables, features = made
-  weights = jax.random.normal(jax.random.key(2), (2, 2, 3, 8))
+  like = module.apply(variables, features[:, :, :2])
+  weights = jax.random.normal(jax.random.key(2), like.shape)
 
   def loss(variables):
     return (module.apply(variables, features[:, :, :2]) * weights).sum()
