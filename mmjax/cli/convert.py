@@ -144,7 +144,8 @@ def _to_jax(source, target, name, part, settings, limit) -> None:
   bar.close()
   writer.close()
   ours = {"family": name, "model": fields, "hugging_face": config}
-  _write_config(target, ours | {"names": _other_names(found)})
+  names = {} if family.one_layout else _other_names(found)
+  _write_config(target, ours | {"names": names})
   if left := len(weights) - len(found):
     _LOG.info("%d names left out: copies, buffers, other parts", left)
 

@@ -13,7 +13,12 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from mmjax.cli import clip_family, flamingo_family, nfnet_family
+from mmjax.cli import (
+  clip_family,
+  flamingo_family,
+  llava_family,
+  nfnet_family,
+)
 from mmjax.cli.shapes import TOKENS, like, shapes_of
 from mmjax.convert.configs import LM_CONFIGS, MODEL_TYPES, hugging_face
 from mmjax.convert.families import efficientnet, flamingo, lms
@@ -37,6 +42,7 @@ class Family:
     copies: settings to names that repeat another tensor, {copy: original}.
     module: settings to a module; None for parts of one.
     rename: a name in the source to the one that the rules know.
+    one_layout: exports have the rules' own names, whatever the source had.
   """
 
   fields: Callable[[Mapping[str, Any], Mapping], Fields]
@@ -47,6 +53,7 @@ class Family:
   copies: Callable[[Fields], dict[str, str]] = lambda fields: {}
   module: Callable[[Fields], nn.Module] | None = None
   rename: Callable[[str], str] | None = None
+  one_layout: bool = False
 
 
 def _of_module(
@@ -126,6 +133,15 @@ FAMILIES: dict[str, Family] = {
     ),
     rules=lambda fields: efficientnet.efficientnet_lite(),
     ignore=lambda key, fields: bool(efficientnet.BUFFERS.fullmatch(key)),
+  ),
+  "llava": Family(
+    fields=llava_family.fields,
+    shapes=llava_family.shapes,
+    rules=llava_family.rules,
+    ignore=llava_family.ignore,
+    config=llava_family.config,
+    copies=llava_family.copies,
+    one_layout=True,
   ),
   "nfnet": Family(
     fields=nfnet_family.fields,

@@ -20,6 +20,7 @@ _ACTIVATIONS = {
   "gelu_pytorch_tanh": "gelu_tanh",
   "gelu_new": "gelu_tanh",
   "quick_gelu": "quick_gelu",
+  "linear": "linear",
   "relu": "relu",
   "swish": "silu",
   "silu": "silu",
@@ -301,7 +302,12 @@ LM_CONFIGS: dict[str, Both] = {
 }
 
 # Other names in the model_type of a config.json.
-MODEL_TYPES = {"mosaic_gpt": "mpt", "clip_vision_model": "clip"}
+MODEL_TYPES = {
+  "mosaic_gpt": "mpt",
+  "clip_vision_model": "clip",
+  "llava_llama": "llava",
+  "llava_mpt": "llava",
+}
 
 
 def hugging_face(family: str, fields: Config) -> dict[str, Any]:

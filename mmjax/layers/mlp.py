@@ -14,6 +14,7 @@ from mmjax.typing import Array
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
   "gelu": lambda x: jax.nn.gelu(x, approximate=False),
   "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
+  "linear": lambda x: x,
   "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
   "relu": jax.nn.relu,
   "silu": jax.nn.silu,
