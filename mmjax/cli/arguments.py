@@ -9,7 +9,8 @@ DEMO = "configs/flamingo/demo.py"
 _CHANGE = re.compile(r"--config\.([\w.]+)(?:=(.*))?", re.DOTALL)
 # For --help, which has no time to import the tables.
 _FAMILIES = (
-  "clip, efficientnet_lite0, gpt_neox, llama, mpt, nfnet, open_flamingo or opt"
+  "clip, efficientnet_lite0, gpt_neox, llama, llava, mpt, nfnet, open_flamingo "
+  "or opt"
 )
 _FORMATS = "mmc4, obelics, pairs or video_text"
 
@@ -59,7 +60,7 @@ def _verb(verbs, name, text, config=None) -> argparse.ArgumentParser:
     verb.add_argument(
       "--config",
       metavar="FILE",
-      help=f".py or .json; {config}. Any key can be changed: "
+      help=f".py, or .py:ARGUMENT, or .json; {config}. Any key can be changed: "
       "--config.key.of.a.key=VALUE",
     )
   return verb

@@ -1,9 +1,11 @@
 """Configs from files, and changes to them from the command line.
 
   load("configs/flamingo/demo.py", ["train.plan.steps=10"])
+  load("configs/llava/pretrain.py:13b")
 
-A `.py` file is run and its `get_config()` called; a `.json` file, such as the
-`config.json` of a run, is read as data and nothing in it runs.
+A `.py` file is run and its `get_config()` called, with what stands behind a
+colon if there is any; a `.json` file, such as the `config.json` of a run, is
+read as data and nothing in it runs.
 """
 
 import ast
@@ -23,19 +25,35 @@ def load(path: str | Path, changes: Sequence[str] = ()) -> ConfigDict:
   """The config of a file, with changes.
 
   Args:
-    path: `.py` or `.json`. A path that is not there from the current
-      directory is looked for among the configs that come with mmjax.
+    path: `.py`, perhaps with `:ARGUMENT`, or `.json`. A path that is not there
+      from the current directory is looked for among the configs that come
+      with mmjax.
     changes: `key.of.a.key=value`, in their order.
 
   Raises:
     ValueError: for a file that gives no config, an unknown key (the nearest
       one is named) or a value of another kind than the one that it replaces.
   """
-  path = _find(Path(path))
-  config = _data(path) if path.suffix == ".json" else _run(path)
+  file, argument = parted(path)
+  file = _find(file)
+  config = _data(file) if file.suffix == ".json" else _run(file, argument)
   for change in changes:
     _change(config, change)
   return config
+
+
+def parted(path: str | Path) -> tuple[Path, str | None]:
+  """A config's file, and the argument behind a colon."""
+  name, colon, argument = str(path).rpartition(":")
+  if colon and name.endswith(".py"):
+    return Path(name), argument
+  return Path(path), None
+
+
+def workdir(path: str | Path) -> Path:
+  """Where a run of a config goes: runs/pretrain_13b of pretrain.py:13b."""
+  file, argument = parted(path)
+  return Path("runs") / "_".join([file.stem, *([argument] if argument else [])])
 
 
 def _find(path: Path) -> Path:
@@ -68,14 +86,15 @@ def _data(path: Path) -> ConfigDict:
   return ConfigDict(content)
 
 
-def _run(path: Path) -> ConfigDict:
+def _run(path: Path, argument: str | None) -> ConfigDict:
   spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
   module = importlib.util.module_from_spec(spec)
   try:
     spec.loader.exec_module(module)
     if not hasattr(module, "get_config"):
       raise ValueError("it has no get_config(); see configs/flamingo/")
-    config = module.get_config()
+    given = () if argument is None else (argument,)
+    config = module.get_config(*given)
   # Anything may go wrong in a program of the user's.
   except Exception as error:
     line = _line_of(error, path)

@@ -15,7 +15,7 @@ from mmjax.checkpoints import load_trainable
 from mmjax.config import call, lookup, require
 from mmjax.data import build as data
 from mmjax.data.batching import empty, stack
-from mmjax.evaluation import drawn, paper_tasks
+from mmjax.evaluation import drawn, drawn_chat, paper_tasks
 from mmjax.evaluation.answers import Result, write_records
 from mmjax.evaluation.model import Model
 from mmjax.systems import SYSTEMS
@@ -183,6 +183,13 @@ def _drawn(
   return drawn.evaluate_drawn(model.generate, setting, progress)
 
 
+def _drawn_chat(
+  model: Model, settings: Mapping[str, Any], progress: Progress
+) -> Sequence[Result]:
+  setting = call(drawn_chat.Setting, settings)
+  return drawn_chat.evaluate_chat(model.generate, setting, progress)
+
+
 def _in_context(
   model: Model, settings: Mapping[str, Any], progress: Progress
 ) -> Sequence[Result]:
@@ -192,4 +199,8 @@ def _in_context(
 
 
 # Name to (model, settings, progress) -> results.
-EVALUATIONS = {"drawn": _drawn, "in_context": _in_context}
+EVALUATIONS = {
+  "drawn": _drawn,
+  "drawn_chat": _drawn_chat,
+  "in_context": _in_context,
+}

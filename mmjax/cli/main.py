@@ -14,7 +14,6 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 from mmjax.cli.arguments import DEMO, make_parser, take_changes
 
@@ -54,9 +53,10 @@ def _train(args) -> None:
   if args.config is None:
     raise ValueError(f"Name a config: mmjax train --config {DEMO}")
   config = _load(args.config, args.changes)
+  from mmjax.cli.configs import workdir
   from mmjax.cli.train import train
 
-  train(config, args.workdir or Path("runs") / Path(args.config).stem)
+  train(config, args.workdir or workdir(args.config))
 
 
 def _plan(args) -> int:

@@ -27,6 +27,7 @@ from ml_collections import ConfigDict
 from mmjax.config import build, call, lookup
 from mmjax.data import mixtures
 from mmjax.data.batching import Slots, empty
+from mmjax.data.drawn_chat import DrawnChat
 from mmjax.data.episodes import Drawn
 from mmjax.data.filters import FILTERS
 from mmjax.data.formats import FORMATS, Documents
@@ -37,6 +38,9 @@ from mmjax.data.stream import Encoder, Packed, Stream
 from mmjax.data.tasks import TASKS
 from mmjax.text.prompts import PROMPTS
 from mmjax.text.tokenizer import Tokenizer
+
+# Sources of documents that are drawn by a seed.
+DRAWN = {"drawn": Drawn, "drawn_chat": DrawnChat}
 
 
 def documents(
@@ -62,13 +66,13 @@ def documents(
 def _documents(
   source: Mapping[str, Any], format: Mapping[str, Any] | None, seed: int
 ) -> Source:
-  given = {**TASKS, "drawn": Drawn}
+  given = {**TASKS, **DRAWN}
   if source.get("name") in given:
     if format is not None:
       raise ValueError(
         f"Source {source['name']!r} gives documents; it takes no format."
       )
-    if source["name"] == "drawn":
+    if source["name"] in DRAWN:
       source = {"seed": seed, **source}
     return build(given, source)
   records = build({**SOURCES, **given}, source)

@@ -41,8 +41,7 @@ class Model:
     module, params: of the system.
     encoder: documents to examples.
     tokenizer: of the system.
-    stop: name of the token that ends an answer; None is the prompt's end of a
-      chunk.
+    stop: name of the token that ends an answer; None is what the prompt says.
     max_new_tokens: length of an answer.
     temperature, top_k, top_p: of sampling; a temperature of 0 is greedy.
     seed: of sampling.
@@ -88,8 +87,11 @@ class Model:
       )
 
   @property
-  def _stop(self) -> int:
-    return self.tokenizer.id(self.stop or self.encoder.prompt.end_of_chunk)
+  def stops(self) -> tuple[int, ...]:
+    """Ids that end an answer; the first is what ends one that is scored."""
+    if self.stop is not None:
+      return (self.tokenizer.id(self.stop),)
+    return self.encoder.prompt.stops
 
   def generate(self, documents: Sequence[Document]) -> list[str]:
     """What the system says after each document."""
@@ -100,8 +102,8 @@ class Model:
     return texts
 
   def _tokens(self, batch, number):
-    stop = self._stop
     if self.num_beams > 1:
+      stop = self.stops[0]
       beams = beam_search(
         self.module,
         self.params,
@@ -118,16 +120,17 @@ class Model:
       temperature=self.temperature,
       top_k=self.top_k,
       top_p=self.top_p,
-      stop=(stop,),
-      pad=stop,
+      stop=self.stops,
+      pad=next(iter(self.stops), self.tokenizer.pad),
     )
     key = jax.random.fold_in(jax.random.key(self.seed), number)
     return generate(self.module, self.params, batch, sampling, key=key).tokens
 
   def _text(self, row: np.ndarray) -> str:
-    ends = np.flatnonzero(row == self._stop)
+    ends = np.flatnonzero(np.isin(row, self.stops))
     row = row[: ends[0]] if len(ends) else row
-    return self.tokenizer.decode(row).strip()
+    text = self.tokenizer.decode(row)
+    return self.encoder.prompt.cut(text).strip()
 
   def score(
     self, documents: Sequence[Document], answers: Sequence[str]
@@ -143,7 +146,7 @@ class Model:
         "Some of the documents end in a text and some in a medium, after which "
         "an answer may have other ids. Score them apart."
       )
-    end, continues = [self._stop] * self.score_end, goes_on.pop()
+    end, continues = [*self.stops[:1]] * self.score_end, goes_on.pop()
     ids = [[*self.tokenizer.encode(a, continues), *end] for a in answers]
     if not all(ids):
       raise ValueError(f"One of the answers has no token: {list(answers)}.")

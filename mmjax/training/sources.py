@@ -18,6 +18,7 @@ import jax
 import numpy as np
 
 from mmjax import tree
+from mmjax.checkpoints import load_trainable
 from mmjax.config import build
 from mmjax.convert.families import efficientnet as efficientnet_family
 from mmjax.convert.families.lms import llama_gguf
@@ -108,8 +109,8 @@ def _open_converted(path: str) -> Safetensors:
 def _refuse(path: str, wrong: Sequence[str]) -> None:
   if wrong:
     raise ValueError(
-      f"{path} does not hold the weights of this part; was it written by "
-      "`mmjax convert --to jax`, from a model of this size?\n  "
+      f"{path} does not hold the weights of this part; is it of a model of "
+      "this size, written by `mmjax convert --to jax` or by a run?\n  "
       + "\n  ".join(wrong)
     )
 
@@ -117,6 +118,7 @@ def _refuse(path: str, wrong: Sequence[str]) -> None:
 def converted(
   shapes: Mapping[str, Any],
   path: str,
+  part: str = "",
   cut_vocabulary: bool = False,
   leave_out: str = "",
 ) -> dict[str, Stored]:
@@ -128,6 +130,8 @@ def converted(
   Args:
     shapes: of the part.
     path: a safetensors file, or a folder of them.
+    part: which part of the files' model this is, such as "lm" of a LLaVA; ""
+      is all of it.
     cut_vocabulary: tables of tokens with more rows than the part's lose those
       behind, which no id of the tokenizer means: published tables are padded.
     leave_out: pattern of names in the files that the part does without.
@@ -136,13 +140,14 @@ def converted(
     ValueError: when there is no such file, or for names and shapes that are
       not the part's; every one is listed.
   """
-  weights = _open_converted(path)
+  weights, head = _open_converted(path), f"{part}/" if part else ""
+  names = {k.removeprefix(head): k for k in weights if k.startswith(head)}
   rows = {}
   for name in ("embedding/table", "head/table"):
-    if cut_vocabulary and name in weights and name in shapes:
+    if cut_vocabulary and name in names and name in shapes:
       rows[name] = slice(shapes[name].shape[0])
-  kept = [k for k in weights if not re.fullmatch(leave_out, k)]
-  found = {k: Stored(weights, k, rows.get(k)) for k in kept}
+  kept = [k for k in names if not re.fullmatch(leave_out, k)]
+  found = {k: Stored(weights, names[k], rows.get(k)) for k in kept}
   missing = [k for k in shapes if k not in found and k not in NEW_ROWS]
   _refuse(path, [f"{k}: missing" for k in missing] + _misfits(found, shapes))
   return found
@@ -177,9 +182,38 @@ def open_flamingo(shapes: Mapping[str, Any], path: str) -> dict[str, Stored]:
   return found
 
 
-def _misfits(
-  found: Mapping[str, Stored], shapes: Mapping[str, Any]
-) -> list[str]:
+def run(
+  shapes: Mapping[str, Any], workdir: str, part: str = ""
+) -> dict[str, np.ndarray]:
+  """What another run trained, such as the projector of a first stage.
+
+  Args:
+    shapes: of the part.
+    workdir: of that run; its newest checkpoint is read.
+    part: which part of that run's model this is; "" is all of it.
+
+  Raises:
+    ValueError: where there is no checkpoint, or it lacks the part.
+  """
+  directory = Path(workdir) / "checkpoints"
+  if not directory.is_dir():
+    raise ValueError(
+      f"There is no run in {workdir}: no {directory}. Train it first, or name "
+      "another in config.init."
+    )
+  head = f"{part}/" if part else ""
+  trained = tree.flatten(load_trainable(directory))
+  found = {
+    k.removeprefix(head): np.asarray(v)
+    for k, v in trained.items()
+    if k.startswith(head)
+  }
+  missing = [k for k in shapes if k not in found]
+  _refuse(workdir, [f"{k}: missing" for k in missing] + _misfits(found, shapes))
+  return found
+
+
+def _misfits(found: Mapping[str, Any], shapes: Mapping[str, Any]) -> list[str]:
   """What is not in the model, or has another shape there."""
   wrong = [f"{k}: not in the model" for k in found if k not in shapes]
   return wrong + [
@@ -352,5 +386,6 @@ SOURCES = {
   "efficientnet_lite0": efficientnet_lite0,
   "open_flamingo": open_flamingo,
   "reduced_efficientnet_lite0": reduced_efficientnet_lite0,
+  "run": run,
   "smollm2": smollm2_weights,
 }

@@ -6,6 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from mmjax.text.tokenizer import Tokenizer
 from mmjax.typing import Float, Int
 
 # Some thousand pages of a book.
@@ -44,6 +45,27 @@ class Written:
   weights: Float[np.ndarray, "L"]
   index: Int[np.ndarray, "L"]
   media: tuple[int, ...]
+
+
+class Chunked:
+  """What prompts share whose answers end with the token of a chunk's end.
+
+  Attributes:
+    tokenizer: with it.
+    end_of_chunk: its name.
+  """
+
+  tokenizer: Tokenizer
+  end_of_chunk: str
+
+  @property
+  def stops(self) -> tuple[int, ...]:
+    """Ids that end an answer."""
+    return (self.tokenizer.id(self.end_of_chunk),)
+
+  def cut(self, text: str) -> str:
+    """An answer up to a text that ends it; here only the token does."""
+    return text
 
 
 class Sheet:

@@ -180,9 +180,22 @@ def _chatml(system: str) -> ChatTemplate:
   )
 
 
+def _lines() -> ChatTemplate:
+  """ChatML with a line's end behind every turn: SmolLM2, Qwen."""
+  plain = _chatml("")
+  end = Piece("\n")
+  return dataclasses.replace(
+    plain,
+    opening=(*plain.opening, end),
+    user=(*plain.user, end),
+    assistant=(*plain.assistant, end),
+  )
+
+
 _VICUNA_V0 = _single(HUMAN_SYSTEM)
 _BOS = (_special("<s>"),)
 CHAT_TEMPLATES = {
+  "chatml": _lines(),
   "chatml_direct": _chatml(CHATML_SYSTEM),
   "llama_2": _instruct(LLAMA_2_SYSTEM, _BOS),
   "llava_llama_2": _instruct(LLAVA_LLAMA_2_SYSTEM, _BOS),

@@ -18,6 +18,7 @@ import dataclasses
 import numpy as np
 
 from mmjax.text.prompts.base import (
+  Chunked,
   Segments,
   Sheet,
   Written,
@@ -29,7 +30,7 @@ from mmjax.text.tokenizer import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
-class Flamingo:
+class Flamingo(Chunked):
   """Interleaved documents and pairs alike.
 
   Attributes:

