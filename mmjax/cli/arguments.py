@@ -199,6 +199,17 @@ def _add_convert(verbs) -> None:
     help="which of a PyTorch checkpoint's dicts holds the weights",
   )
   verb.add_argument(
+    "--tower",
+    metavar="DIR",
+    type=Path,
+    help="a CLIP of Hugging Face, for a LLaVA that was saved without",
+  )
+  verb.add_argument(
+    "--layout",
+    choices=("hf", "original"),
+    help="of LLaVA's names that are written; default: that of SRC",
+  )
+  verb.add_argument(
     "--settings",
     metavar="FILE",
     type=Path,

@@ -7,9 +7,7 @@ about one tensor. Our side keeps its settings in config.json:
    "names": {name of a rule: other name under which its tensors came}}
 """
 
-import contextlib
 import dataclasses
-import json
 import logging
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,10 +16,11 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-from flax.errors import FlaxError
 
+from mmjax.cli import llava_family
 from mmjax.cli.export import export_run
 from mmjax.cli.families import FAMILIES, Family
+from mmjax.cli.writing import Lazy, explained, write_config, write_model
 from mmjax.config import lookup
 from mmjax.convert.configs import MODEL_TYPES
 from mmjax.convert.read import (
@@ -34,11 +33,9 @@ from mmjax.convert.rules import (
   ConversionError,
   Found,
   Placed,
-  Rule,
   plan,
   same_bits,
   to_jax,
-  to_torch,
 )
 from mmjax.convert.write import SHARD, Writer
 from mmjax.training.metrics import Progress
@@ -57,7 +54,9 @@ COMPANIONS = (
   "merges.txt",
   "chat_template.jinja",
   "generation_config.json",
+  "chat_template.json",
   "preprocessor_config.json",
+  "processor_config.json",
 )
 
 
@@ -69,6 +68,8 @@ def convert(
   family: str | None = None,
   part: str | None = None,
   settings: str | Path | None = None,
+  tower: str | Path | None = None,
+  layout: str | None = None,
   limit: int = SHARD,
 ) -> Path:
   """Converts a directory (or a file) of weights into a new directory.
@@ -81,11 +82,15 @@ def convert(
     family: of FAMILIES; found in the source's config.json when None.
     part: which of a PyTorch checkpoint's dicts to read.
     settings: a config.json to read instead of the one beside the source.
+    tower: a CLIP of Hugging Face, for a LLaVA that was saved without.
+    layout: of the names that are written, where a family has several: "hf"
+      or "original" for LLaVA; None is that of the source.
     limit: bytes of a file.
 
   Raises:
     ValueError: for anything that does not fit; every name is listed.
   """
+  options = _Options(family, part, settings, tower, layout, limit)
   directions = {"jax": _to_jax, "hf": _to_hf}
   run = lookup(directions, to, "direction")
   source, target = Path(source), Path(target)
@@ -97,7 +102,7 @@ def convert(
   unfinished = target.with_name(f".{target.name}.part")
   shutil.rmtree(unfinished, ignore_errors=True)
   try:
-    run(source, unfinished, family, part, settings, limit)
+    run(source, unfinished, options)
     _take_along(source, unfinished)
     unfinished.rename(target)
   except OSError as error:
@@ -110,8 +115,27 @@ def convert(
   return target
 
 
-def _to_jax(source, target, name, part, settings, limit) -> None:
-  config = _config(source, settings)
+@dataclasses.dataclass(frozen=True)
+class _Options:
+  """What a conversion is told beside its source; see `convert`."""
+
+  family: str | None
+  part: str | None
+  settings: str | Path | None
+  tower: str | Path | None
+  layout: str | None
+  limit: int
+
+  def refuse(self, direction: str, *names: str) -> None:
+    """Says of options that mean nothing in one direction where they belong."""
+    if given := [f"--{n}" for n in names if getattr(self, n) is not None]:
+      raise ValueError(f"{' and '.join(given)}: for --to {direction} only.")
+
+
+def _to_jax(source: Path, target: Path, options: _Options) -> None:
+  options.refuse("hf", "layout")
+  config = _config(source, options.settings)
+  name = options.family
   name = name or config.get("model_type")
   if name is None:
     raise ValueError(
@@ -119,10 +143,12 @@ def _to_jax(source, target, name, part, settings, limit) -> None:
       f"{', '.join(sorted(FAMILIES))}."
     )
   name, family = _family(name)
-  weights = open_weights(source, part)
+  weights = open_weights(source, options.part)
+  if options.tower is not None:
+    weights, config = _with_tower(name, weights, config, options.tower)
   if family.rename is not None:
     weights = Renamed(weights, family.rename)
-  with _explained(f"The weights and settings of {source} are no {name}"):
+  with explained(f"The weights and settings of {source} are no {name}"):
     fields = family.fields(config, weights)
     shapes, rules = family.shapes(fields), family.rules(fields)
     copies = family.copies(fields)
@@ -135,7 +161,7 @@ def _to_jax(source, target, name, part, settings, limit) -> None:
   found = plan(weights, rules, shapes, ignore)
   dtypes = _dtypes(found, weights)
   entries = {path: (dtype, shapes[path]) for path, dtype in dtypes.items()}
-  writer = Writer(target, entries, {"format": "mmjax"}, limit)
+  writer = Writer(target, entries, {"format": "mmjax"}, options.limit)
   bar = Progress(sum(len(f.rule.paths) for f in found), shown=())
   stream = to_jax(weights, rules, shapes, ignore=ignore)
   for done, placed in enumerate(_told(stream, source), 1):
@@ -145,7 +171,7 @@ def _to_jax(source, target, name, part, settings, limit) -> None:
   writer.close()
   ours = {"family": name, "model": fields, "hugging_face": config}
   names = {} if family.one_layout else _other_names(found)
-  _write_config(target, ours | {"names": names})
+  write_config(target, ours | {"names": names})
   if left := len(weights) - len(found):
     _LOG.info("%d names left out: copies, buffers, other parts", left)
 
@@ -206,20 +232,20 @@ def _other_names(found: Sequence[Found]) -> dict[str, str]:
   }
 
 
-def _with_names(rules: Sequence[Rule], names: Mapping[str, str]) -> list[Rule]:
-  """Rules that write the names under which their tensors came."""
-  known = {r.name: r.aliases for r in rules}
-  for name, alias in names.items():
-    if alias not in known.get(name, ()):
-      raise ValueError(f"config.json: {alias!r} is no other name of {name!r}.")
-  return [dataclasses.replace(r, name=names.get(r.name, r.name)) for r in rules]
+def _with_tower(name: str, weights: Mapping, config: dict, tower) -> tuple:
+  """A LLaVA together with the vision tower that it was saved without."""
+  if name != "llava":
+    raise ValueError(f"--tower is for llava; {name} has none to be put in.")
+  theirs = read_json(Path(tower) / "config.json")
+  config = config | dict(vision_config=theirs.get("vision_config", theirs))
+  return llava_family.with_tower(weights, open_weights(tower)), config
 
 
-def _to_hf(source, target, name, part, settings, limit) -> None:
-  if part is not None or settings is not None:
-    raise ValueError("--part and --settings are for --to jax only.")
+def _to_hf(source: Path, target: Path, options: _Options) -> None:
+  options.refuse("jax", "part", "settings", "tower")
+  layout, limit, name = options.layout, options.limit, options.family
   if (source / "checkpoints").is_dir():
-    export_run(source, target, limit)
+    export_run(source, target, limit, layout)
     return
   config = read_json(source / "config.json") if source.is_dir() else {}
   fields = config.get("model")
@@ -231,91 +257,18 @@ def _to_hf(source, target, name, part, settings, limit) -> None:
     raise ValueError(f"{source} is of family {config['family']}, not {name}.")
   _, family = _family(config["family"])
   weights = Safetensors(source)
-  with _explained(f"{source / 'config.json'} describes no {config['family']}"):
-    rules = _with_names(family.rules(fields), config.get("names", {}))
-    shapes = family.shapes(fields)
-    made = family.config(fields) if family.config else {}
-  _check(weights, shapes)
-  blank = {
-    path: np.broadcast_to(
-      np.zeros((), weights.dtype(path)), weights.shape(path)
-    )
-    for path in weights
-  }
-  entries = {
-    key: (value.dtype, value.shape) for key, value in to_torch(blank, rules)
-  }
-  writer = Writer(target, entries, {"format": "pt"}, limit)
-  bar = Progress(len(entries), shown=())
-  lazy = {path: _Lazy(weights, path) for path in weights}
-  for done, (key, value) in enumerate(to_torch(lazy, rules), 1):
-    writer.put(key, value)
-    bar.write(done, {})
-  bar.close()
-  writer.close()
-  if family.config is not None:
-    _write_theirs(target, config.get("hugging_face"), made)
-
-
-def _write_theirs(target: Path, given: Any, made: Mapping) -> None:
-  """A config.json for the exported weights.
-
-  Args:
-    target: directory.
-    given: that of the source. What it says beyond our settings stays, unless
-      it is of a larger model; MosaicGPT's has other names for them, and stays
-      as it is.
-    made: of our settings.
-  """
-  given = given if isinstance(given, dict) else {}
-  kind, ours = str(given.get("model_type", "")), made.get("model_type")
-  if ours is not None and MODEL_TYPES.get(kind) == ours:
-    content = dict(given)
-  elif kind in ("", ours):
-    content = _updated(given, made)
-    # Points to code that is not here.
-    content.pop("auto_map", None)
-  else:
-    content = dict(made)
-  if content:
-    _write_config(target, content)
-
-
-def _updated(given: Mapping, made: Mapping) -> dict[str, Any]:
-  """`given` with what `made` has, one level of nested settings included."""
-  both = {k for k, v in made.items() if isinstance(v, dict)}
-  both = {k for k in both if isinstance(given.get(k), dict)}
-  return {**given, **made} | {k: {**given[k], **made[k]} for k in both}
-
-
-@contextlib.contextmanager
-def _explained(what: str) -> Iterator[None]:
-  """Settings of wrong kinds or sizes trip anything that reads them."""
-  try:
-    yield
-  except (
-    ArithmeticError,
-    AttributeError,
-    FlaxError,
-    LookupError,
-    TypeError,
-  ) as error:
-    first = str(error).strip().partition("\n")[0]
-    raise ValueError(f"{what}: {type(error).__name__}: {first}") from error
-
-
-class _Lazy:
-  """An array of a file, read whole or a row at a time."""
-
-  def __init__(self, weights: Safetensors, path: str):
-    self._weights, self._path = weights, path
-    self.shape = weights.shape(path)
-
-  def __getitem__(self, row: int) -> np.ndarray:
-    return self._weights.row(self._path, row)
-
-  def __array__(self, dtype=None, copy=None) -> np.ndarray:
-    return self._weights[self._path]
+  with explained(f"{source / 'config.json'} describes no {config['family']}"):
+    _check(weights, family.shapes(fields))
+  write_model(
+    target,
+    family,
+    fields,
+    {path: Lazy(weights, path) for path in weights},
+    layout=layout,
+    names=config.get("names", {}),
+    given=config.get("hugging_face"),
+    limit=limit,
+  )
 
 
 def _config(source: Path, settings: str | Path | None) -> dict[str, Any]:
@@ -324,11 +277,6 @@ def _config(source: Path, settings: str | Path | None) -> dict[str, Any]:
   folder = source if source.is_dir() else source.parent
   path = folder / "config.json"
   return read_json(path) if path.is_file() else {}
-
-
-def _write_config(target: Path, content: Mapping[str, Any]) -> None:
-  text = json.dumps(content, indent=2, sort_keys=True)
-  (target / "config.json").write_text(text + "\n")
 
 
 def _check_depth(shapes, rules, weights) -> None:

@@ -21,7 +21,9 @@ from mmjax.systems import SYSTEMS
 from mmjax.training.sources import load_parts
 
 
-def export_run(run: Path, target: Path, limit: int) -> None:
+def export_run(
+  run: Path, target: Path, limit: int, layout: str | None = None
+) -> None:
   """Writes the newest checkpoint of a run in its original's key layout.
 
   Frozen parts are not in a checkpoint, and stay where they came from; only a

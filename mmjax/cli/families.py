@@ -17,6 +17,7 @@ from mmjax.cli import (
   clip_family,
   flamingo_family,
   llava_family,
+  llava_layouts,
   nfnet_family,
 )
 from mmjax.cli.shapes import TOKENS, like, shapes_of
@@ -43,6 +44,8 @@ class Family:
     module: settings to a module; None for parts of one.
     rename: a name in the source to the one that the rules know.
     one_layout: exports have the rules' own names, whatever the source had.
+    to_layout: (settings, arrays by path, layout) to those of another layout of
+      names; None has one only.
   """
 
   fields: Callable[[Mapping[str, Any], Mapping], Fields]
@@ -54,6 +57,7 @@ class Family:
   module: Callable[[Fields], nn.Module] | None = None
   rename: Callable[[str], str] | None = None
   one_layout: bool = False
+  to_layout: Callable[..., tuple[Fields, Mapping[str, Any]]] | None = None
 
 
 def _of_module(
@@ -142,6 +146,7 @@ FAMILIES: dict[str, Family] = {
     config=llava_family.config,
     copies=llava_family.copies,
     one_layout=True,
+    to_layout=llava_layouts.to_layout,
   ),
   "nfnet": Family(
     fields=nfnet_family.fields,

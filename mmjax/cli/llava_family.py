@@ -20,6 +20,7 @@ from mmjax.convert.configs import (
   their_activation,
 )
 from mmjax.convert.families import clip, llava, lms
+from mmjax.convert.read import Joined, Renamed
 from mmjax.convert.rules import Rule
 from mmjax.lms import LMS
 
@@ -204,6 +205,33 @@ def _original_connector(
   width, features = weights.shape(last)[0], weights.shape(first)[1]
   settings = dict(width=width, depth=depth, activation="gelu", use_bias=True)
   return settings, features
+
+
+def with_tower(weights: Mapping, tower: Mapping) -> Mapping:
+  """The original's weights with a CLIP where it has its vision tower.
+
+  Args:
+    weights: of the original, without a tower.
+    tower: of a CLIPModel or CLIPVisionModel of Hugging Face.
+  """
+  root = "vision_model."
+  if not any(key.startswith(root) for key in tower):
+    root = ""
+  if not _begins(tower, root):
+    raise ValueError(
+      "The tower is no CLIP of Hugging Face: expected names such as "
+      f"vision_model.embeddings.class_embedding, got such as {list(tower)[:3]}."
+    )
+  if any("vision_tower." in key for key in weights):
+    raise ValueError("The checkpoint has a vision tower; leave out --tower.")
+  mpt = any(key.startswith("transformer.") for key in weights)
+  place = llava.original_tower("mpt" if mpt else "llama")
+
+  def rename(key: str) -> str | None:
+    inside = key.startswith(root) and "visual_projection" not in key
+    return place + key.removeprefix(root) if inside else None
+
+  return Joined(weights, Renamed(tower, rename))
 
 
 def shapes(fields: Fields) -> dict[str, tuple[int, ...]]:

@@ -127,6 +127,8 @@ def _convert(args) -> None:
     family=args.family,
     part=args.part,
     settings=args.settings,
+    tower=args.tower,
+    layout=args.layout,
   )
   print(f"Wrote {target}")
 

@@ -136,39 +136,48 @@ class Safetensors(Mapping):
     return merged
 
 
-class TorchShards(collections.ChainMap):
-  """Several PyTorch files as one mapping.
+class Joined(collections.ChainMap):
+  """The tensors of several files, or other lazy mappings, as of one.
 
   Raises:
-    ValueError: when two files hold one name.
+    ValueError: when two of them hold a tensor of one name.
   """
 
-  def __init__(self, *files: TorchFile):
-    super().__init__(*files)
-    if len(self) != sum(map(len, files)):
-      raise ValueError(f"{[str(f.path) for f in files]} share names.")
+  def __init__(self, *parts: Any):
+    names = [name for part in parts for name in part]
+    if len(set(names)) < len(names):
+      twice = [n for n, c in collections.Counter(names).items() if c > 1]
+      where = [str(getattr(part, "path", "a part")) for part in parts]
+      raise ValueError(f"{where} share names, such as {twice[:3]}.")
+    super().__init__(*parts)
 
   def shape(self, name: str) -> tuple[int, ...]:
-    return self._file(name).shape(name)
+    return self._part(name).shape(name)
 
   def dtype(self, name: str) -> np.dtype:
-    return self._file(name).dtype(name)
+    return self._part(name).dtype(name)
 
-  def _file(self, name: str) -> TorchFile:
-    return next(file for file in self.maps if name in file)
+  def _part(self, name: str) -> Any:
+    return next(part for part in self.maps if name in part)
 
 
 class Renamed(Mapping):
-  """The same tensors under other names.
+  """The same tensors under other names, or some of them.
+
+  Args:
+    weights: tensors by name.
+    rename: a name to the new one; None leaves a tensor out.
 
   Raises:
     ValueError: when two get one name.
   """
 
-  def __init__(self, weights: Mapping, rename: Callable[[str], str]):
+  def __init__(self, weights: Mapping, rename: Callable[[str], str | None]):
     self._weights = weights
-    self._names = {rename(name): name for name in weights}
-    if len(self._names) != len(weights):
+    named = [(rename(name), name) for name in weights]
+    named = [(new, name) for new, name in named if new is not None]
+    self._names = dict(named)
+    if len(self._names) != len(named):
       raise ValueError("Two names of the weights mean the same tensor.")
 
   def __getitem__(self, name: str) -> np.ndarray:
@@ -192,7 +201,7 @@ class Renamed(Mapping):
 
 def open_weights(
   path: str | Path, part: str | None = None
-) -> Safetensors | TorchFile | TorchShards:
+) -> Safetensors | TorchFile | Joined:
   """The tensors of a file, or of a directory of shards.
 
   Args:
@@ -212,9 +221,7 @@ def open_weights(
   return Safetensors(path)
 
 
-def _torch_shards(
-  folder: Path, files: list[Path], part: str | None
-) -> TorchShards:
+def _torch_shards(folder: Path, files: list[Path], part: str | None) -> Joined:
   """Those files of a directory that hold weights.
 
   Beside them, training leaves its arguments and the optimizer's state.
@@ -222,12 +229,12 @@ def _torch_shards(
   if index := _index(folder, "bin"):
     wanted = read_index(index)
     shards = [TorchFile(f, part) for f in sorted(set(wanted.values()))]
-    weights = TorchShards(*shards)
+    weights = Joined(*shards)
     if missing := [name for name in wanted if name not in weights]:
       raise ValueError(f"{index} names {missing[:3]}; no file holds them.")
     return weights
   named = [file for file in files if file.name.startswith("pytorch_model")]
-  return TorchShards(*(TorchFile(file, part) for file in named or files))
+  return Joined(*(TorchFile(file, part) for file in named or files))
 
 
 def _index(folder: Path, suffix: str) -> Path | None:
