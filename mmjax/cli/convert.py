@@ -20,6 +20,7 @@ import numpy as np
 from mmjax.cli import llava_family
 from mmjax.cli.export import export_run
 from mmjax.cli.families import FAMILIES, Family
+from mmjax.cli.llava_processor import write_processor
 from mmjax.cli.writing import Lazy, explained, write_config, write_model
 from mmjax.config import lookup
 from mmjax.convert.configs import MODEL_TYPES
@@ -104,6 +105,7 @@ def convert(
   try:
     run(source, unfinished, options)
     _take_along(source, unfinished)
+    _complete(source, unfinished, to)
     unfinished.rename(target)
   except OSError as error:
     # What is written by handle does not say where.
@@ -318,6 +320,14 @@ def _copies(names: Mapping[str, str], weights: Mapping) -> set[str]:
       )
     found.add(copy)
   return found
+
+
+def _complete(source: Path, target: Path, to: str) -> None:
+  """Writes what an exported model needs beside its weights."""
+  path = source / "config.json"
+  if to == "hf" and path.is_file() and (target / "config.json").is_file():
+    fields = read_json(path).get("model", {})
+    write_processor(target, pad=fields.get("aspect") == "pad")
 
 
 def _take_along(source: Path, target: Path) -> None:

@@ -178,6 +178,40 @@ class PadToSquare:
 
 
 @dataclasses.dataclass(frozen=True)
+class Expand:
+  """LLaVA-1.5's first step: the shorter side filled up, at full size.
+
+    480x640 -> 640x640, 80 rows of `fill` above and below
+
+  The original fills pictures of any size. Here one that is longer than
+  `longest` is brought to that first, as a thin one would fill the memory.
+
+  Attributes:
+    fill: the colour that CLIP's normalising turns into about 0.
+    longest: pixels of a side.
+  """
+
+  fill: Sequence[int] = (122, 116, 104)
+  longest: int = 4096
+
+  def __call__(self, image: Pixels, rng: np.random.Generator | None) -> Pixels:
+    del rng
+    height, width = image.shape[:2]
+    side = max(height, width)
+    if side > self.longest:
+      scale = self.longest / side
+      size = tuple(max(round(x * scale), 1) for x in (width, height))
+      image = resize(image, size, "bicubic")
+      height, width = image.shape[:2]
+      side = max(height, width)
+    square = np.empty((side, side, 3), np.uint8)
+    square[:] = np.asarray(self.fill, np.uint8)
+    top, left = (side - height) // 2, (side - width) // 2
+    square[top : top + height, left : left + width] = image
+    return square
+
+
+@dataclasses.dataclass(frozen=True)
 class Square:
   """Both sides to `size`, whatever the aspect: 480x640 -> 96x96."""
 
@@ -266,6 +300,7 @@ TRANSFORMS = {
   "clip_val": ClipVal,
   "colour": Colour,
   "efficientnet_lite": EfficientNetLite,
+  "expand": Expand,
   "pad_to_square": PadToSquare,
   "square": Square,
   "flip": Flip,

@@ -200,3 +200,20 @@ def test_hue_turns():
 def test_senseless_colours_are_refused(field, value):
   with pytest.raises(ValueError, match=field):
     image.Colour(**{field: value})
+
+
+@pytest.mark.parametrize("size", [(30, 17), (17, 30), (16, 16), (1, 8)])
+def test_expand_fills_the_shorter_side_as_llava_does(size):
+  """`expand2square` of llava/mm_utils.py, with PIL."""
+  picture = photo(*size, 1)
+  height, width = picture.shape[:2]
+  side = max(height, width)
+  expected = Image.new("RGB", (side, side), (122, 116, 104))
+  corner = ((side - width) // 2, (side - height) // 2)
+  expected.paste(Image.fromarray(picture), corner)
+  np.testing.assert_array_equal(image.Expand()(picture, None), expected)
+
+
+def test_expand_is_not_led_to_fill_the_memory():
+  thin = np.zeros((2, 9000, 3), np.uint8)
+  assert image.Expand(longest=64)(thin, None).shape == (64, 64, 3)

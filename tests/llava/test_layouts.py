@@ -5,15 +5,20 @@ import json
 import jax
 import numpy as np
 import pytest
+import tokenizers
 import torch
 import transformers
+from PIL import Image
 from safetensors.torch import load_file, save_file
+from tokenizers import models, pre_tokenizers
 
 from mmjax import tree
 from mmjax.cli.convert import convert
 from mmjax.convert.read import Safetensors, read_json
 from mmjax.convert.rules import ConversionError
+from mmjax.data.image import ClipVal, Expand
 from mmjax.systems import llava
+from tests.data.pictures import photo
 from tests.llava import hugging_face as hf
 
 ROWS = [(3, 9, 4, 0, 7, 0, 8), (5, 0, 6, 11)]
@@ -242,3 +247,53 @@ def test_what_is_lacking_is_told(model, tmp_path):
   lacking = write(tmp_path / "l", state, original_config(model))
   with pytest.raises((ValueError, ConversionError), match="projector"):
     convert(lacking, tmp_path / "jax_l", to="jax")
+
+
+def words(folder):
+  """A tokenizer of 96 ids, as the original's folder has it."""
+  vocabulary = {f"w{i}": i for i in range(93)}
+  vocabulary |= {"<unk>": 93, "<s>": 94, "</s>": 95}
+  backend = tokenizers.Tokenizer(
+    models.WordLevel(vocabulary, unk_token="<unk>")
+  )
+  backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+  backend.add_special_tokens(["<unk>", "<s>", "</s>"])
+  backend.save(str(folder / "tokenizer.json"))
+  settings = dict(
+    tokenizer_class="PreTrainedTokenizerFast",
+    bos_token="<s>",
+    eos_token="</s>",
+    unk_token="<unk>",
+  )
+  (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+
+
+@pytest.mark.parametrize("aspect", ["pad", "square"])
+def test_a_folder_of_the_original_works_with_hugging_faces_classes(
+  model, tmp_path, aspect
+):
+  """`from_pretrained` of model and processor, with no further step."""
+  config = original_config(model) | dict(image_aspect_ratio=aspect)
+  source = write(tmp_path / "o", state_of(model, original), config)
+  words(source)
+  convert(source, tmp_path / "jax", to="jax")
+  convert(tmp_path / "jax", tmp_path / "hf", to="hf", layout="hf")
+  processor = transformers.AutoProcessor.from_pretrained(
+    tmp_path / "hf", backend="pil"
+  )
+  again = transformers.LlavaForConditionalGeneration.from_pretrained(
+    tmp_path / "hf"
+  ).eval()
+  wide = photo(40, 20, 0)
+  given = processor(
+    images=[Image.fromarray(wide)], text="w3 <image> w4", return_tensors="pt"
+  )
+  assert given["input_ids"].tolist() == [[3, *[96] * 16, 4]]
+  with torch.no_grad():
+    assert torch.isfinite(again(**given).logits).all()
+  chain = [Expand(), ClipVal(16)] if aspect == "pad" else [ClipVal(16)]
+  ours = wide
+  for transform in chain:
+    ours = transform(ours, None)
+  expected = hf.normalised(ours[None])
+  np.testing.assert_allclose(given["pixel_values"], expected, atol=0.02)
