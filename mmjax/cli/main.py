@@ -156,6 +156,24 @@ def _index(args) -> None:
   index(args.paths)
 
 
+def _instruct(args) -> int:
+  from mmjax.cli.instruct import Wanted, generate, prices
+  from mmjax.data.instruct.generate import Sampling
+
+  names = ("model", "temperature", "max_tokens", "seed")
+  return generate(
+    args.target,
+    Wanted(args.captions, args.instances, args.types, args.limit),
+    Sampling(**{name: getattr(args, name) for name in names}),
+    folder=args.prompts,
+    dry_run=args.dry_run,
+    pace={"concurrency": args.concurrency, "per_minute": args.rpm},
+    tries=args.tries,
+    prices=prices(args.price_in, args.price_out),
+    max_cost=args.max_cost,
+  )
+
+
 def _load(path, changes):
   from mmjax.cli.configs import load
 
@@ -229,6 +247,7 @@ VERBS: Mapping[str, Callable[[argparse.Namespace], int | None]] = {
   "inspect": _inspect,
   "replay": _replay,
   "index": _index,
+  "instruct": _instruct,
 }
 
 
