@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmjax.cli.evaluate import show_progress
+from mmjax.cli.progress import show_progress
 from mmjax.data.instruct import journal, pictures, plan, prompts
 from mmjax.data.instruct.answers import KINDS, REASONS
 from mmjax.data.instruct.generate import OUTPUT, Run, Sampling, Summary

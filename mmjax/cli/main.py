@@ -95,7 +95,8 @@ def _of_run(args):
 
 def _evaluate(args) -> None:
   config = _of_run(args)
-  from mmjax.cli.evaluate import evaluate, show_progress
+  from mmjax.cli.evaluate import evaluate
+  from mmjax.cli.progress import show_progress
   from mmjax.evaluation.drawn import table
 
   print(table(evaluate(config, args.workdir, show_progress())))
