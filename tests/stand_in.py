@@ -6,6 +6,7 @@ import json
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,6 +19,12 @@ def chat(text: str | None, finish: str = "stop", tokens=(100, 20)) -> dict:
     ],
     "usage": {"prompt_tokens": tokens[0], "completion_tokens": tokens[1]},
   }
+
+
+class _Http(http.server.ThreadingHTTPServer):
+  daemon_threads = True
+  # Of five, others wait for a second.
+  request_queue_size = 64
 
 
 class StandIn:
@@ -45,8 +52,7 @@ class StandIn:
       def log_message(self, *_):
         pass
 
-    self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    self._server.daemon_threads = True
+    self._server = _Http(("127.0.0.1", 0), Handler)
     self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
 
   def answer(self, handler) -> None:
@@ -69,6 +75,13 @@ class StandIn:
   def hang(self, handler) -> None:
     """Says nothing until the test is over."""
     self.released.wait(30)
+
+  def settle(self) -> None:
+    """Waits until what has come is answered."""
+    quiet = 0
+    while quiet < 3:
+      time.sleep(0.02)
+      quiet = 0 if self.busy else quiet + 1
 
   @contextlib.contextmanager
   def running(self) -> Iterator["StandIn"]:
