@@ -168,7 +168,7 @@ class Endpoint:
       "messages": [dict(message) for message in messages],
       "temperature": temperature,
     }
-    cause = "closed"
+    cause = ""
     for number in range(self._tries):
       self._pace.wait()
       if self._closed.is_set():
@@ -177,10 +177,9 @@ class Endpoint:
         return self._ask(request, max_tokens)
       except _Failed as error:
         cause = str(error)
-        log.debug("Try %d of %s: %s", number + 1, self.url, cause)
         self._pace.pause(error.after)
         if number + 1 < self._tries:
-          self._sleep(max(error.after, self._backoff(number)))
+          self._wait(max(error.after, self._backoff(number)), cause)
     raise EndpointError(
       f"{self.url} gave no answer in {self._tries} tries. The last: {cause}. "
       "Try again later, or ask less at a time."
@@ -189,6 +188,11 @@ class Endpoint:
   def close(self) -> None:
     """Begins no further try, and wakes those who wait for one."""
     self._closed.set()
+
+  def _wait(self, seconds: float, cause: str) -> None:
+    level = logging.INFO if seconds > 5 else logging.DEBUG
+    log.log(level, "%s: %s; waiting %.0f s.", self.url, cause, seconds)
+    self._sleep(seconds)
 
   def _backoff(self, number: int) -> float:
     """1, 2, 4, ... seconds, of which up to half are left to chance."""
@@ -224,15 +228,12 @@ class Endpoint:
   def _exchange(self, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
     """One request and its response; whatever goes wrong is a `_Failed`."""
     scheme, name, port = self._host
-    kinds = {
-      "http": http.client.HTTPConnection,
-      "https": http.client.HTTPSConnection,
-    }
     headers = {"Content-Type": "application/json", "User-Agent": "mmjax"}
     if self._key:
       headers["Authorization"] = f"Bearer {self._key}"
     end = self._clock() + self._timeout
-    connection = kinds[scheme](name, port, timeout=self._timeout)
+    connect = getattr(http.client, f"{scheme.upper()}Connection")
+    connection = connect(name, port, timeout=self._timeout)
     try:
       connection.request("POST", self._path, body, headers)
       response = connection.getresponse()
@@ -374,15 +375,14 @@ def _after(value: str | None) -> float:
   if not value:
     return 0.0
   try:
-    seconds = float(value)
-  except ValueError:
-    try:
+    if re.fullmatch(r"[\d.]+", value):
+      seconds = float(value)
+    else:
       date = email.utils.parsedate_to_datetime(value)
       seconds = date.timestamp() - time.time()
-    except (ValueError, TypeError, OverflowError):
-      return 0.0
-  # Of NaN, too, nothing is left.
-  return min(seconds, LONGEST_WAIT) if seconds > 0 else 0.0
+  except (ValueError, TypeError, OverflowError):
+    return 0.0
+  return min(max(seconds, 0.0), LONGEST_WAIT)
 
 
 def _error_text(data: bytes) -> str:

@@ -3,6 +3,7 @@
 import contextlib
 import email.utils
 import logging
+import ssl
 import threading
 import time
 
@@ -210,6 +211,27 @@ def test_redirects_are_not_followed():
         endpoint.complete(HELLO, **ASKED)
       assert len(server.requests) == 1
     assert not other.requests
+
+
+def test_a_certificate_that_is_not_trusted_is_final(monkeypatch):
+  def fail(*_):
+    error = ssl.SSLCertVerificationError(1, "failed")
+    error.verify_message = "self-signed"
+    raise error
+
+  monkeypatch.setattr("http.client.HTTPSConnection.connect", fail)
+  endpoint = Endpoint("https://localhost", KEY, sleep=pytest.fail)
+  with pytest.raises(Refused, match="trusted here: self-signed"):
+    endpoint.complete(HELLO, **ASKED)
+
+
+def test_long_waits_are_told(caplog):
+  caplog.set_level(logging.INFO)
+  busy = (429, b"slow down", {"Retry-After": "20"})
+  with asking((500, b""), busy, chat("Hi")) as (_, _, endpoint):
+    endpoint.complete(HELLO, **ASKED)
+  (record,) = caplog.records
+  assert "HTTP 429: slow down; waiting 20 s." in record.getMessage()
 
 
 def test_a_hang_ends_after_the_timeout():

@@ -71,7 +71,8 @@ class Run:
     tries: answers to a job, until it has failed; those of runs before count.
     prices: for `max_cost`, and the summary.
     max_cost: of all that the folder has; no request is sent that might go
-      over it.
+      over it, were its answer as long as it may be. What a request has to be
+      read is estimated by its characters.
   """
 
   prompts: Prompts

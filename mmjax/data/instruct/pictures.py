@@ -79,6 +79,8 @@ def read(captions: str, instances: str | None = None) -> list[Picture]:
   Raises:
     ValueError: when a file is missing, is another one, or has no picture.
   """
+  # COCO's training files take half a minute.
+  log.info("Reading %s.", " and ".join(filter(None, (captions, instances))))
   if not captions.endswith(".jsonl"):
     found = _coco(captions, instances)
   elif instances is None:
