@@ -66,11 +66,13 @@ class StandIn:
       self.busy += 1
       self.busiest = max(self.busiest, self.busy)
     try:
-      with contextlib.suppress(ConnectionError):
-        send(handler, self.reply(request, number))
+      reply = self.reply(request, number)
     finally:
+      # Before it is sent: who has it may ask the next at once.
       with self._lock:
         self.busy -= 1
+    with contextlib.suppress(ConnectionError):
+      send(handler, reply)
 
   def hang(self, handler) -> None:
     """Says nothing until the test is over."""
