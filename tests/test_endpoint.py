@@ -159,10 +159,13 @@ def test_retry_after_may_be_a_date():
 
 
 def test_retry_after_holds_for_other_requests_too():
-  pace = client._Pace(None, (moments := Time()).sleep, lambda: moments.now)
-  pace.pause(5)
-  pace.wait()
-  assert moments.slept == [5]
+  busy = (429, b"", {"Retry-After": "5"})
+  with asking(busy, chat("Hi"), tries=1) as (_, moments, endpoint):
+    with pytest.raises(EndpointError, match="429"):
+      endpoint.complete(HELLO, **ASKED)
+    assert not moments.slept
+    assert endpoint.complete(HELLO, **ASKED).text == "Hi"
+    assert moments.slept == [5]
 
 
 @pytest.mark.parametrize(
