@@ -22,7 +22,8 @@ from pathlib import Path
 
 from mmjax.cli.configs import load
 from mmjax.cli.demo import text_only
-from mmjax.cli.evaluate import evaluate, show_progress
+from mmjax.cli.evaluate import evaluate
+from mmjax.cli.progress import show_progress
 from mmjax.cli.train import train
 from mmjax.data.build import plain
 from mmjax.evaluation.answers import Result

@@ -23,15 +23,16 @@ ALLOWED = {
   "layers": _MODULES,
   **dict.fromkeys(_PARTS, _MODULES),
   "systems": _MODELS,
-  "data": _BASE | {"text"},
+  "endpoint": {"config"},
+  "data": _BASE | {"text", "endpoint"},
   "convert": _BASE,
   "checkpoints": _RUNS - {"systems"},
   "training": _RUNS - {"systems"},
   "generation": _MODELS,
   "plan": _RUNS | {"generation"},
   # The report reads a run's metrics.
-  "evaluation": _SHARED | {"data", "generation", "training"},
-  "cli": _RUNS | {"generation", "evaluation", "plan"},
+  "evaluation": _SHARED | {"data", "generation", "training", "endpoint"},
+  "cli": _RUNS | {"generation", "evaluation", "plan", "endpoint"},
 }
 # Top-level packages that no file imports: they run what they read, reach the
 # network, or are only for tests.
@@ -57,6 +58,9 @@ EXCEPT = {
   # The processes of a job meet.
   ("rollcall.py", "socket"),
   ("preflight.py", "socket"),
+  # Sends what it is given to the address in the user's environment, only when
+  # the user asks for data or a judgement from there.
+  ("endpoint.py", "http"),
   # The compiler, in a process that is ended before it makes machine code.
   ("plan/compiling.py", "subprocess"),
 }

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmjax.cli.evaluate import evaluate, show_progress
+from mmjax.cli.evaluate import evaluate
+from mmjax.cli.progress import show_progress
 from mmjax.cli.train import train
 from mmjax.data import build as data
 from mmjax.evaluation import drawn, gallery, report

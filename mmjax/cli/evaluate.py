@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from mmjax import tree
 from mmjax.checkpoints import load_trainable
+from mmjax.cli.progress import Progress
 from mmjax.config import call, lookup, require
 from mmjax.data import build as data
 from mmjax.data.batching import empty, stack
@@ -19,14 +20,11 @@ from mmjax.evaluation import drawn, drawn_chat, paper_tasks
 from mmjax.evaluation.answers import Result, write_records
 from mmjax.evaluation.model import Model
 from mmjax.systems import SYSTEMS
-from mmjax.training import metrics
 from mmjax.training.sources import check_tokens, load_parts, make_tokenizer
 from mmjax.training.state import abstract_params, trainable_mask
 from mmjax.typing import Params
 
 log = logging.getLogger(__name__)
-
-Progress = Callable[[int, int], None]
 
 
 def evaluate(
@@ -64,20 +62,6 @@ def evaluate(
     json.dumps({"results": summaries, "config": config}, indent=1, default=list)
   )
   return results
-
-
-def show_progress() -> Progress:
-  """A progress bar that learns its total when it is first told."""
-  bars: list[metrics.Progress] = []
-
-  def show(done: int, total: int) -> None:
-    if not bars:
-      bars.append(metrics.Progress(total, shown=()))
-    bars[0].write(done, {})
-    if done == total:
-      bars[0].close()
-
-  return show
 
 
 def load_model(

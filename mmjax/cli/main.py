@@ -95,7 +95,8 @@ def _of_run(args):
 
 def _evaluate(args) -> None:
   config = _of_run(args)
-  from mmjax.cli.evaluate import evaluate, show_progress
+  from mmjax.cli.evaluate import evaluate
+  from mmjax.cli.progress import show_progress
   from mmjax.evaluation.drawn import table
 
   print(table(evaluate(config, args.workdir, show_progress())))
@@ -156,6 +157,24 @@ def _index(args) -> None:
   from mmjax.cli.data import index
 
   index(args.paths)
+
+
+def _instruct(args) -> int:
+  from mmjax.cli.instruct import Wanted, generate, prices
+  from mmjax.data.instruct.generate import Sampling
+
+  names = ("model", "temperature", "max_tokens", "seed")
+  return generate(
+    args.target,
+    Wanted(args.captions, args.instances, args.types, args.limit),
+    Sampling(**{name: getattr(args, name) for name in names}),
+    folder=args.prompts,
+    dry_run=args.dry_run,
+    pace={"concurrency": args.concurrency, "per_minute": args.rpm},
+    tries=args.tries,
+    prices=prices(args.price_in, args.price_out),
+    max_cost=args.max_cost,
+  )
 
 
 def _load(path, changes):
@@ -231,6 +250,7 @@ VERBS: Mapping[str, Callable[[argparse.Namespace], int | None]] = {
   "inspect": _inspect,
   "replay": _replay,
   "index": _index,
+  "instruct": _instruct,
 }
 
 

@@ -275,6 +275,23 @@ class Field:
   def id(self, key: str, **default: Any) -> int | str | None:
     return self._get(key, int | str, default)
 
+  def number(self, key: str) -> float:
+    return self._finite(key, [self._get(key, int | float, {})])[0]
+
+  def numbers(self, key: str, count: int) -> tuple[float, ...]:
+    """So many finite numbers."""
+    found = self._get(key, list, {})
+    if len(found) != count:
+      raise ValueError(f"{self._path}: {key!r} is {str(found)[:100]}.")
+    return self._finite(key, found)
+
+  def _finite(self, key: str, values: Sequence[Any]) -> tuple[float, ...]:
+    # JSON's numbers have no bounds, and Python's reader takes NaN.
+    real = [type(x) in (int, float) and abs(x) < 1e9 for x in values]
+    if not all(real):
+      raise ValueError(f"{self._path}: {key!r} is {str(values)[:100]}.")
+    return tuple(map(float, values))
+
   def rows(self, key: str | None = None, **default: list) -> list["Field"]:
     """The items of a list, or of the file itself."""
     found = self._value if key is None else self._get(key, list, default)
