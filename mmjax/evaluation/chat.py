@@ -29,7 +29,7 @@ from mmjax.evaluation import judge as judges
 from mmjax.evaluation.chat_metrics import Record, Scores
 from mmjax.evaluation.chat_tasks import CHAT_TASKS, PARSERS, ChatTask
 from mmjax.evaluation.judge import Ask, Judging
-from mmjax.evaluation.ledger import Memory, writer
+from mmjax.evaluation.ledger import Memory, Share, writer
 from mmjax.evaluation.model import Model
 from mmjax.evaluation.paper_tasks import drawn
 from mmjax.evaluation.published import PUBLISHED, Value
@@ -128,9 +128,10 @@ def evaluate_chat(
       lambda done, before=before: progress(before + done, total),
     )
     before += len(records)
-    # One process judges; the others would only ask the same again.
-    judged = ask(judging) if ask and part[0] == 0 else None
-    score = _judge(judging, judged, folder) if each.task.judged else _score
+    score = _score
+    if each.task.judged:
+      judged = ask(judging) if ask else None
+      score = _judge(judging, judged, folder, memory.share)
     results.append(score(name, each, records, known.get(each.kind, {})))
   return results
 
@@ -217,9 +218,9 @@ def _score(
 
 
 def _judge(
-  judging: Judging, ask: Ask | None, folder: Path
+  judging: Judging, ask: Ask | None, folder: Path, share: Share
 ) -> Callable[..., ChatResult]:
-  """Scored by a judge, where there is one."""
+  """Scored by a judge, where there is one; only the first process asks it."""
 
   def score(
     name: str,
@@ -231,9 +232,15 @@ def _judge(
     if ask is None:
       log.warning("Task %r is answered, but nothing judges it.", name)
       return ChatResult(*about, 0, {}, {}, published, records)
+    if share.index:
+      # A wait for each, since one for all of them may take hours.
+      for _ in range(len(records) * judging.repeats):
+        share.wait()
+      return ChatResult(*about, 0, {}, {}, published, records)
     log.info("%s judges the %d answers of %r.", judging.model, about[2], name)
     found = judges.judge(
-      records, ask, each.task.rule, judging, folder / "judgings.jsonl"
+      *(records, ask, each.task.rule, judging, folder / "judgings.jsonl"),
+      tell=lambda done, total: share.wait(),
     )
     records = [r | {"judged": p} for r, p in zip(records, found.pairs)]
     return ChatResult(

@@ -134,7 +134,7 @@ def judge(
       repeat, number = divmod(done, len(records))
       record = records[number]
       said = messages(record, system, rule, judging.role)
-      key = _key(said, judging, repeat)
+      key = _key(record["id"], said, judging, repeat)
       if not isinstance(known.get(key), str):
         known[key] = ask(said)
         about = {"id": record["id"], "repeat": repeat, "model": judging.model}
@@ -176,9 +176,10 @@ def parse(text: str) -> Pair | None:
   return pair if max(pair) <= _MOST else None
 
 
-def _key(said: Messages, judging: Judging, repeat: int) -> str:
-  asked = [said, judging.model, judging.temperature, judging.max_tokens, repeat]
-  return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:24]
+def _key(name: str, said: Messages, judging: Judging, repeat: int) -> str:
+  how = (judging.model, judging.temperature, judging.max_tokens)
+  text = json.dumps([name, said, how, repeat])
+  return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 def _text(path: str) -> str:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import threading
+from concurrent import futures
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from mmjax.data.stream import Encoder
 from mmjax.evaluation import chat_table
 from mmjax.evaluation.chat import benchmark, evaluate_chat
 from mmjax.evaluation.judge import Judging
-from mmjax.evaluation.ledger import Memory
+from mmjax.evaluation.ledger import Memory, Share
 from mmjax.evaluation.model import Model
 from mmjax.evaluation.tasks import METRICS
 from mmjax.text.prompts.flamingo import Flamingo
@@ -166,6 +168,25 @@ def test_llava_bench_is_judged(tmp_path):
   assert (
     "| llava_bench_coco | all | 75.0 ± 0.0 | 85.1 | -10.1 | 3 | 0 |" in text
   )
+
+
+def test_one_of_two_processes_judges(tmp_path):
+  barrier, told = threading.Barrier(2, timeout=60), []
+  tasks = judged(tmp_path)
+
+  def ask(judging):
+    return lambda messages: told.append(messages) or "8 6"
+
+  def one(index):
+    share = Share(index, 2, barrier.wait)
+    memory = Memory(tmp_path / "answers", {}, share)
+    fruit = model(lambda d: "A fruit.")
+    return evaluate_chat(fruit, tasks, memory=memory, ask=ask)
+
+  with futures.ThreadPoolExecutor(2) as pool:
+    first, second = pool.map(one, range(2))
+  assert [r.scores["all"] for r in first] == [75, 75] and len(told) == 4
+  assert [r.scores for r in second] == [{}, {}]
 
 
 def test_without_a_judge_answers_are_kept(tmp_path, caplog):
