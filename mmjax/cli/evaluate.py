@@ -126,16 +126,23 @@ def _settings(
         f"The evaluation {settings.get('name')!r} names no tasks to choose "
         f"{list(tasks)} from; leave --tasks out."
       )
-    parts = {"": settings}
-  else:
-    named = settings["tasks"]
-    chosen = named if tasks is None else tasks
-    parts = {n: dict(lookup(named, n, "task of the config")) for n in chosen}
-    settings["tasks"] = parts
-  for part in parts.values():
-    if limit is not None:
-      part["count"] = min(part.get("count") or limit, limit)
+    return _limited(settings, limit)
+  named = settings["tasks"]
+  settings["tasks"] = {
+    name: _limited(lookup(named, name, "task of the config"), limit)
+    for name in (named if tasks is None else tasks)
+  }
   return settings
+
+
+def _limited(settings: Any, limit: int | None) -> Any:
+  """Settings with a `count` of at most so many; wrong ones are told later."""
+  if limit is None or not isinstance(settings, Mapping):
+    return settings
+  count = settings.get("count")
+  if isinstance(count, int):
+    limit = min(count, limit)
+  return dict(settings) | {"count": limit}
 
 
 def local_mesh(sizes: Mapping[str, int]) -> Mesh | None:

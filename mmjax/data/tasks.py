@@ -199,18 +199,18 @@ class TextVqa(Task):
 
   LLaVA shows what an OCR system has read, in a second line of the question:
 
-  "what brand is it?"  ->  "what brand is it?\nReference OCR token: ACME, 12"
+  "what brand is it?"  ->  "What brand is it?\nReference OCR token: ACME, 12"
   """
 
   def __init__(self, annotations: str, images: str, ocr: str | None = None):
-    """Reads the questions, and the second lines where they are asked for.
+    """Reads the questions, and LLaVA's form of them where it is asked for.
 
     Args:
       annotations: the official json.
       images: folder of the pictures.
       ocr: LLaVA's jsonl of questions, `llava_textvqa_val_v051_ocr.jsonl`.
     """
-    known = {} if ocr is None else _ocr_lines(ocr)
+    known = {} if ocr is None else _with_ocr(ocr)
     rows = []
     for row in load(annotations).rows("data"):
       image, question = row.id("image_id"), row.text("question")
@@ -223,7 +223,7 @@ class TextVqa(Task):
       rows.append(
         {
           "file": f"{image}.jpg",
-          "question": question + known.get(key, ""),
+          "question": known.get(key, question),
           "question_id": row.id("question_id"),
           "answers": row.texts("answers"),
         }
@@ -231,19 +231,19 @@ class TextVqa(Task):
     super().__init__(rows, images, named("textvqa", annotations))
 
 
-def _ocr_lines(path: str) -> dict[tuple[str, str], str]:
-  """The second line of a question, by picture and first line.
+def _with_ocr(path: str) -> dict[tuple[str, str], str]:
+  """LLaVA's first two lines of a question, by picture and question.
 
   Its `question_id` is the id of the picture; the last line of its `text` says
-  how to answer.
+  how to answer, which is the task's to say.
   """
-  mark, lines = "Reference OCR token:", {}
+  questions = {}
   for row in load(path).rows():
-    question, _, rest = row.text("text").partition("\n")
-    line = rest.partition("\n")[0]
-    key = str(row.id("question_id")), question.strip().lower()
-    lines[key] = f"\n{line}" if line.startswith(mark) else ""
-  return lines
+    first, second, *_ = [*row.text("text").split("\n"), ""]
+    read = second.startswith("Reference OCR token:")
+    key = str(row.id("question_id")), first.strip().lower()
+    questions[key] = f"{first}\n{second}" if read else first
+  return questions
 
 
 class VizWiz(Task):

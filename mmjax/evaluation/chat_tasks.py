@@ -80,6 +80,8 @@ class ChatTask:
     parse: name of one of PARSERS.
     max_new_tokens: how long an answer may get.
     rule: of a judge, a file of `mmjax/evaluation/assets/`.
+    capitalize: the first line of the question has one capital letter, its
+      first, as in LLaVA's files of TextVQA and VizWiz.
   """
 
   ask: str
@@ -87,6 +89,7 @@ class ChatTask:
   parse: str = "as_it_is"
   max_new_tokens: int = 128
   rule: str = ""
+  capitalize: bool = False
 
   def __post_init__(self):
     lookup({**METRICS, "judge": None}, self.metric, "metric")
@@ -102,7 +105,11 @@ class ChatTask:
     <image>, {question: "What is it?"}
     ->  <image> "What is it?\\nAnswer the question using a single word ..."
     """
-    text = Template(self.ask).ask(document.metadata)
+    fields = dict(document.metadata)
+    if self.capitalize and "question" in fields:
+      first, *rest = fields["question"].split("\n")
+      fields["question"] = "\n".join([first.capitalize(), *rest])
+    text = Template(self.ask).ask(fields)
     return dataclasses.replace(document, segments=(*document.media, Text(text)))
 
 
@@ -112,8 +119,8 @@ _BENCH = ChatTask(
 )
 CHAT_TASKS: Mapping[str, ChatTask] = {
   "vqav2": _VQA,
-  "textvqa": _VQA,
-  "vizwiz": dataclasses.replace(_VQA, ask=_VIZWIZ),
+  "textvqa": dataclasses.replace(_VQA, capitalize=True),
+  "vizwiz": dataclasses.replace(_VQA, ask=_VIZWIZ, capitalize=True),
   "gqa": ChatTask(_SHORT, "exact", "plain"),
   "pope": ChatTask(_SHORT, "pope", "yes_or_no"),
   "mme": ChatTask(_SHORT, "mme", "begins_yes_or_no"),

@@ -90,12 +90,12 @@ def test_llava_bench_of_coco_and_in_the_wild(tmp_path):
 def test_textvqa_with_what_an_ocr_system_has_read(tmp_path):
   source = build.documents(chat_files.textvqa(tmp_path))
   assert pairs(source[0])[0][0] == (
-    "What does it say?\nReference OCR token: ACME, 12"
+    "What does acme say?\nReference OCR token: ACME, 12"
   )
-  assert pairs(source[1])[0][0] == "what brand is it?"
+  assert pairs(source[1])[0][0] == "What brand is it?"
   other = tmp_path / "none.jsonl"
   other.write_text("")
-  with pytest.raises(ValueError, match="has no question 'What does"):
+  with pytest.raises(ValueError, match="has no question 'what does"):
     tasks.TextVqa(**named(chat_files.textvqa(tmp_path)) | dict(ocr=str(other)))
 
 

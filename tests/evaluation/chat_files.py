@@ -177,7 +177,7 @@ def llava_bench_wild(folder: Path) -> dict:
 def textvqa(folder: Path) -> dict:
   folder = folder / "textvqa"
   rows, asked = [], []
-  for i, question in enumerate(("What does it say?", "what brand is it?")):
+  for i, question in enumerate(("what does ACME say?", "what brand is it?")):
     picture(folder / "images" / f"a{i}.jpg", "apple")
     rows.append(
       dict(
@@ -190,7 +190,11 @@ def textvqa(folder: Path) -> dict:
     read = "" if i else "\nReference OCR token: ACME, 12"
     how = "\nAnswer the question using a single word or phrase."
     asked.append(
-      dict(question_id=f"a{i}", image=f"a{i}.jpg", text=question + read + how)
+      dict(
+        question_id=f"a{i}",
+        image=f"a{i}.jpg",
+        text=question.capitalize() + read + how,
+      )
     )
   return dict(
     name="textvqa",

@@ -50,7 +50,7 @@ def test_how_each_benchmark_is_asked(tmp_path):
     "gqa": "Is it round?" + short,
     "pope": "Is there a apple in the image?" + short,
     "mme": "Is it a artwork?" + short,
-    "textvqa": "What does it say?\nReference OCR token: ACME, 12" + short,
+    "textvqa": "What does acme say?\nReference OCR token: ACME, 12" + short,
     "scienceqa": "Context: N/A\nQuestion: What is it?\nOptions: (A) a pear "
     "(B) an apple\nAnswer with the option's letter from the given choices "
     "directly.",
@@ -63,6 +63,16 @@ def test_how_each_benchmark_is_asked(tmp_path):
     # The picture first, and nothing that gives the answer away.
     assert [type(s).__name__ for s in query.segments] == ["Media", "Text"]
     assert query.text == text and not query.segments[1].target
+
+
+def test_questions_are_capitalised_as_in_llavas_files(tmp_path):
+  source = chat_files.textvqa(tmp_path)
+  del source["ocr"]
+  found = []
+  for name in ("textvqa", "vqav2"):
+    asked = benchmark(source, task=name).queries[0].text.split("\n")[0]
+    found.append(asked)
+  assert found == ["What does acme say?", "what does ACME say?"]
 
 
 def test_scores_by_hand(tmp_path):
