@@ -1,7 +1,11 @@
 """Answers that outlive the process that asked for them."""
 
 import json
+import os
+import subprocess
+import sys
 import threading
+import time
 from concurrent import futures
 
 import numpy as np
@@ -49,6 +53,44 @@ def test_nothing_is_asked_twice_after_a_kill(tmp_path, caplog):
   third = Teller()
   Ledger(tmp_path / "b", "x", about).ask(third, documents(8), 2)
   assert third.asked == ["7"]
+
+
+SLOW = """
+import sys, time
+from mmjax.evaluation.ledger import Ledger
+from tests.evaluation.test_ledger import Teller, documents
+
+def generate(part):
+  time.sleep(0.05)
+  return Teller()(part)
+
+Ledger(sys.argv[1], "x", {}).ask(generate, documents(1000), 2)
+"""
+
+
+def test_a_process_that_is_killed_has_kept_what_it_was_told(tmp_path):
+  child = subprocess.Popen(
+    [sys.executable, "-c", SLOW, str(tmp_path)],
+    env=os.environ | {"PYTHONPATH": "."},
+  )
+  end = time.monotonic() + 300
+  kept = []
+  while len(kept) < 4 and child.poll() is None and time.monotonic() < end:
+    time.sleep(0.02)
+    kept = [
+      line
+      for path in tmp_path.glob("x-*/answers-0.jsonl")
+      for line in path.read_text().splitlines()
+    ]
+  child.kill()
+  child.wait()
+  teller = Teller()
+  ledger = Ledger(tmp_path, "x", {})
+  ledger.ask(teller, documents(50), 2)
+  lines = (ledger.folder / "answers-0.jsonl").read_text().splitlines()
+  ids = [json.loads(line)["id"] for line in lines]
+  assert len(ids) == len(set(ids)) and len(kept) >= 4
+  assert len(teller.asked) <= 46 and set(ids) >= {str(i) for i in range(50)}
 
 
 def test_another_model_has_a_folder_of_its_own(tmp_path):
