@@ -23,7 +23,9 @@ setup(
   packages=find_packages(
     include=["mmjax", "mmjax.*", "configs", "configs.*", "launch"]
   ),
-  package_data={"mmjax": ["data/assets/**/*", "text/assets/*"]},
+  package_data={
+    "mmjax": ["data/assets/**/*", "evaluation/assets/*", "text/assets/*"]
+  },
   install_requires=requirements("requirements.txt"),
   extras_require={
     "test": requirements("requirements-test.txt"),

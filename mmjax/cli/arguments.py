@@ -79,6 +79,17 @@ def _add_runs(verbs) -> None:
     "default the run's own",
   )
   evaluate.add_argument("--workdir", type=Path, required=True, help="of a run")
+  evaluate.add_argument(
+    "--tasks",
+    metavar="A,B",
+    help="of those of config.evaluate.tasks; default: all",
+  )
+  evaluate.add_argument(
+    "--limit",
+    type=int,
+    metavar="N",
+    help="asks N questions of each task, always the same; default: all",
+  )
   demo = _verb(
     verbs,
     "demo",

@@ -10,6 +10,7 @@ the newest checkpoint; 130 interrupted.
 import argparse
 import logging
 import os
+import re
 import sys
 import tempfile
 import traceback
@@ -95,11 +96,22 @@ def _of_run(args):
 
 def _evaluate(args) -> None:
   config = _of_run(args)
-  from mmjax.cli.evaluate import evaluate
+  from mmjax import distributed
+  from mmjax.cli.evaluate import evaluate, show
+  from mmjax.cli.judge import make_judge
   from mmjax.cli.progress import show_progress
-  from mmjax.evaluation.drawn import table
 
-  print(table(evaluate(config, args.workdir, show_progress())))
+  tasks = None if args.tasks is None else re.split(r"\s*,\s*", args.tasks)
+  results = evaluate(
+    config,
+    args.workdir,
+    show_progress(),
+    tasks=tasks,
+    limit=args.limit,
+    ask=make_judge(),
+  )
+  if distributed.is_first():
+    print(show(results))
 
 
 def _demo(args) -> None:

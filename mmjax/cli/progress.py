@@ -1,5 +1,6 @@
 """How far a command is, on the terminal."""
 
+import sys
 from collections.abc import Callable
 
 from mmjax.training import metrics
@@ -13,6 +14,8 @@ def show_progress() -> Progress:
   bars: list[metrics.Progress] = []
 
   def show(done: int, total: int) -> None:
+    if not _is_first():
+      return
     if not bars:
       bars.append(metrics.Progress(total, shown=()))
     bars[0].write(done, {})
@@ -20,3 +23,12 @@ def show_progress() -> Progress:
       bars[0].close()
 
   return show
+
+
+def _is_first() -> bool:
+  """Of a job's processes; a command without JAX has one."""
+  if "jax" not in sys.modules:
+    return True
+  from mmjax import distributed
+
+  return distributed.is_first()

@@ -27,6 +27,7 @@ from ml_collections import ConfigDict
 from mmjax.config import build, call, lookup
 from mmjax.data import mixtures
 from mmjax.data.batching import Slots, empty
+from mmjax.data.chat_tasks import CHAT_TASKS
 from mmjax.data.drawn_chat import DrawnChat
 from mmjax.data.episodes import Drawn
 from mmjax.data.filters import FILTERS
@@ -66,7 +67,7 @@ def documents(
 def _documents(
   source: Mapping[str, Any], format: Mapping[str, Any] | None, seed: int
 ) -> Source:
-  given = {**TASKS, **DRAWN}
+  given = {**TASKS, **CHAT_TASKS, **DRAWN}
   if source.get("name") in given:
     if format is not None:
       raise ValueError(

@@ -7,12 +7,12 @@ wants. `episodes.ask` and `episodes.few_shot` write it with a template.
 """
 
 import collections
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmjax.data.annotations import load
 from mmjax.data.document import Document, Media, Text
 from mmjax.data.paths import below
 
@@ -20,7 +20,12 @@ log = logging.getLogger(__name__)
 
 
 class Task:
-  """What all have in common: rows in memory, pictures in a folder."""
+  """What all have in common: rows in memory, pictures in a folder.
+
+  A row has `file` (None for a question about no picture), `answers` and what
+  else the metadata shall hold; `target` is what a model is to learn where that
+  is more than an answer.
+  """
 
   def __init__(self, rows: Sequence[dict], images: str, name: str):
     if not Path(images).is_dir():
@@ -38,18 +43,18 @@ class Task:
     row = self._rows[index]
     answer = row["answers"][0] if row["answers"] else ""
     fields = {"answer": answer, **row}
-    file = fields.pop("file")
-    segments: list[Text | Media] = [
-      Media("image", below(self._images, file), file)
-    ]
+    file, target = fields.pop("file"), fields.pop("target", fields["answer"])
+    segments: list[Text | Media] = []
+    if file is not None:
+      segments.append(Media("image", below(self._images, file), file))
     if fields.get("question"):
       segments.append(Text(fields["question"]))
-    if fields["answer"]:
-      segments.append(Text(fields["answer"], target=True))
+    if target:
+      segments.append(Text(target, target=True))
     return Document(tuple(segments), f"{self._name}/{index}", fields)
 
 
-def _named(kind: str, path: str) -> str:
+def named(kind: str, path: str) -> str:
   """Ids differ between splits, so that none of one is taken for the other's."""
   return f"{kind}/{Path(path).stem}"
 
@@ -80,7 +85,7 @@ class CocoCaptions(Task):
     rows = [row for row in rows if row["answers"]]
     if per == "caption":
       rows = [{**row, "answer": a} for row in rows for a in row["answers"]]
-    super().__init__(rows, images, _named("coco_captions", annotations))
+    super().__init__(rows, images, named("coco_captions", annotations))
 
 
 def _check_images(
@@ -120,7 +125,7 @@ class Karpathy(Task):
           "answers": [s.text("raw") for s in row.rows("sentences")],
         }
       )
-    super().__init__(rows, images, _named(f"karpathy_{split}", annotations))
+    super().__init__(rows, images, named(f"karpathy_{split}", annotations))
 
 
 class Vqa(Task):
@@ -164,17 +169,22 @@ class Vqa(Task):
         raise ValueError(f"{annotations} has no answers to question {key}.")
       rows.append(
         {
-          "file": _file_name(file, row.id("image_id")),
+          "file": file_name(file, row.id("image_id")),
           "question": row.text("question"),
           "question_id": key,
           "answers": answers.get(key, []),
           **raw.get(key, {}),
         }
       )
-    super().__init__(rows, images, _named("vqa", questions))
+    super().__init__(rows, images, named("vqa", questions))
 
 
-def _file_name(template: str, image_id: int | str) -> str:
+def file_name(template: str, image_id: int | str) -> str:
+  """How a picture is called.
+
+  Raises:
+    ValueError: for a template that the id cannot fill.
+  """
   try:
     return template.format(image_id=image_id)
   except (AttributeError, LookupError, ValueError) as error:
@@ -185,19 +195,55 @@ def _file_name(template: str, image_id: int | str) -> str:
 
 
 class TextVqa(Task):
-  """TextVQA's `TextVQA_0.5.1_*.json`; pictures are `{image_id}.jpg`."""
+  """TextVQA's `TextVQA_0.5.1_*.json`; pictures are `{image_id}.jpg`.
 
-  def __init__(self, annotations: str, images: str):
-    rows = [
-      {
-        "file": f"{row.id('image_id')}.jpg",
-        "question": row.text("question"),
-        "question_id": row.id("question_id"),
-        "answers": row.texts("answers"),
-      }
-      for row in load(annotations).rows("data")
-    ]
-    super().__init__(rows, images, _named("textvqa", annotations))
+  LLaVA shows what an OCR system has read, in a second line of the question:
+
+  "what brand is it?"  ->  "What brand is it?\nReference OCR token: ACME, 12"
+  """
+
+  def __init__(self, annotations: str, images: str, ocr: str | None = None):
+    """Reads the questions, and LLaVA's form of them where it is asked for.
+
+    Args:
+      annotations: the official json.
+      images: folder of the pictures.
+      ocr: LLaVA's jsonl of questions, `llava_textvqa_val_v051_ocr.jsonl`.
+    """
+    known = {} if ocr is None else _with_ocr(ocr)
+    rows = []
+    for row in load(annotations).rows("data"):
+      image, question = row.id("image_id"), row.text("question")
+      key = str(image), question.lower()
+      if ocr is not None and key not in known:
+        raise ValueError(
+          f"{ocr} has no question {question!r} about {image!r}, which is in "
+          f"{annotations}; are both of one split?"
+        )
+      rows.append(
+        {
+          "file": f"{image}.jpg",
+          "question": known.get(key, question),
+          "question_id": row.id("question_id"),
+          "answers": row.texts("answers"),
+        }
+      )
+    super().__init__(rows, images, named("textvqa", annotations))
+
+
+def _with_ocr(path: str) -> dict[tuple[str, str], str]:
+  """LLaVA's first two lines of a question, by picture and question.
+
+  Its `question_id` is the id of the picture; the last line of its `text` says
+  how to answer, which is the task's to say.
+  """
+  questions = {}
+  for row in load(path).rows():
+    first, second, *_ = [*row.text("text").split("\n"), ""]
+    read = second.startswith("Reference OCR token:")
+    key = str(row.id("question_id")), first.strip().lower()
+    questions[key] = f"{first}\n{second}" if read else first
+  return questions
 
 
 class VizWiz(Task):
@@ -214,7 +260,7 @@ class VizWiz(Task):
       }
       for i, row in enumerate(load(annotations).rows())
     ]
-    super().__init__(rows, images, _named("vizwiz", annotations))
+    super().__init__(rows, images, named("vizwiz", annotations))
 
 
 class HatefulMemes(Task):
@@ -236,92 +282,7 @@ class HatefulMemes(Task):
           "answers": names[label],
         }
       )
-    super().__init__(rows, images, _named("hateful_memes", annotations))
-
-
-class Field:
-  """A value of an annotation file, whose parts are taken by their type.
-
-  What is missing or of another type is a ValueError that names the file.
-  """
-
-  def __init__(self, value: Any, path: str):
-    self._value, self._path = value, path
-
-  def __contains__(self, key: str) -> bool:
-    return isinstance(self._value, dict) and key in self._value
-
-  def _get(self, key: str, kind: Any, default: dict) -> Any:
-    if "default" in default and key not in self:
-      return default["default"]
-    value = self._value[key] if key in self else None
-    if isinstance(value, bool) or not isinstance(value, kind):
-      raise ValueError(
-        f"{self._path}: {key!r} is {str(value)[:40]!r} in "
-        f"{str(self._value)[:100]}; is it the right file?"
-      )
-    return value
-
-  def text(self, key: str, **default: str) -> str:
-    return self._get(key, str, default).strip()
-
-  def texts(self, key: str) -> list[str]:
-    """A list of strings; a file without the key has none (a test set)."""
-    found = self._get(key, list, {"default": []})
-    if not all(isinstance(x, str) for x in found):
-      raise ValueError(f"{self._path}: {key!r} is {str(found)[:100]}.")
-    return found
-
-  def id(self, key: str, **default: Any) -> int | str | None:
-    return self._get(key, int | str, default)
-
-  def number(self, key: str) -> float:
-    return self._finite(key, [self._get(key, int | float, {})])[0]
-
-  def numbers(self, key: str, count: int) -> tuple[float, ...]:
-    """So many finite numbers."""
-    found = self._get(key, list, {})
-    if len(found) != count:
-      raise ValueError(f"{self._path}: {key!r} is {str(found)[:100]}.")
-    return self._finite(key, found)
-
-  def _finite(self, key: str, values: Sequence[Any]) -> tuple[float, ...]:
-    # JSON's numbers have no bounds, and Python's reader takes NaN.
-    real = [type(x) in (int, float) and abs(x) < 1e9 for x in values]
-    if not all(real):
-      raise ValueError(f"{self._path}: {key!r} is {str(values)[:100]}.")
-    return tuple(map(float, values))
-
-  def rows(self, key: str | None = None, **default: list) -> list["Field"]:
-    """The items of a list, or of the file itself."""
-    found = self._value if key is None else self._get(key, list, default)
-    if not isinstance(found, list):
-      raise ValueError(f"{self._path} is no list; is it the right file?")
-    return [Field(row, self._path) for row in found]
-
-
-def load(path: str) -> Field:
-  """A json, or the rows of a jsonl.
-
-  Raises:
-    ValueError: when it is not there or is no JSON.
-  """
-  place = ""
-  try:
-    # Some editors begin a file with a byte order mark.
-    text = Path(path).read_text(encoding="utf-8-sig")
-    if not str(path).endswith(".jsonl"):
-      return Field(json.loads(text), path)
-    rows = []
-    for number, line in enumerate(text.split("\n"), 1):
-      place = f", line {number}"
-      if line.strip():
-        rows.append(json.loads(line))
-    return Field(rows, path)
-  except (OSError, ValueError, RecursionError) as error:
-    raise ValueError(
-      f"Cannot read annotations {path}{place}: {error}"
-    ) from None
+    super().__init__(rows, images, named("hateful_memes", annotations))
 
 
 TASKS = {

@@ -8,9 +8,11 @@ Documents become batches of few shapes, so functions compile seldom; those of
 alike lengths belong together.
 """
 
+import contextlib
 import dataclasses
 import functools
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +20,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from mmjax.data.batching import stack, trim
 from mmjax.data.document import Document, Media
@@ -26,6 +29,7 @@ from mmjax.evaluation.answers import Likelihoods
 from mmjax.generation.beam import beam_search
 from mmjax.generation.sample import Sampling, generate
 from mmjax.generation.score import score_answers
+from mmjax.sharding import BATCH, batch_sharding
 from mmjax.text.prompts.base import TooLong
 from mmjax.text.tokenizer import Tokenizer
 from mmjax.typing import Array, Float, Params
@@ -47,10 +51,13 @@ class Model:
     seed: of sampling.
     num_beams: 1 is greedy; the paper uses 3.
     length_penalty: of the beam search.
-    batch_size: rows of a batch; the last one is filled up.
+    batch_size: rows of a batch; the last one is filled up, and all of them to
+      what the devices divide.
     score_end: whether the token that ends an answer counts in its likelihood.
     overflow: what becomes of a document that is too long: it loses its "left"
       end, which is told, or is an "error".
+    mesh: of the devices that the parameters lie on, all of this process; the
+      rows of a batch are cut over them. None is the default device.
   """
 
   module: nn.Module
@@ -68,6 +75,7 @@ class Model:
   batch_size: int = 32
   score_end: bool = True
   overflow: str = "left"
+  mesh: Mesh | None = None
 
   def __post_init__(self):
     if min(self.num_beams, self.batch_size, self.max_new_tokens) < 1:
@@ -87,6 +95,13 @@ class Model:
       )
 
   @property
+  def rows(self) -> int:
+    """Of every batch: `batch_size`, or a few more that the devices divide."""
+    shape = {} if self.mesh is None else self.mesh.shape
+    parts = math.prod(shape.get(axis, 1) for axis in BATCH)
+    return -(-self.batch_size // parts) * parts
+
+  @property
   def stops(self) -> tuple[int, ...]:
     """Ids that end an answer; the first is what ends one that is scored."""
     if self.stop is not None:
@@ -97,7 +112,8 @@ class Model:
     """What the system says after each document."""
     texts: list[str] = []
     for i, (batch, count) in enumerate(self._batches(documents)):
-      tokens = np.asarray(self._tokens(batch, i))[:count]
+      with self._on_mesh():
+        tokens = np.asarray(self._tokens(batch, i))[:count]
       texts += [self._text(row) for row in tokens]
     return texts
 
@@ -154,10 +170,11 @@ class Model:
     table = np.zeros((len(ids), lengths.max()), np.int32)
     for row, own in zip(table, ids):
       row[: len(own)] = own
-    totals = [
-      np.asarray(score_answers(self.module, self.params, b, table, lengths))[:n]
-      for b, n in self._batches(documents)
-    ]
+    totals = []
+    for batch, count in self._batches(documents):
+      with self._on_mesh():
+        found = score_answers(self.module, self.params, batch, table, lengths)
+      totals.append(np.asarray(found)[:count])
     total = np.concatenate(totals)
     return Likelihoods(total, total / lengths)
 
@@ -175,24 +192,31 @@ class Model:
       raise ValueError(f"{lacking[:3]} have no media to be compared by.")
     alone = [dataclasses.replace(d, segments=d.media[:1]) for d in documents]
     name = self.encoder.slots.name
-    rows = [
-      np.asarray(_pooled(self.module, self.params, batch["media"][name]))[
-        :count
-      ]
-      for batch, count in self._batches(alone)
-    ]
+    rows = []
+    for batch, count in self._batches(alone):
+      with self._on_mesh():
+        found = _pooled(self.module, self.params, batch["media"][name])
+      rows.append(np.asarray(found)[:count])
     return np.concatenate(rows)
+
+  def _on_mesh(self) -> contextlib.AbstractContextManager:
+    if self.mesh is None:
+      return contextlib.nullcontext()
+    return jax.set_mesh(self.mesh)
 
   def _batches(
     self, documents: Sequence[Document]
   ) -> Iterator[tuple[dict[str, Any], int]]:
     """Batches, and how many rows of each are documents."""
     cut: list[str] = []
-    for start in range(0, len(documents), self.batch_size):
-      part = documents[start : start + self.batch_size]
+    for start in range(0, len(documents), self.rows):
+      part = documents[start : start + self.rows]
       examples = [self._example(document, cut) for document in part]
-      fill = [examples[-1]] * (self.batch_size - len(examples))
-      yield trim(stack(examples + fill)), len(part)
+      fill = [examples[-1]] * (self.rows - len(examples))
+      batch = trim(stack(examples + fill))
+      if self.mesh is not None:
+        batch = jax.device_put(batch, batch_sharding(self.mesh))
+      yield batch, len(part)
     if cut:
       log.warning(
         "%d of %d documents did not fit %d tokens and %d media and lost what "

@@ -17,35 +17,26 @@
 A task is called by its name in `tasks.TASKS`, or anything else with `task`.
 """
 
-import contextlib
 import dataclasses
-import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent import futures
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from mmjax.config import call, lookup
 from mmjax.data import build as data
-from mmjax.data.document import BadSample, Document, File, Media, printable
-from mmjax.data.stream import Encoder
+from mmjax.data.document import Document
+from mmjax.data.sources import Source
 from mmjax.evaluation import controls as take_away
-from mmjax.evaluation import in_context
-from mmjax.evaluation.answers import Result
+from mmjax.evaluation import in_context, pictures
+from mmjax.evaluation.answers import Generate, Result
 from mmjax.evaluation.in_context import Protocol
 from mmjax.evaluation.model import Model
 from mmjax.evaluation.tasks import STYLES, TASKS, Task
 
-log = logging.getLogger(__name__)
-
-READERS = 4
-# Of a task in an error; the log names all.
-_NAMED = 3
-_REMEDY = (
-  "Without them a score would be that of another task: repair the files or "
-  "fetch them again, or leave the task out of config.evaluate.tasks."
-)
+# A model and the name of a task to what writes the answers, of which some may
+# be known already.
+Remember = Callable[[Model, str], Generate]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +60,7 @@ def evaluate_tasks(
   *,
   protocol: Mapping[str, Any] | None = None,
   controls: Sequence[str] = ("none",),
+  remember: Remember = lambda model, name: model.generate,
   progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Result]:
   """Results of all tasks, numbers of shots and controls.
@@ -81,6 +73,7 @@ def evaluate_tasks(
     tasks: by name, see `benchmark`.
     protocol: fields of in_context.Protocol.
     controls: names of `controls.standard`.
+    remember: what writes answers for a model and task; see `ledger`.
     progress: is told how many of how many documents are done.
 
   Raises:
@@ -92,7 +85,11 @@ def evaluate_tasks(
   known = take_away.standard(label=lambda d: d.metadata["answer"])
   chosen = {name: lookup(known, name, "control") for name in controls}
   found = {name: call(benchmark, t, name=name) for name, t in tasks.items()}
-  check_pictures(found, rules, model.encoder)
+  shown = {
+    name: in_context.needed(each.task, each.queries, each.support, rules)
+    for name, each in found.items()
+  }
+  pictures.check(shown, model.encoder)
   runs = len(rules.shots) * len(rules.seeds) * len(chosen)
   total = runs * sum(len(each.queries) for each in found.values())
   results, before = [], 0
@@ -101,6 +98,7 @@ def evaluate_tasks(
       name,
       each,
       model,
+      remember,
       protocol=rules,
       controls=chosen,
       progress=lambda done, _, before=before: progress(before + done, total),
@@ -110,7 +108,7 @@ def evaluate_tasks(
 
 
 def _answered(
-  name: str, each: Benchmark, model: Model, **rules: Any
+  name: str, each: Benchmark, model: Model, remember: Remember, **rules: Any
 ) -> list[Result]:
   """Results of a task, answered as its papers do; `rules` of `evaluate`."""
   own = dataclasses.replace(
@@ -118,13 +116,13 @@ def _answered(
     max_new_tokens=each.task.max_new_tokens,
     score_end=STYLES[rules["protocol"].style].score_end,
   )
-  with _naming(name):
+  with pictures.naming(name):
     return in_context.evaluate(
       each.task,
       each.queries,
       each.support,
       name=name,
-      generate=own.generate,
+      generate=remember(own, name),
       score=own.score,
       features=own.features,
       **rules,
@@ -155,67 +153,19 @@ def benchmark(
   kind = lookup(TASKS, task or name, "task")
   if max_new_tokens is not None:
     kind = dataclasses.replace(kind, max_new_tokens=max_new_tokens)
+  asked, shown = data.documents(queries), data.documents(support)
+  with pictures.naming(name):
+    return Benchmark(
+      kind, drawn(asked, count, name), [shown[i] for i in range(len(shown))]
+    )
+
+
+def drawn(source: Source, count: int | None, name: str) -> list[Document]:
+  """So many documents of a source, always the same; None is all of them.
+
+  Fewer are among those of a greater count.
+  """
   if count is not None and count < 1:
     raise ValueError(f"Task {name!r} asks {count} queries; expected 1 or more.")
-  asked, shown = data.documents(queries), data.documents(support)
-  order = np.random.default_rng(0).permutation(len(asked))
-  numbers = sorted(order[: len(asked) if count is None else count])
-  with _naming(name):
-    return Benchmark(
-      kind,
-      [asked[int(i)] for i in numbers],
-      [shown[i] for i in range(len(shown))],
-    )
-
-
-def check_pictures(
-  benchmarks: Mapping[str, Benchmark], protocol: Protocol, encoder: Encoder
-) -> None:
-  """Reads every picture that will be asked about or shown, once.
-
-  Raises:
-    ValueError: for those that cannot be read, of all tasks; the log names each.
-  """
-  told = []
-  for name, each in benchmarks.items():
-    documents = in_context.needed(
-      each.task, each.queries, each.support, protocol
-    )
-    # Many questions ask about one picture.
-    media = {_key(m): (m, d.id) for d in documents for m in d.media}
-    log.info("Reading the %d pictures of task %r once.", len(media), name)
-    with futures.ThreadPoolExecutor(READERS) as pool:
-      reasons = pool.map(lambda x: _problem(encoder, *x), media.values())
-      bad = [reason for reason in reasons if reason]
-    for reason in bad:
-      log.warning("Task %r: %s", name, reason)
-    if bad:
-      first = " ".join(bad[:_NAMED]) + " ..." * (len(bad) > _NAMED)
-      told.append(f"{len(bad)} of {len(media)} of task {name!r} ({first})")
-  if told:
-    raise ValueError(
-      "Nothing was evaluated, because pictures cannot be read: "
-      f"{', '.join(told)}. {_REMEDY}"
-    )
-
-
-def _key(media: Media) -> str | int:
-  payload = media.payload
-  return payload.path if isinstance(payload, File) else id(payload)
-
-
-def _problem(encoder: Encoder, media: Media, name: str) -> str:
-  try:
-    encoder.check(media, name)
-  except BadSample as error:
-    return printable(str(error))
-  return ""
-
-
-@contextlib.contextmanager
-def _naming(task: str) -> Iterator[None]:
-  """Says of which task a picture is that cannot be read."""
-  try:
-    yield
-  except BadSample as error:
-    raise ValueError(f"Task {task!r}: {error} {_REMEDY}") from error
+  order = np.random.default_rng(0).permutation(len(source))
+  return [source[int(i)] for i in sorted(order[:count])]

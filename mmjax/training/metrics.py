@@ -105,7 +105,7 @@ class JsonlWriter:
     path.parent.mkdir(parents=True, exist_ok=True)
     self._clock = clock
     self._file = path.open("a", encoding="utf-8")
-    if not _ends_a_line(path):
+    if not ends_a_line(path):
       self._file.write("\n")
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
@@ -119,7 +119,8 @@ class JsonlWriter:
     self._file.close()
 
 
-def _ends_a_line(path: Path) -> bool:
+def ends_a_line(path: Path) -> bool:
+  """Whether a file is empty, or its last line is whole."""
   with path.open("rb") as file:
     size = file.seek(0, 2)
     file.seek(max(size - 1, 0))

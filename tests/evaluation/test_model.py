@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 import tokenizers
+from jax.sharding import PartitionSpec as P
 from tokenizers import models, pre_tokenizers
 
 from mmjax.data.batching import stack
@@ -16,7 +17,9 @@ from mmjax.data.tasks import Vqa
 from mmjax.evaluation import in_context, tasks, vqa
 from mmjax.evaluation.model import Model
 from mmjax.losses.token import cross_entropy
+from mmjax.sharding import make_mesh
 from mmjax.text.tokenizer import Tokenizer
+from tests import eight_devices
 from tests.data.pictures import encode, photo
 from tests.systems.documents import LM, SIDE, drawn_model
 
@@ -48,6 +51,10 @@ ANSWERS = (" cat", "cat", " red dog")
 
 @pytest.fixture(scope="module")
 def model():
+  return make_model()
+
+
+def make_model() -> Model:
   tokenizer = pieces()
   read = encoder(
     tokenizer,
@@ -152,3 +159,27 @@ def test_annotations_to_scores(model, tmp_path):
   assert result.score == pytest.approx(100 * np.mean(each))
   for prompt, record in zip(result.prompts, result.records):
     assert len(prompt.media) == 2 and record["id"] not in record["support"]
+
+
+def check_mesh():
+  """Of a process with eight devices: the same answers as from one of them."""
+  alone = make_model()
+  mesh = make_mesh({"data": 4, "fsdp": -1})
+  params = jax.device_put(alone.params, jax.NamedSharding(mesh, P()))
+  cut = dataclasses.replace(alone, params=params, mesh=mesh)
+  # Two rows are not cut over eight devices: eight are.
+  assert (alone.rows, cut.rows) == (2, 8)
+  beams = [dataclasses.replace(m, num_beams=2) for m in (alone, cut)]
+  said = [m.generate(DOCUMENTS) for m in beams]
+  assert said[0] == said[1]
+  scores = [m.score(DOCUMENTS, ANSWERS).total for m in (alone, cut)]
+  np.testing.assert_allclose(scores[1], scores[0], rtol=1e-5)
+  features = [m.features(DOCUMENTS) for m in (alone, cut)]
+  np.testing.assert_allclose(features[1], features[0], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.heavy
+def test_devices_share_the_rows_of_a_batch():
+  eight_devices.run(
+    "from tests.evaluation import test_model\ntest_model.check_mesh()"
+  )

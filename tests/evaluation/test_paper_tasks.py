@@ -11,6 +11,7 @@ from mmjax.data.build import encoder
 from mmjax.data.document import BadSample, Document, Text
 from mmjax.data.tasks import Vqa
 from mmjax.evaluation import in_context
+from mmjax.evaluation.ledger import Memory
 from mmjax.evaluation.model import Model
 from mmjax.evaluation.paper_tasks import benchmark, evaluate_tasks
 from mmjax.evaluation.support import cosine
@@ -211,6 +212,17 @@ class Silent(Model):
     raise AssertionError("asked")
 
   features = generate
+
+
+def test_answers_that_are_known_are_not_asked_for(model, files, tmp_path):
+  settings = dict(protocol=dict(shots=[1]), controls=["none", "no_query"])
+  straight = evaluate_tasks(model, {"vqav2": files}, **settings)
+  keep = Memory(tmp_path, {}).generate
+  first = evaluate_tasks(model, {"vqav2": files}, remember=keep, **settings)
+  keep, silent = Memory(tmp_path, {}).generate, Silent(**vars(model))
+  again = evaluate_tasks(silent, {"vqav2": files}, remember=keep, **settings)
+  for each in (first, again):
+    assert [r.records for r in each] == [r.records for r in straight]
 
 
 @pytest.mark.parametrize("selection", ["random", "rices"])

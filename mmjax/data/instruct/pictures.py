@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmjax.data.tasks import Field, load
+from mmjax.data.annotations import Field, load
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ def from_row(row: Field, path: str) -> Picture:
   """A picture of a jsonl; `path` is for messages."""
   boxes = []
   for part in row.rows("boxes", default=[]):
-    corners = part.numbers("box", 4)
+    corners = tuple(part.numbers("box", 4))
     if not _sound(corners) or not all(0 <= x <= 1 for x in corners):
       raise ValueError(
         f"{path}: the box {list(corners)} of {row.id('id')} is none; expected "
@@ -157,7 +157,7 @@ def _coco_boxes(
       raise ValueError(f"{path} has no category {category!r}.")
     if key not in sizes or row.id("iscrowd", default=0):
       continue
-    corners = _relative(row.numbers("bbox", 4), sizes[key])
+    corners = _relative(tuple(row.numbers("bbox", 4)), sizes[key])
     if _sound(corners):
       found[key].append(Box(_line(names[category]), corners))
     else:

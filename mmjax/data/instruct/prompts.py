@@ -16,9 +16,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmjax.config import nearest
+from mmjax.data.annotations import Field
 from mmjax.data.instruct import answers, pictures
 from mmjax.data.instruct.answers import KINDS, REASONS
-from mmjax.data.tasks import Field
 from mmjax.endpoint import Completion
 
 ASSETS = Path(__file__).parents[1] / "assets" / "instruct"

@@ -186,6 +186,7 @@ def test_an_answer_and_what_ends_it_are_learned(template):
   expected = {
     "plain": "A1\n",
     "mpt": "A1<|im_end|>A2<|im_end|>",
+    "chatml": "A1<|im_end|>A2<|im_end|>",
     "chatml_direct": "A1<|im_end|>A2<|im_end|>",
     **dict.fromkeys(
       ("llama_2", "llava_llama_2", "mistral_instruct"), " A1 </s> A2 </s>"
