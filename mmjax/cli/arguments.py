@@ -12,7 +12,7 @@ _FAMILIES = (
   "clip, efficientnet_lite0, gpt_neox, llama, llava, mpt, nfnet, open_flamingo "
   "or opt"
 )
-_FORMATS = "mmc4, obelics, pairs or video_text"
+_FORMATS = "conversations, messages, mmc4, obelics, pairs or video_text"
 _KINDS = ("conversation", "detail", "reasoning")
 
 
