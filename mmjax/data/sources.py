@@ -97,11 +97,20 @@ class _Parts(_Files):
     super().__init__([len(found) for found in self._places])
 
   def __getitem__(self, index: int) -> Record:
+    return _json(*self._read(index))
+
+  def raw(self, index: int) -> bytes:
+    """A record as it is written."""
+    return self._read(index)[0].strip()
+
+  def _read(self, index: int) -> tuple[bytes, str]:
+    """The bytes of a record, and what it is called."""
     file, row = self._locate(index)
     reader = self._readers[file]
     start, stop = map(int, self._places[file][row])
-    _check_size(stop - start, f"{reader.path}@{start}")
-    return _json(reader.read(start, stop - start), f"{reader.path}@{start}")
+    name = f"{reader.path}@{start}"
+    _check_size(stop - start, name)
+    return reader.read(start, stop - start), name
 
 
 class Jsonl(_Parts):
