@@ -11,7 +11,9 @@ epoch is planned when its first row is asked for, which takes seconds.
 
 import bisect
 import dataclasses
+import logging
 import threading
+import time
 import zlib
 from collections.abc import Sequence
 from typing import Protocol
@@ -23,6 +25,8 @@ from mmjax.data.batching import Example, Slots
 from mmjax.data.lengths import Lengths
 from mmjax.data.stream import ENDLESS, Stream, blank, packed
 from mmjax.typing import Int
+
+log = logging.getLogger(__name__)
 
 Sizes = tuple[Int[np.ndarray, "position"], Int[np.ndarray, "position"]]
 
@@ -169,6 +173,7 @@ class Filled:
     """
     self._stream, self._fill, self._slots = stream, fill, slots
     self._seed = (seed, zlib.crc32(name.encode()))
+    self._name = name
     self._shuffle, self._repeat = shuffle, repeat
     self._size = epoch if repeat else min(epoch, len(stream))
     self._lock = threading.Lock()
@@ -210,7 +215,7 @@ class Filled:
     return self._planned[epoch]
 
   def _plan(self, epoch: int) -> list[list[int]]:
-    first = epoch * self._size
+    first, began = epoch * self._size, time.monotonic()
     tokens, media = self._stream.sizes(first, first + self._size)
     rows = []
     for at in range(0, self._size, self._fill.window):
@@ -219,6 +224,13 @@ class Filled:
         tokens[part], media[part], self._fill.length, self._fill.media
       )
       rows += [[first + at + i for i in row] for row in found]
+    log.info(
+      "Dataset %r, epoch %d: %d samples in %d rows, %.1f %% of places taken "
+      "(planned in %.1f s).",
+      *(self._name, epoch, self._size, len(rows)),
+      100 * tokens.sum() / (len(rows) * self._fill.length),
+      time.monotonic() - began,
+    )
     if not self._shuffle:
       return rows
     rng = np.random.default_rng([*self._seed, epoch])

@@ -9,6 +9,7 @@ another start of the run needs no pass:
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import glob
@@ -192,6 +193,8 @@ def kept(
     part.replace(path)
   except OSError as error:
     log.warning("Lengths are not kept for the next start: %s", error)
+    with contextlib.suppress(OSError):
+      part.unlink()
   return lengths
 
 

@@ -159,6 +159,7 @@ def spacy_chunks(model: str = "en_core_web_sm") -> Extractor:
 
   Raises:
     ImportError: without spaCy or the model.
+    ValueError: for a model that does not parse.
   """
   try:
     import spacy
@@ -175,6 +176,11 @@ def spacy_chunks(model: str = "en_core_web_sm") -> Extractor:
       f"spaCy has no model {model!r}: python -m spacy download {model}. "
       "Without one, there is phrases='runs', which takes other captions."
     ) from error
+  if not language.has_pipe("parser"):
+    raise ValueError(
+      f"spaCy's model {model!r} has no parser, only {language.pipe_names}; its "
+      "noun chunks need one. Take en_core_web_sm."
+    )
 
   def extract(captions: Iterable[str]) -> Iterator[list[str]]:
     for document in language.pipe(captions, batch_size=_BATCH):

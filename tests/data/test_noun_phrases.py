@@ -112,6 +112,11 @@ def test_spacy_of_a_model(monkeypatch):
   """What is asked of spaCy, by a stand-in for it."""
 
   class Language:
+    pipe_names = ["tagger", "parser"]
+
+    def has_pipe(self, name):
+      return name in self.pipe_names
+
     def pipe(self, texts, batch_size):
       for text in texts:
         chunks = [types.SimpleNamespace(text=t) for t in text.split(" | ")]
@@ -127,6 +132,9 @@ def test_spacy_of_a_model(monkeypatch):
   assert list(spacy_chunks()(["A dog | grass"])) == [["A dog", "grass"]]
   with pytest.raises(ImportError, match="spacy download nowhere"):
     spacy_chunks("nowhere")
+  monkeypatch.setattr(Language, "pipe_names", ["tagger"])
+  with pytest.raises(ValueError, match="no parser, only .'tagger'"):
+    spacy_chunks()
 
 
 def test_a_selection_says_what_it_is():
