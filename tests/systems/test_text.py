@@ -5,11 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmjax.data import build
-from mmjax.data.batching import occupancy
 from mmjax.generation.sample import Sampling, generate
 from mmjax.systems import text
-from mmjax.text.tokenizer import drawn
 
 MODEL = dict(
   lm=dict(
@@ -68,44 +65,6 @@ def test_media_change_nothing(model):
   del rows["media"]
   blind = module.apply({"params": params}, rows).logits
   np.testing.assert_array_equal(seen, blind)
-
-
-def epoch(rows: int, cache, **fields):
-  """All batches of 30 documents, of which each is read once."""
-  tasks = dict(caption=dict(shots=[0, 1, 2]), bind=dict(shots=[1]))
-  dataset = dict(
-    source=dict(name="drawn", tasks=tasks, size=30),
-    prompt=dict(name="flamingo", length=64, media=6, image_as_text=False),
-    keys=True,
-    values=False,
-    repeat=False,
-    batch=rows,
-  )
-  if fields:
-    dataset["fill"] = dict(cache=str(cache), **fields)
-  with build.batches(dict(datasets=dict(d=dataset)), drawn()) as batches:
-    found = [batch["d"] for batch in batches]
-    assert batches.seen == {"d": 30} and batches.bad == {"d": 0}
-  return found
-
-
-def test_filled_rows_have_the_loss_of_single_documents(tmp_path):
-  plain = epoch(6, tmp_path)
-  filled = epoch(2, tmp_path, length=128, media=24)
-  assert np.mean([*map(occupancy, filled)]) > 0.65
-  assert max(int(batch["segments"].max()) for batch in filled) > 2
-  module = text.build(dict(lm=MODEL["lm"] | dict(vocab_size=1866)))
-  params = jax.jit(module.init)(jax.random.key(0), plain[0])["params"]
-  loss = jax.jit(lambda batch: text.loss(module, params, batch))
-
-  def total(batches):
-    sums = [loss(batch) for batch in batches]
-    return jax.tree.map(lambda *parts: float(sum(parts)), *sums)
-
-  expected, found = total(plain), total(filled)
-  for name, (value, count) in expected.items():
-    assert found[name][1] == count > 0
-    np.testing.assert_allclose(found[name][0], value, rtol=1e-5, err_msg=name)
 
 
 def test_keys_of_other_systems_are_refused():
