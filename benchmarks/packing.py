@@ -5,13 +5,13 @@
 The lengths are derived, not read, so that anyone can run this. A type of
 LLaVA-Instruct has as many bytes a record as its file has by its number of
 records (126 MB of 58K conversations, 20.5 MB of 23K details, 79.6 MB of 77K
-reasonings). What JSON itself takes of them is counted on an empty record,
-written with an indent of two as the files are; the rest is text, 4.4 of whose
-characters are a LLaMA token. A conversation is taken to have four rounds, the
-others have one; a round costs ten more tokens ("USER:", "ASSISTANT:", </s>),
-the system text 36. Lengths spread around their type's mean as a lognormal,
-whose width is not known, so three are tried. Media that the text is for take
-576 places (CLIP at 336 pixels) or 256 (at 224).
+reasonings). What JSON itself takes of them is counted on an empty record with
+an indent of two, which the files are taken to have; the rest is text, 4.4 of
+whose characters are a LLaMA token. A conversation is taken to have four
+rounds, the others have one; a round costs ten more tokens ("USER:",
+"ASSISTANT:", </s>), the system text 36. Lengths spread around their type's
+mean as a lognormal, whose width is not known, so three are tried. An image
+takes 576 places (CLIP at 336 pixels) or 256 (at 224).
 
 Writes benchmarks/results/packing.md.
 """
