@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mmjax.cli.progress import Progress
 from mmjax.config import lookup
 from mmjax.data import noun_phrases
 from mmjax.data.document import BadSample, printable
@@ -32,7 +33,7 @@ def select(
   least: int = 3,
   most: int = 100,
   seed: int = 0,
-  progress: Callable[[int, int], None] = lambda done, total: None,
+  progress: Progress = lambda done, total: None,
   write: Callable[[str], None] = print,
 ) -> dict[str, Any]:
   """Writes the records that `noun_phrases.select` takes, as they are.
@@ -122,7 +123,7 @@ def _captions(
   records: Json | Jsonl | Table,
   column: str | None,
   bad: list[str],
-  progress: Callable[[int, int], None],
+  progress: Progress,
 ) -> Iterator[str]:
   """Of every record, "" where it has none; those are told in `bad`."""
   for i in range(len(records)):
