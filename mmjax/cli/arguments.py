@@ -12,7 +12,7 @@ _FAMILIES = (
   "clip, efficientnet_lite0, gpt_neox, llama, llava, mpt, nfnet, open_flamingo "
   "or opt"
 )
-_FORMATS = "mmc4, obelics, pairs or video_text"
+_FORMATS = "conversations, messages, mmc4, obelics, pairs or video_text"
 _KINDS = ("conversation", "detail", "reasoning")
 
 
@@ -271,7 +271,53 @@ def _add_data(verbs) -> None:
   )
   index = _verb(actions, "index", "Write the index of tar shards.")
   index.add_argument("paths", nargs="+", help="files or patterns")
+  _add_select(actions)
   _add_instruct(actions)
+
+
+def _add_select(actions) -> None:
+  verb = _verb(
+    actions,
+    "select",
+    "Write the records whose captions cover all noun phrases evenly.",
+  )
+  verb.add_argument(
+    "source",
+    metavar="SRC",
+    type=Path,
+    help=".json or .jsonl of conversations, or of captions; .csv, .tsv",
+  )
+  verb.add_argument(
+    "target", metavar="DST", type=Path, help="new file of the same kind"
+  )
+  verb.add_argument(
+    "--column", metavar="NAME", help="of the caption, where it is none of ours"
+  )
+  verb.add_argument(
+    "--phrases",
+    choices=("spacy", "runs"),
+    default="spacy",
+    help="noun chunks of spaCy, or runs of words where there is none; default "
+    "spacy",
+  )
+  verb.add_argument(
+    "--model",
+    metavar="NAME",
+    default="en_core_web_sm",
+    help="of spaCy; default en_core_web_sm",
+  )
+  for option, default, text in (
+    ("--least", 3, "records that a phrase is in, or it does not count"),
+    ("--most", 100, "records that are taken for a phrase"),
+    ("--seed", 0, "of those that are drawn"),
+  ):
+    verb.add_argument(
+      option,
+      type=int,
+      default=default,
+      metavar="N",
+      help=f"{text}; default {default}",
+    )
 
 
 def _add_instruct(actions) -> None:

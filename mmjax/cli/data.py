@@ -15,6 +15,7 @@ from mmjax.data.sources import SOURCES
 SUFFIXES = {
   ".tar": "tar",
   ".jsonl": "jsonl",
+  ".json": "json",
   ".parquet": "parquet",
   ".array_record": "array_record",
 }

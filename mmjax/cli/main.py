@@ -189,6 +189,15 @@ def _instruct(args) -> int:
   )
 
 
+def _select(args) -> None:
+  from mmjax.cli.progress import show_progress
+  from mmjax.cli.select import select
+
+  names = ("column", "phrases", "model", "least", "most", "seed")
+  options = {name: getattr(args, name) for name in names}
+  select(args.source, args.target, progress=show_progress(), **options)
+
+
 def _load(path, changes):
   from mmjax.cli.configs import load
 
@@ -263,6 +272,7 @@ VERBS: Mapping[str, Callable[[argparse.Namespace], int | None]] = {
   "replay": _replay,
   "index": _index,
   "instruct": _instruct,
+  "select": _select,
 }
 
 

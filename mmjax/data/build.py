@@ -13,6 +13,9 @@
 A source that gives Documents by itself ("drawn", the tasks) has no format.
 In place of `source`, `format` and `filter`, `mix` has several of them by name,
 each with its `share` of the samples.
+
+Rows hold several documents with `pack=4`, four in the order of the samples, or
+with `fill=dict(length=4096, media=6)`, as many as fit (see `filled.py`).
 """
 
 import dataclasses
@@ -25,7 +28,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mmjax.config import build, call, lookup
-from mmjax.data import mixtures
+from mmjax.data import mixtures, rows
 from mmjax.data.batching import Slots, empty
 from mmjax.data.chat_tasks import CHAT_TASKS
 from mmjax.data.drawn_chat import DrawnChat
@@ -35,7 +38,7 @@ from mmjax.data.formats import FORMATS, Documents
 from mmjax.data.image import TRANSFORMS, Transform
 from mmjax.data.pipeline import Batches, Dataset
 from mmjax.data.sources import SOURCES, Source
-from mmjax.data.stream import Encoder, Packed, Stream
+from mmjax.data.stream import Encoder, Stream
 from mmjax.data.tasks import TASKS
 from mmjax.text.prompts import PROMPTS
 from mmjax.text.tokenizer import Tokenizer
@@ -73,9 +76,7 @@ def _documents(
       raise ValueError(
         f"Source {source['name']!r} gives documents; it takes no format."
       )
-    if source["name"] in DRAWN:
-      source = {"seed": seed, **source}
-    return build(given, source)
+    return build(given, _seeded(source, seed))
   records = build({**SOURCES, **given}, source)
   if format is None:
     raise ValueError(
@@ -83,6 +84,11 @@ def _documents(
       f"{', '.join(FORMATS)}."
     )
   return Documents(records, build(FORMATS, format))
+
+
+def _seeded(source: Mapping[str, Any], seed: int) -> Mapping[str, Any]:
+  """A source that draws its documents, with a seed."""
+  return {"seed": seed, **source} if source.get("name") in DRAWN else source
 
 
 def encoder(
@@ -126,9 +132,21 @@ def _slots(
 
 
 def dataset(
-  config: Mapping[str, Any], tokenizer: Tokenizer, seed: int, name: str
+  config: Mapping[str, Any],
+  tokenizer: Tokenizer,
+  seed: int,
+  name: str,
+  processes: int = 0,
 ) -> Dataset:
-  """One entry of `config.datasets`."""
+  """One entry of `config.datasets`.
+
+  Args:
+    config: the entry.
+    tokenizer: of the system.
+    seed: of the data.
+    name: of the dataset.
+    processes: that measure documents, where `fill` needs their lengths.
+  """
 
   def make(
     prompt: Mapping,
@@ -147,35 +165,29 @@ def dataset(
     pack_length: int | None = None,
     pack_media: int | None = None,
     pack_overflow: str = "error",
+    fill: Mapping | None = None,
     shuffle: bool = True,
     repeat: bool = True,
   ) -> Dataset:
     if pack < 1:
       raise ValueError(f"Dataset {name!r}: pack is {pack}; 1 packs nothing.")
     made = encoder(tokenizer, prompt, transforms, frames, fps, keys, values)
+    room = rows.Room(pack, pack_length, pack_media, pack_overflow, fill)
     order = dict(seed=seed, shuffle=shuffle, repeat=repeat)
     part = dict(source=source, format=format, filter=filter)
-    stream = _stream(name, made, part, mix, order)
-    length, slots = made.prompt.length, made.slots
-    if pack > 1:
-      length, slots = _packed(length, slots, pack, pack_length, pack_media)
-      stream = Packed(stream, pack, length, slots, pack_overflow)
-    return Dataset(stream, batch, weight, empty(length, slots))
+    stream = rows.stream(
+      room,
+      _parts(name, made, part, mix, order),
+      made,
+      dict(prompt=prompt, tokenizer=tokenizer.fingerprint),
+      processes,
+      order | dict(name=name),
+    )
+    sizes = room.sizes(made.prompt.length, made.slots)
+    return Dataset(stream, batch, weight, empty(*sizes))
 
   make.__name__ = f"Dataset {name!r}"
   return call(make, config)
-
-
-def _packed(
-  length: int,
-  slots: Slots,
-  pack: int,
-  pack_length: int | None,
-  pack_media: int | None,
-) -> tuple[int, Slots]:
-  """Room for a row of several documents."""
-  count = pack_media or slots.count * pack
-  return pack_length or length * pack, dataclasses.replace(slots, count=count)
 
 
 def abstract_batches(
@@ -214,42 +226,46 @@ def abstract_batch(entry: Mapping[str, Any]) -> dict[str, Any]:
   chain = tuple(build(TRANSFORMS, t) for t in entry.get("transforms", ()))
   frames, keys = entry.get("frames", 1), entry.get("keys", False)
   slots = _slots(media, chain, frames, keys, entry.get("values", True))
-  if (pack := entry.get("pack", 1)) > 1:
-    room = entry.get("pack_length"), entry.get("pack_media")
-    length, slots = _packed(length, slots, pack, *room)
+  names = (field.name for field in dataclasses.fields(rows.Room))
+  room = rows.Room(**{name: entry[name] for name in names if name in entry})
   return jax.tree.map(
     lambda x: jax.ShapeDtypeStruct((entry["batch"], *x.shape), x.dtype),
-    empty(length, slots),
+    empty(*room.sizes(length, slots)),
   )
 
 
-def _stream(
+def _parts(
   name: str,
   made: Encoder,
   part: Mapping[str, Mapping | None],
   mix: Mapping[str, Mapping] | None,
   order: Mapping[str, Any],
-) -> Source:
+) -> list[rows.Part]:
   if (part["source"] is None) == (mix is None):
     raise ValueError(f"Dataset {name!r} needs either 'source' or 'mix'.")
+
+  def one(source, share, format=None, filter=None, label=name) -> rows.Part:
+    found = documents(source, format, filter, order["seed"])
+    source = _seeded(source, order["seed"])
+    named = dict(source=source, format=format, filter=filter)
+    stream = Stream(found, made, name=label, **order)
+    return rows.Part(stream, found, label, named, share)
+
   if mix is None:
-    found = documents(**part, seed=order["seed"])
-    return Stream(found, made, name=name, **order)
+    return [one(**part, share=1)]
 
   def shared(
     source: Mapping,
     share: float | int,
     format: Mapping | None = None,
     filter: Mapping | None = None,
-  ) -> tuple[Source, float | int]:
-    return documents(source, format, filter, order["seed"]), share
+    label: str = "",
+  ) -> rows.Part:
+    return one(source, share, format, filter, label)
 
-  parts = {key: call(shared, entry) for key, entry in mix.items()}
-  streams = [
-    Stream(source, made, name=f"{name}/{key}", **order)
-    for key, (source, _) in parts.items()
+  return [
+    call(shared, entry, label=f"{name}/{key}") for key, entry in mix.items()
   ]
-  return mixtures.mix(streams, [share for _, share in parts.values()])
 
 
 def batches(
@@ -279,7 +295,7 @@ def batches(
     prefetch: int = 2,
   ) -> Batches:
     made = {
-      name: dataset(entry, tokenizer, seed, name)
+      name: dataset(entry, tokenizer, seed, name, workers)
       for name, entry in datasets.items()
     }
     return Batches(

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from scipy import optimize
 
+from mmjax.data.conversations import Conversations, Messages
 from mmjax.data.document import (
   BadSample,
   Document,
@@ -25,7 +26,7 @@ from mmjax.data.document import (
   Text,
 )
 from mmjax.data.fields import base64_of, embedded, field, text_of
-from mmjax.data.paths import below
+from mmjax.data.paths import below, check_folder
 from mmjax.data.sources import Jsonl, Record, Source
 
 
@@ -87,7 +88,7 @@ class MMC4:
         f"assignment is {self.assignment!r}, expected 'hungarian', 'argmax' "
         "or 'matched'."
       )
-    _check_folder(self.folder)
+    check_folder(self.folder)
 
   def __call__(self, record: Record) -> Document:
     record = embedded(record)
@@ -182,11 +183,6 @@ def _matched(info: Mapping[str, Any], texts: int) -> int:
   return index
 
 
-def _check_folder(folder: str | None) -> None:
-  if folder is not None and not Path(folder).is_dir():
-    raise ValueError(f"There is no folder of images {folder}.")
-
-
 def _interleave(
   texts: Sequence[str], placed: Sequence[tuple[int, Media]]
 ) -> list[Text | Media]:
@@ -229,7 +225,7 @@ class Obelics:
   def __post_init__(self):
     if self.missing not in ("error", "drop"):
       raise ValueError(f"missing is {self.missing!r}: 'error' or 'drop'?")
-    _check_folder(self.folder)
+    check_folder(self.folder)
     rows = [] if self.files is None else Jsonl(self.files)
     table = {
       field(row, "url", str): field(row, "file", str)
@@ -373,6 +369,8 @@ def _first(record: Mapping, names: Sequence[str], label: str) -> Any:
 
 
 FORMATS = {
+  "conversations": Conversations,
+  "messages": Messages,
   "mmc4": MMC4,
   "obelics": Obelics,
   "pairs": Pairs,

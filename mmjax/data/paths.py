@@ -23,3 +23,9 @@ def below(folder: str | Path, name: str) -> File:
   if not path.is_relative_to(Path(folder).resolve()):
     raise BadSample(f"{name!r} leads out of {folder}.")
   return File(str(path))
+
+
+def check_folder(folder: str | None) -> None:
+  """A ValueError for a folder of images that is not there."""
+  if folder is not None and not Path(folder).is_dir():
+    raise ValueError(f"There is no folder of images {folder}.")

@@ -4,6 +4,7 @@ A record is a dict; `formats.py` makes a Document of it. All sources can be
 sent to another process, and be read from several threads.
 
   Jsonl        a line is a record
+  Json         an element of an array is a record
   Tar          the members of a tar that share a key are a record
   ArrayRecord  a record is JSON, or a tf.train.Example
   Parquet      a row is a record
@@ -17,7 +18,7 @@ import itertools
 import json
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -25,7 +26,7 @@ import numpy as np
 from grain import sources as grain_sources
 
 from mmjax.config import nearest
-from mmjax.data import parquet, tar, tf_example, webdataset
+from mmjax.data import json_array, parquet, tar, tf_example, webdataset
 from mmjax.data.document import BadSample
 from mmjax.data.paths import below
 from mmjax.data.reader import Reader
@@ -83,20 +84,56 @@ class _Files:
     return file, index - (self._ends[file - 1] if file else 0)
 
 
-class Jsonl(_Files):
+class _Parts(_Files):
+  """Files that are records of JSON, from one place to another."""
+
+  def __init__(
+    self,
+    paths: str | Sequence[str],
+    places: Callable[[Reader], np.ndarray],
+  ):
+    self._readers = [Reader(path) for path in expand(paths)]
+    self._places = [places(reader) for reader in self._readers]
+    super().__init__([len(found) for found in self._places])
+
+  def __getitem__(self, index: int) -> Record:
+    return _json(*self._read(index))
+
+  def raw(self, index: int) -> bytes:
+    """A record as it is written."""
+    return self._read(index)[0].strip()
+
+  def _read(self, index: int) -> tuple[bytes, str]:
+    """The bytes of a record, and what it is called."""
+    file, row = self._locate(index)
+    reader = self._readers[file]
+    start, stop = map(int, self._places[file][row])
+    name = f"{reader.path}@{start}"
+    _check_size(stop - start, name)
+    return reader.read(start, stop - start), name
+
+
+class Jsonl(_Parts):
   """Lines of JSON; empty ones are no records."""
 
   def __init__(self, paths: str | Sequence[str]):
-    self._readers = [Reader(path) for path in expand(paths)]
-    self._lines = [_lines(reader) for reader in self._readers]
-    super().__init__([len(lines) for lines in self._lines])
+    super().__init__(paths, _lines)
 
-  def __getitem__(self, index: int) -> Record:
-    file, row = self._locate(index)
-    reader = self._readers[file]
-    start, stop = map(int, self._lines[file][row])
-    _check_size(stop - start, f"{reader.path}@{start}")
-    return _json(reader.read(start, stop - start), f"{reader.path}@{start}")
+
+class Json(_Parts):
+  """Elements of files that are a JSON array each, such as LLaVA's.
+
+  A file is looked through once, a gigabyte in seconds, and never held; an
+  element is parsed when it is read.
+  """
+
+  def __init__(self, paths: str | Sequence[str]):
+    """Finds the elements.
+
+    Raises:
+      ValueError: for a file that is not one whole array.
+    """
+    super().__init__(paths, json_array.elements)
 
 
 def _lines(reader: Reader) -> np.ndarray:
@@ -350,6 +387,7 @@ class Folder:
 
 SOURCES = {
   "jsonl": Jsonl,
+  "json": Json,
   "tar": Tar,
   "array_record": ArrayRecord,
   "parquet": Parquet,

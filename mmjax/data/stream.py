@@ -24,6 +24,7 @@ from mmjax.data.document import (
   printable,
 )
 from mmjax.data.sources import Source
+from mmjax.text.prompts.base import Written
 
 # A stream that repeats has no end; this many samples are enough.
 ENDLESS = 2**48
@@ -56,13 +57,37 @@ class Encoder:
         "the first token is never learned."
       )
 
-  def __call__(self, document: Document, seed: Sequence[int] = ()) -> Example:
-    """A document for training, or for scoring; random only with a seed."""
+  def __call__(
+    self,
+    document: Document,
+    seed: Sequence[int] = (),
+    room: tuple[int, int] | None = None,
+  ) -> Example:
+    """A document for training, or for scoring; random only with a seed.
+
+    Args:
+      document: what to write.
+      seed: of everything random.
+      room: tokens and media at most. A wording that chance made longer gives
+        way to the one without chance.
+
+    Raises:
+      BadSample: where no example can be made of it, or none so short.
+    """
     rng = np.random.default_rng(seed) if seed else None
     try:
       written = self.prompt.write(document, rng)
+      if not _fits(written, room):
+        written = self.prompt.write(document)
     except ValueError as error:
       raise BadSample(f"{document.id}: {error}") from error
+    if not _fits(written, room):
+      raise BadSample(
+        f"{document.id} has {len(written.tokens)} tokens and "
+        f"{len(written.media)} media, where {room[0]} and {room[1]} were "
+        "measured: its files have changed since. Remove what is kept in "
+        "`fill.cache` (~/.cache/mmjax/lengths), and start again."
+      )
     return self._example(document, written, seed)
 
   def query(self, document: Document, overflow: str = "error") -> Example:
@@ -101,6 +126,11 @@ class Encoder:
         frame = transform(frame, rng)
       out.append(frame)
     return np.stack(out)
+
+
+def _fits(written: Written, room: tuple[int, int] | None) -> bool:
+  size = len(written.tokens), len(written.media)
+  return room is None or (size[0] <= room[0] and size[1] <= room[1])
 
 
 def _key(media: Media, name: str) -> int:
@@ -189,15 +219,13 @@ class Stream:
     self._name, self._attempts = name, attempts
     self._repeat = repeat
     self._shuffle = shuffle and not getattr(documents, "endless", False)
+    self._epoch = (-1, 0)
 
   def __len__(self) -> int:
     return ENDLESS if self._repeat else len(self._documents)
 
   def blank(self) -> Example:
-    """What fills up a last batch: it stands for no sample."""
-    example = empty(self._encoder.prompt.length, self._encoder.slots)
-    example["skipped"] = _skipped(0, 0, 0, "")
-    return example
+    return blank(self._encoder.prompt.length, self._encoder.slots)
 
   def record(self, position: int) -> int:
     """Which record is sample number `position`."""
@@ -205,23 +233,53 @@ class Stream:
     epoch, index = divmod(position, count)
     if not self._shuffle or count == 1:
       return index
-    state = np.random.SeedSequence([*self._seed, epoch]).generate_state(1)
+    # Of the last epoch that was asked for, as whole epochs are planned.
+    known, seed = self._epoch
+    if known != epoch:
+      state = np.random.SeedSequence([*self._seed, epoch]).generate_state(1)
+      seed = int(state[0])
+      self._epoch = epoch, seed
     return experimental.index_shuffle(
-      index, max_index=count - 1, seed=int(state[0]), rounds=4
+      index, max_index=count - 1, seed=seed, rounds=4
     )
 
+  def taken(self, position: int, filtered: np.ndarray) -> int:
+    """Which record comes to be sample number `position`.
+
+    Args:
+      position: of the sample.
+      filtered: bool, of every record, whether its format leaves it out.
+
+    Returns:
+      its number; -1 for none, after too many in a row were left out.
+    """
+    index = self.record(position)
+    for attempt in range(self._attempts):
+      if not filtered[index]:
+        return index
+      index = self._other([*self._seed, position, attempt])
+    return -1
+
+  def _other(self, seed: Sequence[int]) -> int:
+    """The record that comes in place of one that is left out."""
+    return int(np.random.default_rng(seed).integers(len(self._documents)))
+
   def __getitem__(self, position: int) -> Example:
+    return self.at(position)
+
+  def at(self, position: int, room: tuple[int, int] | None = None) -> Example:
+    """Sample number `position`, of no more than `room` tokens and media."""
     if not 0 <= position < len(self):
       raise IndexError(f"Sample {position} of {len(self)}.")
     index, reason = self.record(position), ""
     for attempt in range(self._attempts):
       seed = [*self._seed, position, attempt]
       try:
-        example = self._encoder(self._documents[index], seed)
+        example = self._encoder(self._documents[index], seed, room)
         break
       except Filtered as error:
         reason = f"{self._attempts} records in a row filtered, last: {error}"
-        index = int(np.random.default_rng(seed).integers(len(self._documents)))
+        index = self._other(seed)
       except BadSample as error:
         reason = f"{self._name} record {index}: {error}"
         example = None
@@ -271,22 +329,47 @@ class Packed:
     return -(-len(self._stream) // self._documents)
 
   def blank(self) -> Example:
-    example = empty(self._length, self._slots)
-    example["skipped"] = _skipped(0, 0, 0, "", room=self._room)
-    return example
+    return blank(self._length, self._slots, self._room)
 
   def __getitem__(self, row: int) -> Example:
     first = row * self._documents
     last = min(first + self._documents, len(self._stream))
     parts = [self._stream[i] for i in range(first, last)]
-    packed, dropped = pack(parts, self._length, self._slots, self._overflow)
-    notes = [part["skipped"] for part in parts]
-    packed["skipped"] = _skipped(
-      sum(int(note["samples"]) for note in notes),
-      sum(int(note["bad"]) for note in notes),
-      sum(int(note["filtered"]) for note in notes) + dropped,
-      "\n".join(str(note["why"]) for note in notes if note["bad"]),
-      "\n".join(str(note["records"]) for note in notes),
-      self._room,
-    )
-    return packed
+    return packed(parts, self._length, self._slots, self._overflow, self._room)
+
+
+def packed(
+  parts: Sequence[Example],
+  length: int,
+  slots: Slots,
+  overflow: str = "error",
+  room: int = 0,
+) -> Example:
+  """A row of samples of a stream, and what is to be said of them all.
+
+  Args:
+    parts: the samples.
+    length: of the row.
+    slots: room for its media.
+    overflow: see `batching.pack`; what it drops counts as filtered.
+    room: characters for the reasons; as many as there are, if that is more.
+  """
+  row, dropped = pack(parts, length, slots, overflow)
+  notes = [part["skipped"] for part in parts]
+  why = "\n".join(str(note["why"]) for note in notes if note["bad"])
+  row["skipped"] = _skipped(
+    sum(int(note["samples"]) for note in notes),
+    sum(int(note["bad"]) for note in notes),
+    sum(int(note["filtered"]) for note in notes) + dropped,
+    why,
+    "\n".join(str(note["records"]) for note in notes),
+    max(room, len(why), 1),
+  )
+  return row
+
+
+def blank(length: int, slots: Slots, room: int = REASON) -> Example:
+  """What fills up a last batch: it stands for no sample."""
+  example = empty(length, slots)
+  example["skipped"] = _skipped(0, 0, 0, "", room=room)
+  return example

@@ -10,7 +10,7 @@ silence, so such a row is a bad sample.
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from mmjax.config import nearest
@@ -36,7 +36,7 @@ class Table:
       ValueError: for another encoding, broken quotes, or another header.
     """
     header, *self._rows = _parse(path, delimiter) or [[]]
-    self._header, self._path = header, path
+    self._header, self._path, self._delimiter = header, path, delimiter
     if column not in header:
       advice = (
         f"{nearest(column, header)} Name the one with the files in the "
@@ -64,6 +64,15 @@ class Table:
         f"{len(self._header)}. Put texts with a delimiter into quotes: {row}."
       )
     return dict(zip(self._header, row))
+
+  def lines(self, chosen: Iterable[int]) -> Iterator[bytes]:
+    """A table of some of its rows, the header first."""
+    for row in (self._header, *(self._rows[i] for i in chosen)):
+      line = io.StringIO()
+      csv.writer(line, delimiter=self._delimiter, lineterminator="\n").writerow(
+        row
+      )
+      yield line.getvalue().encode()
 
 
 def _parse(path: str, delimiter: str) -> Sequence[list[str]]:

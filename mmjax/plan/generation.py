@@ -46,7 +46,9 @@ def _prompts(
 ) -> dict[str, PyTree]:
   """Shapes of a batch of prompts, over the devices."""
   first = next(iter(job.config["data"]["datasets"].values()))
-  entry = {k: v for k, v in first.items() if not k.startswith("pack")}
+  entry = {
+    k: v for k, v in first.items() if k != "fill" and not k.startswith("pack")
+  }
   entry |= {"prompt": dict(first["prompt"]) | dict(changes), "batch": rows}
   return job.placed(data.abstract_batch(entry))
 

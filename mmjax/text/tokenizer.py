@@ -9,6 +9,8 @@ Text never turns into a special token: "<image>" typed by a user is plain
 text. Special tokens are put in by id, by the prompts.
 """
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import SupportsInt
@@ -102,6 +104,13 @@ class Tokenizer:
 
   def __setstate__(self, state: dict) -> None:
     self.__dict__.update(state, _backend=_plain(state["_backend"]))
+
+  @property
+  def fingerprint(self) -> str:
+    """Tells it from any other, for what is kept on disk."""
+    named = (self.added, self.bos, self.eos, self.pad)
+    text = json.dumps([self._backend.to_str(), *named])
+    return hashlib.sha256(text.encode()).hexdigest()
 
   def id(self, token: str) -> int:
     """The id of a special token, or of any entry of the vocabulary."""

@@ -114,7 +114,10 @@ class Chat:
     turns = read_turns(document)
     if turns[-1].answer is None:
       raise ValueError(f"Conversation {document.id!r} ends with a question.")
-    back = rng is not None and rng.random() < 0.5
+    # Nothing is drawn where nothing is random: lengths are known by that.
+    back = False
+    if rng is not None and self.position == "random":
+      back = rng.random() < 0.5
     sheet = self._sheet(self._pieces, turns, back)
     sheet.put_all(self._pieces.closing)
     if len(sheet.tokens) > self.length and self.overflow == "error":
