@@ -38,8 +38,9 @@ log = logging.getLogger(__name__)
 
 # The key of config.init for a source that fills parts of the whole model.
 WHOLE = "all"
-# Rows of new tokens, which have tables of their own.
-NEW_ROWS = ("embedding/extra", "head/extra")
+# What a model may have beside the weights of its source, and draws: rows of new
+# tokens, which have tables of their own, and low-rank updates.
+_DRAWN = re.compile(r"(?:.*/)?(?:(?:embedding|head)/extra|lora_[ab])")
 
 
 def load_parts(
@@ -81,6 +82,7 @@ class Stored:
   ):
     self._weights, self._name = weights, name
     self.shape, self._first = weights.shape(name), 0
+    self.dtype = weights.dtype(name)
     if rows is not None:
       self._first, end, _ = rows.indices(self.shape[0])
       self.shape = (end - self._first, *self.shape[1:])
@@ -91,6 +93,11 @@ class Stored:
     if ends:
       ends[0] = tuple(self._first + end for end in ends[0])
     return self._weights.part(self._name, tuple(slice(*e) for e in ends))
+
+  def __getitem__(self, row: int) -> np.ndarray:
+    """One row of a stack."""
+    index = (slice(row, row + 1), *(slice(None) for _ in self.shape[1:]))
+    return self.part(index)[0]
 
   def __array__(self, dtype=None, copy=None) -> np.ndarray:
     return np.asarray(self.part((slice(None),) * len(self.shape)), dtype)
@@ -124,8 +131,8 @@ def converted(
 ) -> dict[str, Stored]:
   """Weights that `mmjax convert SRC path --to jax` wrote.
 
-  Rows of new tokens (`embedding/extra`, `head/extra`) that the files do not
-  have stay as drawn.
+  Rows of new tokens (`embedding/extra`, `head/extra`) and low-rank updates
+  (`lora_a`, `lora_b`) that the files do not have stay as drawn.
 
   Args:
     shapes: of the part.
@@ -148,7 +155,7 @@ def converted(
       rows[name] = slice(shapes[name].shape[0])
   kept = [k for k in names if not re.fullmatch(leave_out, k)]
   found = {k: Stored(weights, names[k], rows.get(k)) for k in kept}
-  missing = [k for k in shapes if k not in found and k not in NEW_ROWS]
+  missing = [k for k in shapes if k not in found and not _DRAWN.fullmatch(k)]
   _refuse(path, [f"{k}: missing" for k in missing] + _misfits(found, shapes))
   return found
 
@@ -324,8 +331,8 @@ def smollm2() -> Gguf:
 
 
 def smollm2_weights(shapes: Mapping[str, Any]) -> dict[str, np.ndarray]:
-  """SmolLM2-135M's weights, dequantised; rows of new tokens stay as drawn."""
-  own = {k: x for k, x in shapes.items() if k != "embedding/extra"}
+  """SmolLM2-135M's weights, dequantised; what it has not stays as drawn."""
+  own = {k: x for k, x in shapes.items() if not _DRAWN.fullmatch(k)}
   params = load(smollm2(), llama_gguf(tied=True), tree.unflatten(own))
   return tree.flatten(params)
 
