@@ -35,6 +35,7 @@ class Size:
     peak: learning rate of stage 1.
     batches: of both stages.
     epochs: of stage 2.
+    published: its name in evaluation/published.py.
     data: of both stages: a JSON, the folder of its pictures, its records.
   """
 
@@ -49,6 +50,7 @@ class Size:
   peak: float
   batches: tuple[int, int]
   epochs: int
+  published: str
   data: tuple[tuple[str, str, int], tuple[str, str, int]]
 
 
@@ -86,12 +88,14 @@ _V15 = dict(
   ),
 )
 SIZES = {
-  "7b": Size("7b", "vicuna_7b_v1.5", **_V15),
-  "13b": Size("13b", "vicuna_13b_v1.5", **_V15),
-  "v1_7b": Size("7b", "vicuna_7b_v1.3", **_V1),
-  "v1_13b": Size("13b", "vicuna_13b_v1.3", **_V1),
+  "7b": Size("7b", "vicuna_7b_v1.5", published="LLaVA-1.5-7B", **_V15),
+  "13b": Size("13b", "vicuna_13b_v1.5", published="LLaVA-1.5-13B", **_V15),
+  "v1_7b": Size("7b", "vicuna_7b_v1.3", published="LLaVA-7B", **_V1),
+  "v1_13b": Size("13b", "vicuna_13b_v1.3", published="LLaVA-13B", **_V1),
 }
 CONNECTOR = r"connector/.*"
+# Of the steps.
+WARMUP = 0.03
 
 
 def side(size: Size) -> int:
@@ -136,8 +140,8 @@ def dataset(size: Size, stage: int, *, template, length, pad) -> dict:
 
 
 def steps(size: Size, stage: int, epochs: int = 1) -> int:
-  """Updates of a stage; the last batch is filled up."""
-  return -(-size.data[stage - 1][2] * epochs // size.batches[stage - 1])
+  """Updates of a stage; the last batch of an epoch is not a whole one."""
+  return epochs * -(-size.data[stage - 1][2] // size.batches[stage - 1])
 
 
 def stage(*, size, model, datasets, trainable, steps, peak, init, **optimizer):
@@ -166,7 +170,7 @@ def stage(*, size, model, datasets, trainable, steps, peak, init, **optimizer):
         b2=0.999,
         clip_norm=1.0,
         schedule=dict(
-          name="warmup_cosine", peak=peak, warmup=round(0.03 * steps)
+          name="warmup_cosine", peak=peak, warmup=round(WARMUP * steps)
         ),
         **optimizer,
       ),

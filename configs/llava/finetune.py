@@ -5,7 +5,7 @@ The projector comes from a run of the first stage in runs/pretrain_SIZE. With
 32 rows have about 149 of them, whose loss is the same as without others.
 """
 
-from configs.llava import common
+from configs.llava import benchmarks, common
 
 # Of a row, with as many images as four fifths of it hold.
 PACKED = dict(length=4096, media=6)
@@ -24,7 +24,7 @@ def get_config(size="7b"):
   if is_packed:
     chats |= dict(fill=PACKED, batch=ROWS)
     steps = round(size.data[1][2] * size.epochs / (ROWS * A_ROW))
-  return common.stage(
+  config = common.stage(
     size=size,
     model=common.model(size),
     datasets=dict(chats=chats),
@@ -37,3 +37,5 @@ def get_config(size="7b"):
       )
     ),
   )
+  config.evaluate = benchmarks.evaluate(size.published)
+  return config

@@ -19,4 +19,5 @@ def get_config(size="7b"):
   ]
   config.train.optimizer.schedule.peak = 2e-4
   config.train.optimizer.lr_scale = [(common.CONNECTOR, 0.1), (".*", 1.0)]
+  config.evaluate.published += "-LoRA"
   return config
