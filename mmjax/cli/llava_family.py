@@ -99,11 +99,21 @@ def _hugging_face(config: Mapping[str, Any], weights: Mapping) -> Fields:
       use_bias=bool(names),
     ),
     lm=dict(name=name) | lm,
-    image_token=config.get(
-      "image_token_index", config.get("image_token_id", _LLAMA["vocab_size"])
-    ),
+    image_token=_image_token(config, lm["vocab_size"]),
     aspect="pad",
   )
+
+
+def _image_token(config: Mapping[str, Any], rows: int) -> int:
+  """The id at the places of an image, by the name of transformers 4 or 5."""
+  default = config.get("image_token_id", _LLAMA["vocab_size"])
+  token = config.get("image_token_index", default)
+  if type(token) is not int or not 0 <= token < rows:
+    raise ValueError(
+      f"config.json has the image token {token!r}, expected a row of the "
+      f"{rows} of the vocabulary."
+    )
+  return token
 
 
 def _begins(weights: Mapping, root: str) -> bool:

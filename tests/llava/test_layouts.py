@@ -298,3 +298,66 @@ def test_a_folder_of_the_original_works_with_hugging_faces_classes(
     ours = transform(ours, None)
   expected = hf.normalised(ours[None])
   np.testing.assert_allclose(given["pixel_values"], expected, atol=0.02)
+
+
+@pytest.mark.parametrize(
+  "changes",
+  [
+    dict(text_config=3),
+    dict(text_config=dict(model_type="whisper")),
+    dict(text_config=dict(hf.LM, num_hidden_layers=10**9)),
+    dict(vision_config=[]),
+    dict(vision_config=dict(hf.VISION, model_type="siglip_vision_model")),
+    dict(vision_config=dict(hf.VISION, num_attention_heads=0)),
+    dict(vision_feature_layer="-2"),
+    dict(vision_feature_layer=0),
+    dict(vision_feature_select_strategy="some"),
+    dict(projector_hidden_act="softmax"),
+    dict(image_token_index=-1),
+    dict(image_token_index=10**12),
+  ],
+)
+def test_settings_that_make_no_sense_are_clear_errors(model, tmp_path, changes):
+  config = model.config.to_dict() | changes
+  source = write(tmp_path / "a", state_of(model, layout_a), config)
+  with pytest.raises(ValueError) as error:
+    convert(source, tmp_path / "jax", to="jax", family="llava")
+  assert str(error.value) and not (tmp_path / "jax").exists()
+
+
+def test_an_mpt_of_the_original_is_read_and_goes_back(model, tmp_path):
+  """`LlavaMptForCausalLM`: the same parts under another root."""
+  config = transformers.MptConfig(
+    d_model=32, n_heads=2, n_layers=2, vocab_size=96, expansion_ratio=4
+  )
+  torch.manual_seed(0)
+  mpt = transformers.MptForCausalLM(config).eval()
+  state = {k: v for k, v in mpt.state_dict().items() if k != "lm_head.weight"}
+  tower = model.model.vision_tower.state_dict()
+  root = "transformer.vision_tower.vision_tower.vision_model."
+  state |= {root + k: v for k, v in tower.items()}
+  for place, shape in (("0", (32, 24)), ("2", (32, 32))):
+    state[f"transformer.mm_projector.{place}.weight"] = torch.randn(shape)
+    state[f"transformer.mm_projector.{place}.bias"] = torch.randn(shape[0])
+  settings = config.to_dict() | dict(
+    model_type="llava_mpt",
+    architectures=["LlavaMptForCausalLM"],
+    mm_projector_type="mlp2x_gelu",
+    vision_config=model.config.vision_config.to_dict(),
+  )
+  source = write(tmp_path / "o", state, settings)
+  convert(source, tmp_path / "jax", to="jax")
+  fields = read_json(tmp_path / "jax" / "config.json")["model"]
+  module = llava.build(hf.model_config(fields))
+  params = tree.unflatten(parameters(tmp_path / "jax"))
+  given, batch = hf.prompts(model.config, [(3, 9, 4, 7), (5, 6, 11)])
+  del batch["media"]
+  with torch.no_grad():
+    expected = mpt(**given).logits.numpy()
+  found = np.asarray(jax.jit(module.apply)({"params": params}, batch).logits)
+  real = batch["segments"] > 0
+  np.testing.assert_allclose(found[real], expected[real], atol=1e-4)
+  convert(tmp_path / "jax", tmp_path / "back", to="hf")
+  written = load_file(tmp_path / "back" / "model.safetensors")
+  assert written.keys() == state.keys()
+  assert all(torch.equal(written[k], state[k]) for k in state)
