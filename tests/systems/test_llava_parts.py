@@ -136,7 +136,7 @@ def test_connectors_are_those_of_both_versions(seen):
     np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
-def trained(stage, batch):
+def trained(stage, batch, microbatches=1):
   """The state before and after plain gradient descent."""
   module, params, _ = c.model()
   optimizer = optax.sgd(0.1)
@@ -152,6 +152,7 @@ def trained(stage, batch):
     lambda params, batch: llava.loss(module, params, batch),
     optimizer,
     {"chats": 1.0},
+    microbatches=microbatches,
   )
   compiled = jax.jit(step).lower(state, {"chats": batch}).compile()
   after, metrics = compiled(state, {"chats": batch})
@@ -170,7 +171,13 @@ def test_a_step_changes_what_trains_and_nothing_else(stage, seen):
   for path, value in new.items():
     assert np.abs(value - old[path]).max() > 1e-6, path
   jax.tree.map(np.testing.assert_array_equal, after.frozen, before.frozen)
-  # And no work was done for it.
+  # Those of a step in two halves, of which one has few images.
+  _, halves, *_ = trained(stage, batch, microbatches=2)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
+    *(halves.trainable, after.trainable),
+  )
+  # And no work was done for what does not train.
   backward = r'op_name="[^"]*transpose\(jvp[^"]*'
   assert re.search(backward + "connector", text)
   assert re.search(r'op_name="[^"]*encoder', text)
