@@ -21,7 +21,7 @@ import numpy as np
 from mmjax.config import lookup
 from mmjax.data import drawn
 from mmjax.data.document import Document, Media, Text
-from mmjax.typing import UInt8
+from mmjax.typing import Float, UInt8
 
 # Question type to its wordings.
 QUESTIONS = {
@@ -216,7 +216,7 @@ def _name_of_step(step: int) -> str:
   return name_of((step // _PLACES % 16 * 16.0 + 8) / 255)
 
 
-def name_of(rgb: Sequence[float]) -> str:
+def name_of(rgb: Float[np.ndarray, "3"]) -> str:
   """The name of a colour, whose channels are on 0..1."""
   hue, saturation, value = colorsys.rgb_to_hsv(*rgb)
   if value < _BLACK:
