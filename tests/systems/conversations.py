@@ -13,7 +13,6 @@ import jax
 import numpy as np
 from flax import linen as nn
 
-from mmjax import tree
 from mmjax.systems import llava
 
 VOCAB, SIDE, Q = 40, 16, 4
@@ -122,12 +121,3 @@ def model():
   params = drawn(module, batch([[(1,)]]))
   logits = jax.jit(lambda p, b: module.apply({"params": p}, b).logits)
   return module, params, logits
-
-
-def replaced(params: dict, **changes) -> dict:
-  """Parameters of which some, by their paths, are others."""
-  flat = tree.flatten(params)
-  for path, value in changes.items():
-    assert path in flat, path
-    flat[path] = value
-  return tree.unflatten(flat)

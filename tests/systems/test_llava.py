@@ -15,7 +15,7 @@ ROWS = [[ONE], [TWO], [TEXT], [LAST]]
 
 
 def of_places(batch, number=1):
-  """(row, place) of the tokens of all rows' conversations `number`."""
+  """Whether a place is of its row's conversation `number`."""
   return np.asarray(batch["segments"]) == number
 
 
@@ -133,9 +133,9 @@ def test_a_row_without_room_for_pictures_is_text(expected):
   batch = c.batch([[TEXT]] * 4)
   without = {k: v for k, v in batch.items() if k != "media"}
   none = c.batch([[TEXT]] * 4, media=0)
-  blank = c.batch([[(*TEXT, *LAST[:5])]] * 4)
+  more = c.batch([[(*TEXT, *LAST[:5])]] * 4)
   assert none["media"]["image"]["values"].shape[1] == 0
-  for given in (without, none, blank):
+  for given in (without, none, more):
     out = np.asarray(logits(params, given))
     same(out[:, : len(TEXT)], np.stack([expected[2]] * 4))
 
