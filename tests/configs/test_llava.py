@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import configs.llava
+from configs.llava.common import SIZES
 from configs.llava.tiny import get_config
 from mmjax import tree
 from mmjax.checkpoints import load_trainable
@@ -31,12 +32,25 @@ from mmjax.training.sources import load_parts, make_tokenizer
 FOLDER = Path(configs.llava.__file__).parent
 
 
-def variants():
-  """Every config of the folder, with its argument."""
-  for file in sorted(FOLDER.glob("[!_]*.py")):
-    module = importlib.import_module(f"configs.llava.{file.stem}")
-    for stage in getattr(module, "STAGES", (None,)):
-      yield f"{file.stem}.py" + (f":{stage}" if stage else "")
+# What each config takes as its argument.
+ARGUMENTS = {
+  "finetune": (*SIZES, "7b_packed"),
+  "finetune_lora": tuple(SIZES),
+  "pretrain": tuple(SIZES),
+  "released": ("7b", "13b", "7b_original"),
+  "scienceqa": ("v1_7b", "v1_13b"),
+  "tiny": ("pretrain", "finetune"),
+}
+VARIANTS = [
+  f"{k}.py:{name}" for k, names in ARGUMENTS.items() for name in names
+]
+
+
+def test_every_config_is_tried():
+  found = {file.stem for file in FOLDER.glob("[!_]*.py")}
+  modules = {k: importlib.import_module(f"configs.llava.{k}") for k in found}
+  made = {k for k, module in modules.items() if hasattr(module, "get_config")}
+  assert made == ARGUMENTS.keys()
 
 
 def recipe_of(config):
@@ -47,15 +61,45 @@ def recipe_of(config):
   return make_recipe(config["train"], module, example, 100), example
 
 
-@pytest.mark.parametrize("name", list(variants()))
+@pytest.mark.parametrize("name", VARIANTS)
 def test_every_config_builds(name):
   config = files.load(FOLDER / name)
-  recipe, _ = recipe_of(config)
-  parts = {path.split("/")[0] for path in recipe.mask}
-  assert {"connector", "lm"} <= parts
+  recipe, example = recipe_of(config)
+  assert {path.split("/")[0] for path in recipe.mask} >= {"connector", "lm"}
   # What does not train comes from somewhere.
   frozen = {path.split("/")[0] for path in recipe.mask if not recipe.mask[path]}
   assert "all" in config.init or frozen <= set(config.init)
+  # The prompt leaves as many places as the model has tokens for an image.
+  tokens = jax.eval_shape(
+    lambda params, image: recipe.module.apply(
+      {"params": params}, image, method="media_tokens"
+    ),
+    *(recipe.shapes, example["media"]["image"]),
+  )
+  for dataset in config.data.datasets.values():
+    assert dataset.prompt.image_tokens == tokens.shape[2]
+
+
+# Updates of both stages, and what trains in the first.
+@pytest.mark.parametrize(
+  "size, first, second, projector",
+  [
+    ("7b", 2181, 5198, 20_979_712),
+    ("13b", 2181, 5198, 31_467_520),
+    ("v1_7b", 4652, 3 * 4929, 4_198_400),
+    ("v1_13b", 4652, 3 * 4929, 5_248_000),
+  ],
+)
+def test_full_sizes_are_those_of_the_papers(size, first, second, projector):
+  pretrain = files.load(FOLDER / f"pretrain.py:{size}")
+  assert pretrain.train.plan.steps == first
+  recipe, _ = recipe_of(pretrain)
+  trainable, _ = tree.split(recipe.shapes, recipe.mask)
+  assert tree.count(trainable) == projector
+  finetune = files.load(FOLDER / f"finetune.py:{size}")
+  assert finetune.train.plan.steps == second
+  workdir = Path(finetune.init.connector.workdir)
+  assert workdir == files.workdir(f"pretrain.py:{size}")
 
 
 def test_stages_train_what_the_paper_trains():
