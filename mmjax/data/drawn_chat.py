@@ -21,7 +21,7 @@ import numpy as np
 from mmjax.config import lookup
 from mmjax.data import drawn
 from mmjax.data.document import Document, Media, Text
-from mmjax.typing import UInt8
+from mmjax.typing import Float, UInt8
 
 # Question type to its wordings.
 QUESTIONS = {
@@ -59,6 +59,8 @@ _GREY, _BLACK, _WHITE = 0.18, 0.25, 0.92
 # Pixels of the background, which every picture lies on.
 _BACKGROUND = 250
 _ATTEMPTS = 64
+# A step of each channel as one number.
+_PLACES = np.array([256, 16, 1])
 
 Picture = tuple[drawn.Concept, str]
 
@@ -95,10 +97,14 @@ class DrawnChat:
     for name in questions:
       lookup(QUESTIONS, name, "question")
     weights = np.array(list(questions.values()), np.float64)
-    if min(weights) < 0 or not weights.sum() > 0 or min(turns) < 1:
+    if min(weights) < 0 or not weights.sum() > 0:
       raise ValueError(
-        f"questions {dict(questions)} and turns {list(turns)}: expected "
-        "weights that are not negative, and 1 turn or more."
+        f"questions are {dict(questions)}: expected weights that are not "
+        "negative, and one above 0."
+      )
+    if min(turns, default=0) < 1 or wordings is not None and wordings < 1:
+      raise ValueError(
+        f"turns are {list(turns)} and wordings {wordings}: expected 1 or more."
       )
     self._names, self._chances = list(questions), weights / weights.sum()
     self._turns, self._wordings = tuple(turns), wordings
@@ -147,13 +153,14 @@ class DrawnChat:
   def _pair(self, what: str, rng: np.random.Generator) -> list[Picture]:
     """Two things; as often as not alike in `what`."""
     one, alike = self._picture(rng), bool(rng.integers(2))
-    for _ in range(_ATTEMPTS):
-      other = self._picture(rng)
-      if other[0] is not one[0] and alike == (
-        _value(what, one) == _value(what, other)
-      ):
-        break
-    return [one, other]
+    while True:
+      for _ in range(_ATTEMPTS):
+        other = self._picture(rng)
+        same = _value(what, one) == _value(what, other)
+        if other[0] is not one[0] and same == alike:
+          return [one, other]
+      # Hardly any is like it. To let it be would make "no" the better guess.
+      one = self._picture(rng)
 
 
 def _answer(name: str, pictures: Sequence[Picture]) -> str:
@@ -196,15 +203,20 @@ def main_colour(pixels: UInt8[np.ndarray, "h w 3"]) -> str:
   flat = pixels.reshape(-1, 3)
   flat = flat[(flat < _BACKGROUND).any(axis=1)]
   # 16 steps a channel: few colours to name, however many pixels.
-  steps, counts = np.unique(flat // 16, axis=0, return_counts=True)
+  counts = np.bincount(flat // 16 @ _PLACES, minlength=16**3)
   votes: dict[str, int] = {}
-  for step, count in zip(steps, counts):
-    name = name_of((step * 16.0 + 8) / 255)
-    votes[name] = votes.get(name, 0) + int(count)
+  for step in np.flatnonzero(counts):
+    name = _name_of_step(int(step))
+    votes[name] = votes.get(name, 0) + int(counts[step])
   return max(sorted(votes), key=lambda name: votes[name], default="white")
 
 
-def name_of(rgb: Sequence[float]) -> str:
+@functools.cache
+def _name_of_step(step: int) -> str:
+  return name_of((step // _PLACES % 16 * 16.0 + 8) / 255)
+
+
+def name_of(rgb: Float[np.ndarray, "3"]) -> str:
   """The name of a colour, whose channels are on 0..1."""
   hue, saturation, value = colorsys.rgb_to_hsv(*rgb)
   if value < _BLACK:

@@ -9,6 +9,7 @@ controls.
 import dataclasses
 from collections.abc import Callable, Sequence
 
+from mmjax.config import lookup
 from mmjax.data import drawn
 from mmjax.data.document import Document, Media
 from mmjax.data.episodes import Drawn
@@ -117,7 +118,7 @@ def _episodes(task: str, shots: int, setting: Setting) -> list[Document]:
 
 def _controls(setting: Setting, shots: int) -> dict[str, Control]:
   known = take_away.standard(blank=blank, label=lambda d: d.metadata["answer"])
-  chosen = {name: known[name] for name in setting.controls}
+  chosen = {name: lookup(known, name, "control") for name in setting.controls}
   if not shots:
     chosen.pop("blank_support", None)
   return chosen

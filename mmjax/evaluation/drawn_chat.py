@@ -7,6 +7,7 @@ picture, with another document's, with a white one and with none.
 import dataclasses
 from collections.abc import Callable, Sequence
 
+from mmjax.config import lookup
 from mmjax.data.drawn_chat import QUESTIONS, DrawnChat
 from mmjax.evaluation import controls as take_away
 from mmjax.evaluation.answers import Generate, Result
@@ -31,6 +32,13 @@ class Setting:
   seed: int = 1
   split: str = "held_out"
   controls: Sequence[str] = ("none", "wrong_query", "no_query", "text_only")
+
+  def __post_init__(self):
+    # Before the first answer, not when the turn of the wrong one comes.
+    for name in self.questions:
+      lookup(QUESTIONS, name, "question")
+    for name in self.controls:
+      lookup(take_away.standard(), name, "control")
 
 
 def evaluate_chat(

@@ -16,7 +16,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mmjax.config import build as build_entry
-from mmjax.config import require
+from mmjax.config import nearest, require
 from mmjax.connectors import CONNECTORS
 from mmjax.encoders import ENCODERS
 from mmjax.lms import LMS
@@ -47,7 +47,12 @@ class Llava(TextModel):
     """
     x = super().inputs(batch)
     media = batch.get("media", {}).get("image")
-    if media is None or not media["mask"].shape[1]:
+    if media is None:
+      return x
+    if not media["mask"].shape[1]:
+      if self.is_initializing():
+        # The first of a mixture's datasets may be the one without images.
+        self.media_tokens(_with_a_slot(media))
       return x
     return merge(x, self.media_tokens(media), media["index"])
 
@@ -58,6 +63,15 @@ class Llava(TextModel):
     return constrain(tokens, "batch")
 
   encode = encode
+
+
+def _with_a_slot(media: Mapping[str, Array]) -> dict[str, Array]:
+  """Media of which there are none, with one slot that is padding."""
+  slots = {k: x for k, x in media.items() if k != "index"}
+  pad = [(0, 0), (0, 1)]
+  return {
+    k: jnp.pad(x, pad + [(0, 0)] * (x.ndim - 2)) for k, x in slots.items()
+  }
 
 
 def build(config: Mapping[str, Any]) -> Llava:
@@ -72,8 +86,9 @@ def build(config: Mapping[str, Any]) -> Llava:
   dtype = jnp.dtype(config.pop("dtype", "float32"))
   encoder, lm = config.pop("encoder", None), config.pop("lm")
   connector = config.pop("connector")
-  if config:
-    raise ValueError(f"LLaVA takes no {sorted(config)}.")
+  for key in config:
+    known = ("connector", "dtype", "encoder", "lm")
+    raise ValueError(f"LLaVA takes no {key!r}. {nearest(key, known)}")
   lm = build_entry(LMS, lm, dtype=dtype)
   connector = build_entry(CONNECTORS, connector, dtype=dtype)
   if connector.width != lm.width:

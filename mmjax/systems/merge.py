@@ -21,19 +21,25 @@ def rows_of(
   A medium's places follow one another; how many it has in a row before a
   place says which of its tokens belongs there.
 
+  index    0 1 1 1 0     1 1 1 1      1 1 0 2 2 2     Q = 3
+  rows     . 0 1 2 .     0 1 2 x      0 x . 3 4 5     x: no token
+
   Args:
     index: the medium that a place stands for, from 1; 0 is text.
     tokens: of a medium (Q).
 
   Returns:
     rows of the media's tokens laid end to end, 0 for text; and whether a
-    place has one. A place beyond a medium's last token has none.
+    place has one. Places beyond a medium's last token have none, nor has the
+    last of too few: a part of a medium is not what anyone meant.
   """
   at = jnp.arange(index.shape[1])
   before = jnp.pad(index[:, :-1], ((0, 0), (1, 0)))
+  after = jnp.pad(index[:, 1:], ((0, 0), (0, 1)))
   starts = jnp.where(index != before, at, 0)
   since = at - lax.cummax(starts, axis=1)
-  there = (index > 0) & (since < tokens)
+  ends = (index != after) & (since < tokens - 1)
+  there = (index > 0) & (since < tokens) & ~ends
   return jnp.where(there, (index - 1) * tokens + since, 0), there
 
 
