@@ -170,9 +170,7 @@ class Conversation:
         # The state may have read beyond it.
         self._state = None
 
-  def _answer(
-    self, token: int, key: Array, answer: Streamed
-  ) -> Iterator[str]:
+  def _answer(self, token: int, key: Array, answer: Streamed) -> Iterator[str]:
     count, limit = 0, self.sampling.max_new_tokens
     while count < limit and not answer.stopped:
       if token in self.sampling.stop:

@@ -20,16 +20,15 @@ def model():
   "fields", [dict(), dict(temperature=1.0, top_p=0.9, seed=3)]
 )
 def test_turns_are_those_of_the_whole_read_anew(model, fields):
-  import dataclasses
   for s in range(30):
     model = talking.model(seed=s)
     chat = model.conversation()
-    before=[]
-    out=[]
+    before = []
+    out = []
     for question in QUESTIONS:
       said = "".join(chat.say(question))
       whole = talking.joined([*before, question])
       exp = model.generate([whole])[0]
-      out.append((said==exp, len(said.split())))
+      out.append((said == exp, len(said.split())))
       before.append(question.answered(said))
     print(s, out)
