@@ -20,7 +20,7 @@ what an interrupt left half read, and templates whose answers end in a text.
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -126,29 +126,36 @@ class Conversation:
     self._module, self._params = module, params
     self._encoder, self._tokenizer = encoder, tokenizer
     self.sampling, self._seed = sampling, seed
+    self._answering: Generator[str, None, None] | None = None
     self.reset()
 
   def reset(self) -> None:
     """Forgets all that was said."""
+    self._leave()
     self._turns: list[Any] = []
     self._state: Any = None
     self._used = self._said = 0
+
+  def _leave(self) -> None:
+    """Ends an answer that nobody has heard to its end."""
+    if self._answering is not None:
+      self._answering.close()
 
   @property
   def turns(self) -> tuple[Any, ...]:
     """What is remembered: documents of a question and its answer each."""
     return tuple(self._turns)
 
-  def say(self, document: Any) -> Iterator[str]:
+  def say(self, document: Any) -> Generator[str, None, None]:
     """Answers a question, piece by piece.
 
-    Where it is left early, by `break` or an interrupt, what was said so far is
-    the answer, and the conversation can go on.
+    An answer that is left early, by `break`, an interrupt or the next question,
+    is what was said so far, and the conversation goes on from there.
 
     Args:
       document: the question, with its images.
 
-    Yields:
+    Returns:
       pieces of the answer, which together are what evaluation.model.Model says
       after the whole conversation.
 
@@ -156,21 +163,29 @@ class Conversation:
       ValueError: for a question that cannot be read or does not fit; the
         conversation is as before.
     """
+    self._leave()
     batch = self._batch(document)
     key = jax.random.fold_in(jax.random.key(self._seed), self._said)
     token = self._read(batch, key)
     self._said += 1
-    prompt = self._encoder.prompt
+    self._turns.append(document.answered(""))
+    self._answering = self._answer(document, token, key)
+    return self._answering
+
+  def _answer(
+    self, document: Any, token: int, key: Array
+  ) -> Generator[str, None, None]:
+    turns, prompt = self._turns, self._encoder.prompt
     answer = Streamed(self._tokenizer.decode, prompt.stop_text)
     try:
-      yield from self._answer(token, key, answer)
+      yield from self._pieces(token, key, answer)
     finally:
-      self._turns.append(document.answered(answer.text))
+      turns[-1] = document.answered(answer.text)
       if prompt.stop_text:
         # The state may have read beyond it.
         self._state = None
 
-  def _answer(self, token: int, key: Array, answer: Streamed) -> Iterator[str]:
+  def _pieces(self, token: int, key: Array, answer: Streamed) -> Iterator[str]:
     count, limit = 0, self.sampling.max_new_tokens
     while count < limit and not answer.stopped:
       if token in self.sampling.stop:
