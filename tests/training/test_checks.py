@@ -16,9 +16,7 @@ def test_places_of_an_image_are_counted():
   check_media_tokens(model.encoder, model.module, "prompt")
   prompt = dataclasses.replace(model.encoder.prompt, image_tokens=5)
   wrong = dataclasses.replace(model.encoder, prompt=prompt)
-  with pytest.raises(
-    ValueError, match=r"leaves 5 .* a\.image_tokens=4"
-  ):
+  with pytest.raises(ValueError, match=r"leaves 5 .* a\.image_tokens=4"):
     check_media_tokens(wrong, model.module, "a")
   # A model that sees no image has no tokens of it.
   check_media_tokens(wrong, text.TextModel(model.module.lm), "a")
