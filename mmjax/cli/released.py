@@ -51,37 +51,42 @@ def config_of(
   """
   folder = Path(folder)
   config, fields = _fields(folder)
-  encoder = fields["encoder"]
-  steps = lookup(ASPECTS, aspect or fields["aspect"], "aspect of pictures")
-  tokens = _image_tokens(encoder)
-  dtype = dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
   tokenizer, chat = _tokenizer(folder, fields["image_token"])
   if config.get("hugging_face", {}).get("mm_use_im_start_end"):
     chat["around"] = _AROUND
-  prompt = dict(
-    name="chat",
-    template=template,
-    system=system,
-    length=length,
-    media=max(length // tokens, 1),
-    image_tokens=tokens,
-    **chat,
-  )
-  sizes = {"clip_val": dict(size=encoder["image_size"])}
-  transforms = [dict(name=step, **sizes.get(step, {})) for step in steps]
-  entry = dict(prompt=prompt, transforms=transforms)
+  chat |= dict(template=template, system=system)
+  dtype = dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
   return dict(
     system="llava",
     model=dict(
-      encoder=dict(name="vit", **encoder),
+      encoder=dict(name="vit", **fields["encoder"]),
       connector=dict(name="projection", **fields["connector"]),
       lm=dict(fields["lm"]),
       dtype=dtype,
     ),
     tokenizer=tokenizer,
-    data=dict(datasets=dict(chat=entry)),
+    data=dict(datasets=dict(chat=_reading(fields, chat, aspect, length))),
     init=dict(all=dict(name="converted", path=str(folder), dtype=dtype)),
     train=dict(trainable=[(".*", True)]),
+  )
+
+
+def _reading(
+  fields: Mapping[str, Any],
+  chat: Mapping[str, Any],
+  aspect: str | None,
+  length: int,
+) -> dict[str, Any]:
+  """How conversations and pictures are brought in."""
+  encoder = fields["encoder"]
+  side = encoder["image_size"] // encoder["patch"]
+  tokens = side**2 + encoder["keep_class_token"]
+  room = dict(length=length, media=max(length // tokens, 1))
+  steps = lookup(ASPECTS, aspect or fields["aspect"], "aspect of pictures")
+  sizes = {"clip_val": dict(size=encoder["image_size"])}
+  return dict(
+    prompt=dict(name="chat", image_tokens=tokens, **room, **chat),
+    transforms=[dict(name=step, **sizes.get(step, {})) for step in steps],
   )
 
 
@@ -112,11 +117,6 @@ def _fields(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
       "--to jax --tower DIR"
     )
   return config, fields
-
-
-def _image_tokens(encoder: Mapping[str, Any]) -> int:
-  side = encoder["image_size"] // encoder["patch"]
-  return side**2 + encoder["keep_class_token"]
 
 
 def _tokenizer(
