@@ -40,6 +40,8 @@ Params: TypeAlias = Mapping[str, Any]
 #   weights    Float [B L]  weight of that prediction in the loss
 #   positions  Int   [B L]  position inside the segment, from 0
 #   segments   Int   [B L]  1, 2, ... for packed documents; 0 is padding
+#   key               the step's own, for what is left out by chance (dropout);
+#                     none where nothing is trained
 #   media      {kind: {...}}, for images and video (an image is one frame):
 #     values     UInt8 [B M T height width C], or
 #     keys       Int   [B M]  rows of a table of features; -1 is none, or

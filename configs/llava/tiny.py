@@ -63,11 +63,11 @@ def _finetune():
   chats = dict(name="drawn_chat", questions=QUESTIONS, turns=[1, 2])
   return dict(
     datasets=dict(
-      chats=dataset(chats, template="chatml", batch=16, length=80, media=2)
+      chats=dataset(chats, template="chatml", batch=16, length=60, media=2)
     ),
     trainable=[("encoder/.*", False), (".*", True)],
-    peak=2e-4,
-    plan=dict(steps=500, log_every=10, checkpoint_every=50),
+    peak=5e-4,
+    plan=dict(steps=250, log_every=5, checkpoint_every=25),
     init=dict(
       lm=dict(name="smollm2"),
       connector=dict(
@@ -120,7 +120,7 @@ def get_config(stage="finetune"):
       optimizer=dict(
         name="adamw",
         clip_norm=1.0,
-        lr_scale=[(CONNECTOR, 1.0), (".*", 0.25)]
+        lr_scale=[(CONNECTOR, 1.0), (".*", 0.2)]
         if stage == "finetune"
         else [(".*", 1.0)],
         schedule=dict(name="warmup_cosine", peak=own["peak"], warmup=10),

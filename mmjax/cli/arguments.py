@@ -200,6 +200,11 @@ def _add_convert(verbs) -> None:
     help="of LLaVA's names that are written; default: that of SRC",
   )
   verb.add_argument(
+    "--adapter",
+    action="store_true",
+    help="of a LLaVA run with LoRA, writes what was trained, for PEFT",
+  )
+  verb.add_argument(
     "--settings",
     metavar="FILE",
     type=Path,

@@ -21,7 +21,13 @@ from mmjax.cli import llava_family
 from mmjax.cli.export import export_run
 from mmjax.cli.families import FAMILIES, Family
 from mmjax.cli.llava_processor import write_processor
-from mmjax.cli.writing import Lazy, explained, write_config, write_model
+from mmjax.cli.writing import (
+  COMPANIONS,
+  Lazy,
+  explained,
+  write_config,
+  write_model,
+)
 from mmjax.config import lookup
 from mmjax.convert.configs import MODEL_TYPES
 from mmjax.convert.read import (
@@ -44,21 +50,6 @@ from mmjax.training.metrics import Progress
 _LOG = logging.getLogger(__name__)
 # What weights may be.
 _FLOATS = (ml_dtypes.bfloat16, np.float16, np.float32, np.float64)
-# Small files of a model directory that go along.
-COMPANIONS = (
-  "tokenizer.json",
-  "tokenizer.model",
-  "tokenizer_config.json",
-  "special_tokens_map.json",
-  "added_tokens.json",
-  "vocab.json",
-  "merges.txt",
-  "chat_template.jinja",
-  "generation_config.json",
-  "chat_template.json",
-  "preprocessor_config.json",
-  "processor_config.json",
-)
 
 
 def convert(
@@ -71,6 +62,7 @@ def convert(
   settings: str | Path | None = None,
   tower: str | Path | None = None,
   layout: str | None = None,
+  adapter: bool = False,
   limit: int = SHARD,
 ) -> Path:
   """Converts a directory (or a file) of weights into a new directory.
@@ -86,12 +78,13 @@ def convert(
     tower: a CLIP of Hugging Face, for a LLaVA that was saved without.
     layout: of the names that are written, where a family has several: "hf"
       or "original" for LLaVA; None is that of the source.
+    adapter: of a LLaVA run with LoRA, writes what was trained for PEFT.
     limit: bytes of a file.
 
   Raises:
     ValueError: for anything that does not fit; every name is listed.
   """
-  options = _Options(family, part, settings, tower, layout, limit)
+  options = _Options(family, part, settings, tower, layout, adapter, limit)
   directions = {"jax": _to_jax, "hf": _to_hf}
   run = lookup(directions, to, "direction")
   source, target = Path(source), Path(target)
@@ -126,16 +119,17 @@ class _Options:
   settings: str | Path | None
   tower: str | Path | None
   layout: str | None
+  adapter: bool
   limit: int
 
   def refuse(self, direction: str, *names: str) -> None:
     """Says of options that mean nothing in one direction where they belong."""
-    if given := [f"--{n}" for n in names if getattr(self, n) is not None]:
+    if given := [f"--{n}" for n in names if getattr(self, n)]:
       raise ValueError(f"{' and '.join(given)}: for --to {direction} only.")
 
 
 def _to_jax(source: Path, target: Path, options: _Options) -> None:
-  options.refuse("hf", "layout")
+  options.refuse("hf", "layout", "adapter")
   config = _config(source, options.settings)
   name = options.family
   name = name or config.get("model_type")
@@ -247,8 +241,10 @@ def _to_hf(source: Path, target: Path, options: _Options) -> None:
   options.refuse("jax", "part", "settings", "tower")
   layout, limit, name = options.layout, options.limit, options.family
   if (source / "checkpoints").is_dir():
-    export_run(source, target, limit, layout)
+    export_run(source, target, limit, layout, options.adapter)
     return
+  if options.adapter:
+    raise ValueError(f"--adapter is for a run; {source} is none.")
   config = read_json(source / "config.json") if source.is_dir() else {}
   fields = config.get("model")
   if not isinstance(fields, dict) or "family" not in config:

@@ -10,6 +10,7 @@ import numpy as np
 
 from mmjax import tree
 from mmjax.checkpoints import load_trainable
+from mmjax.cli import llava_run
 from mmjax.cli.shapes import TOKENS
 from mmjax.config import lookup
 from mmjax.convert.families.flamingo import open_flamingo
@@ -22,7 +23,11 @@ from mmjax.training.sources import load_parts
 
 
 def export_run(
-  run: Path, target: Path, limit: int, layout: str | None = None
+  run: Path,
+  target: Path,
+  limit: int,
+  layout: str | None = None,
+  adapter: bool = False,
 ) -> None:
   """Writes the newest checkpoint of a run in its original's key layout.
 
@@ -33,8 +38,14 @@ def export_run(
     run: directory of a run, with `config.json` and `checkpoints`.
     target: new directory, of safetensors.
     limit: bytes of a file.
+    layout, adapter: of a LLaVA, see llava_run.
   """
   config = read_json(run / "config.json")
+  if config.get("system") == "llava":
+    llava_run.export(run, target, limit, layout, adapter)
+    return
+  if layout or adapter:
+    raise ValueError("--layout and --adapter are for runs of LLaVA.")
   prepare = lookup(ORIGINALS, config.get("system"), "system to export")
   trained = tree.flatten(load_trainable(run / "checkpoints"))
   params, rules = prepare(config, trained)

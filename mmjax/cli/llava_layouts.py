@@ -3,7 +3,9 @@
 Hugging Face's model has a projector of two linear layers and reads the image's
 own token, so a table without a row for it grows, as llava-hf's did: by that
 token, by one for padding, and to a multiple of 64 rows. New rows are the mean
-of the others, which no text reads.
+of the others: what they score is never the best, but they have a part in the
+softmax, so that a loss there is a little higher. Scores of the old rows are as
+they were.
 """
 
 from collections.abc import Mapping

@@ -180,6 +180,7 @@ def _convert(args) -> None:
     settings=args.settings,
     tower=args.tower,
     layout=args.layout,
+    adapter=args.adapter,
   )
   print(f"Wrote {target}")
 

@@ -68,7 +68,9 @@ def _train(
   recipe = make_recipe(config["train"], module, batches.example, plan.steps)
   state, where = begin(config, recipe, batches.example, mesh)
   step = recipe.step(
-    lambda params, batch: system.loss(module, params, batch), batches.weights
+    lambda params, batch: system.loss(module, params, batch),
+    batches.weights,
+    config.get("seed", 0),
   )
   run = loop.Run(
     step,

@@ -17,6 +17,22 @@ from mmjax.convert.rules import Rule, to_torch
 from mmjax.convert.write import SHARD, Writer
 from mmjax.training.metrics import Progress
 
+# Small files of a model's folder that go along.
+COMPANIONS = (
+  "added_tokens.json",
+  "chat_template.jinja",
+  "chat_template.json",
+  "generation_config.json",
+  "merges.txt",
+  "preprocessor_config.json",
+  "processor_config.json",
+  "special_tokens_map.json",
+  "tokenizer.json",
+  "tokenizer.model",
+  "tokenizer_config.json",
+  "vocab.json",
+)
+
 
 def write_model(
   target: Path,

@@ -9,7 +9,7 @@ from flax import struct
 
 from mmjax.layers.dispatch import attention
 from mmjax.layers.dot_product import Visibility
-from mmjax.layers.linear import Dtype, into_heads, out_of_heads
+from mmjax.layers.linear import Dtype, Lora, into_heads, out_of_heads
 from mmjax.typing import Array, Float, Int
 
 
@@ -69,7 +69,7 @@ class SelfAttention(nn.Module):
     qkv_bias, out_bias: biases of the projections.
     clip: queries, keys and values are cut to [-clip, clip].
     scale: of the scores; None is H^-1/2.
-    rank: LoRA rank of the four projections.
+    lora: of the four projections.
     dtype: of the computation.
   """
 
@@ -84,7 +84,7 @@ class SelfAttention(nn.Module):
   out_bias: bool = False
   clip: float | None = None
   scale: float | None = None
-  rank: int = 0
+  lora: Lora | None = None
   dtype: Dtype | None = None
 
   @nn.compact
@@ -121,7 +121,7 @@ class SelfAttention(nn.Module):
       self.head_dim,
       x.shape[-1],
       use_bias=self.out_bias,
-      rank=self.rank,
+      lora=self.lora,
       dtype=self.dtype,
       name="out",
     )(out)
@@ -134,7 +134,7 @@ class SelfAttention(nn.Module):
       self.head_dim,
       axis,
       use_bias=self.qkv_bias,
-      rank=self.rank,
+      lora=self.lora,
       dtype=self.dtype,
       name=name,
     )(x)

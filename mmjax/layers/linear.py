@@ -1,5 +1,6 @@
 """One einsum module; every projection of every system is one of these."""
 
+import dataclasses
 from typing import Any
 
 import flax.linen as nn
@@ -9,6 +10,32 @@ from jax.nn import initializers
 from mmjax.typing import Array, Params
 
 Dtype = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Lora:
+  """A low-rank update of a matrix (arXiv 2106.09685).
+
+  Attributes:
+    rank: of the update (R).
+    alpha: its scale is alpha / rank.
+    dropout: share of what it reads that is left out in training; nothing is
+      where no "dropout" key is given.
+  """
+
+  rank: int
+  alpha: float = 16.0
+  dropout: float = 0.0
+
+  def __post_init__(self):
+    if self.rank < 1 or not 0 <= self.dropout < 1:
+      raise ValueError(
+        f"{self}: the rank is 1 or more, the dropout from 0 to below 1."
+      )
+
+  @property
+  def scale(self) -> float:
+    return self.alpha / self.rank
 
 
 class Linear(nn.Module):
@@ -26,8 +53,7 @@ class Linear(nn.Module):
     axes: logical name of each dim of the kernel, for sharding.
     use_bias: adds a bias over the kernel's output dims.
     variance: of the kernel's first draw, times its fan-in.
-    rank: rank of a LoRA update, 0 for none; adds `lora_a` and `lora_b`.
-    alpha: scale of the update is alpha / rank.
+    lora: a low-rank update; adds `lora_a` and `lora_b`.
     dtype: of the computation; None keeps that of the input.
   """
 
@@ -36,8 +62,7 @@ class Linear(nn.Module):
   axes: tuple[str | None, ...]
   use_bias: bool = False
   variance: float = 1.0
-  rank: int = 0
-  alpha: float = 16.0
+  lora: Lora | None = None
   dtype: Dtype | None = None
 
   @nn.compact
@@ -52,7 +77,7 @@ class Linear(nn.Module):
     dtype = self.dtype or x.dtype
     x = x.astype(dtype)
     y = jnp.einsum(self.equation, x, kernel.astype(dtype))
-    if self.rank:
+    if self.lora is not None:
       y += self._update(x, contracted, kept)
     if self.use_bias:
       axes = tuple(self.axes[i] for i in kept)
@@ -62,7 +87,7 @@ class Linear(nn.Module):
     return y
 
   def _update(self, x, contracted, kept):
-    """LoRA (arXiv 2106.09685): x A B * alpha / rank, B is zero at first."""
+    """x A B * alpha / rank; B is zero at first."""
     letters, result = self.equation.split("->")
     left, right = letters.split(",")
     ins = "".join(right[i] for i in contracted)
@@ -77,18 +102,20 @@ class Linear(nn.Module):
         ),
         (*(self.axes[i] for i in contracted), None),
       ),
-      (*(self.shape[i] for i in contracted), self.rank),
+      (*(self.shape[i] for i in contracted), self.lora.rank),
     )
     b = self.param(
       "lora_b",
       nn.with_logical_partitioning(
         initializers.zeros, (None, *(self.axes[i] for i in kept))
       ),
-      (self.rank, *(self.shape[i] for i in kept)),
+      (self.lora.rank, *(self.shape[i] for i in kept)),
     )
+    if self.lora.dropout and self.has_rng("dropout"):
+      x = nn.Dropout(self.lora.dropout, deterministic=False)(x)
     h = jnp.einsum(f"{left},{ins}{rank}->{between}", x, a.astype(x.dtype))
     y = jnp.einsum(f"{between},{rank}{outs}->{result}", h, b.astype(x.dtype))
-    return y * (self.alpha / self.rank)
+    return y * self.lora.scale
 
 
 def contraction(equation: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -100,26 +127,34 @@ def contraction(equation: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
   return contracted, kept
 
 
-def merge_lora(params: Params, equation: str, alpha: float = 16.0) -> dict:
+def merge_lora(params: Params, scale: float) -> dict:
   """One `Linear`'s parameters with its low-rank update folded in.
 
   Args:
-    params: `kernel`, `lora_a`, `lora_b` and perhaps `bias`, all unstacked.
-    equation: the module's equation.
-    alpha: the module's alpha.
+    params: `kernel`, `lora_a`, `lora_b` and perhaps `bias`, of one layer or
+      with a leading dim of layers.
+    scale: of the update (Lora.scale).
 
   Returns:
-    the parameters of the same module with rank 0, in the kernel's dtype.
+    the parameters of the same module without one, in the kernel's dtype.
+
+  Raises:
+    ValueError: for a kernel whose contracted dims do not come first.
   """
-  a, b = params["lora_a"], params["lora_b"]
-  contracted, kept = contraction(equation)
-  update = jnp.tensordot(a, b, axes=1) * (alpha / a.shape[-1])
-  update = jnp.transpose(
-    update, jnp.argsort(jnp.array(contracted + kept)).tolist()
-  )
-  kernel = params["kernel"]
-  merged = {"kernel": (kernel + update).astype(kernel.dtype)}
-  return merged | ({"bias": params["bias"]} if "bias" in params else {})
+  kernel, a, b = params["kernel"], params["lora_a"], params["lora_b"]
+  # Layers are counted by both.
+  layers = kernel.shape[: a.ndim + b.ndim - 2 - kernel.ndim]
+  ins, outs = a.shape[len(layers) : -1], b.shape[len(layers) + 1 :]
+  if (*layers, *ins, *outs) != kernel.shape:
+    raise ValueError(
+      f"A kernel of {kernel.shape} with an update from {ins} to {outs}; "
+      f"expected {(*layers, *ins, *outs)}."
+    )
+  rank = a.shape[-1]
+  update = a.reshape(*layers, -1, rank) @ b.reshape(*layers, rank, -1)
+  merged = kernel + update.reshape(kernel.shape) * scale
+  bias = {"bias": params["bias"]} if "bias" in params else {}
+  return {"kernel": merged.astype(kernel.dtype)} | bias
 
 
 def dense(

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from mmjax.config import lookup
-from mmjax.layers.linear import Dtype, dense
+from mmjax.layers.linear import Dtype, Lora, dense
 from mmjax.sharding import constrain
 from mmjax.typing import Array
 
@@ -31,7 +31,7 @@ class MLP(nn.Module):
     activation: a name of ACTIVATIONS.
     gated: adds the third matrix of SwiGLU and its kin.
     use_bias: of all its matrices.
-    rank: LoRA rank of all its matrices.
+    lora: of all its matrices.
     dtype: of the computation.
   """
 
@@ -39,13 +39,13 @@ class MLP(nn.Module):
   activation: str = "gelu"
   gated: bool = False
   use_bias: bool = False
-  rank: int = 0
+  lora: Lora | None = None
   dtype: Dtype | None = None
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
     act = lookup(ACTIVATIONS, self.activation, "activation")
-    common = dict(use_bias=self.use_bias, rank=self.rank, dtype=self.dtype)
+    common = dict(use_bias=self.use_bias, lora=self.lora, dtype=self.dtype)
     into = ("embed", "mlp")
     width = x.shape[-1]
     h = dense(width, self.hidden, into, name="up", **common)(x)

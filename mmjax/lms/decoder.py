@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax import random
 
 from mmjax.layers.attention import Cache, Context
 from mmjax.layers.dot_product import Visibility
@@ -119,6 +120,7 @@ class LayerStack(nn.Module):
     injection: Injection | None = None,
     between: Callable[[Params, Array], Array] | None = None,
     between_xs: Params | None = None,
+    dropout: Array | None = None,
   ) -> tuple[Float[Array, "B L D"], DecoderCache | None]:
     """Runs all layers; `injection` runs between layers.
 
@@ -131,6 +133,7 @@ class LayerStack(nn.Module):
       between: (row of between_xs, x) -> x, run inside each layer between
         self-attention and feed-forward.
       between_xs: arrays with a leading dim of layers.
+      dropout: key of what is left out by chance; each layer draws its own.
 
     Returns:
       hidden states, and the cache with the new tokens. When they did not fit
@@ -143,12 +146,20 @@ class LayerStack(nn.Module):
     layer = self.layer(parent=None)
 
     def run(xs, x):
-      params, layer_cache, own = xs
+      params, layer_cache, own, key = xs
       hook = None if between is None else lambda y: between(own, y)
-      return layer.apply({"params": params}, x, context, layer_cache, hook)
+      return layer.apply(
+        {"params": params},
+        x,
+        context,
+        layer_cache,
+        hook,
+        rngs=None if key is None else {"dropout": key},
+      )
 
     layers = None if cache is None else cache.layers
-    xs = (self._weights(layer), layers, between_xs)
+    keys = None if dropout is None else random.split(dropout, self.num_layers)
+    xs = (self._weights(layer), layers, between_xs, keys)
     x, layers = scan_layers(
       run,
       xs,

@@ -6,12 +6,14 @@ biases; some that are built like them do.
 """
 
 import functools
-from typing import Unpack
+from collections.abc import Mapping
+from typing import Any, Unpack
 
 import flax.linen as nn
 
+from mmjax.config import call
 from mmjax.layers.attention import SelfAttention
-from mmjax.layers.linear import Dtype
+from mmjax.layers.linear import Dtype, Lora
 from mmjax.layers.mlp import MLP
 from mmjax.layers.norm import RMSNorm
 from mmjax.layers.position import rotary
@@ -52,7 +54,7 @@ class LlamaLayer(nn.Module):
   norm_eps: float = 1e-6
   attention_bias: bool = False
   mlp_bias: bool = False
-  rank: int = 0
+  lora: Lora | None = None
   dtype: Dtype | None = None
 
   @nn.compact
@@ -65,7 +67,7 @@ class LlamaLayer(nn.Module):
       rotate=functools.partial(rotary, base=self.rope_base),
       qkv_bias=self.attention_bias,
       out_bias=self.attention_bias,
-      rank=self.rank,
+      lora=self.lora,
       dtype=self.dtype,
       name="attention",
     )(norm(name="attention_norm")(x), context, cache)
@@ -77,7 +79,7 @@ class LlamaLayer(nn.Module):
       "silu",
       gated=True,
       use_bias=self.mlp_bias,
-      rank=self.rank,
+      lora=self.lora,
       dtype=self.dtype,
       name="mlp",
     )
@@ -97,11 +99,15 @@ def llama(
   norm_eps: float = 1e-6,
   attention_bias: bool = False,
   mlp_bias: bool = False,
-  rank: int = 0,
+  lora: Mapping[str, Any] | None = None,
   tie_embeddings: bool = False,
   **shell: Unpack[Shell],
 ) -> Decoder:
-  """A LLaMA-style decoder; `shell` goes to `Decoder`."""
+  """A LLaMA-style decoder; `shell` goes to `Decoder`.
+
+  `lora` has the fields of layers/linear.py's Lora, for all matrices of the
+  layers.
+  """
   layer = functools.partial(
     LlamaLayer,
     num_kv_heads=num_kv_heads or num_heads,
@@ -110,7 +116,7 @@ def llama(
     norm_eps=norm_eps,
     attention_bias=attention_bias,
     mlp_bias=mlp_bias,
-    rank=rank,
+    lora=None if lora is None else call(Lora, lora),
   )
   return decoder(
     layer,

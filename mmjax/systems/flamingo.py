@@ -115,19 +115,33 @@ class Flamingo(nn.Module):
     """The language model with blocks in their places, up to the last layer."""
     positions, segments = batch["positions"], batch["segments"]
     x = self.lm.embed(batch["tokens"], positions)
+    dropout = batch.get("key")
     injection = Injection(run, xs, self.before)
     if self.place == "vanilla":
       x, lm_cache = self.lm.hidden(
-        x, positions, segments, cache=lm_cache, between=run, between_xs=xs
+        x,
+        positions,
+        segments,
+        cache=lm_cache,
+        between=run,
+        between_xs=xs,
+        dropout=dropout,
       )
     elif self.place == "graft":
-      x, lm_cache = self.lm.hidden(x, positions, segments, cache=lm_cache)
+      x, lm_cache = self.lm.hidden(
+        x, positions, segments, cache=lm_cache, dropout=dropout
+      )
       x, graft_cache = self.graft(
         x, positions, segments, cache=graft_cache, injection=injection
       )
     else:
       x, lm_cache = self.lm.hidden(
-        x, positions, segments, cache=lm_cache, injection=injection
+        x,
+        positions,
+        segments,
+        cache=lm_cache,
+        injection=injection,
+        dropout=dropout,
       )
     return x, lm_cache, graft_cache
 

@@ -58,7 +58,9 @@ class TextModel(nn.Module):
   def __call__(self, batch: Batch) -> Output:
     """Logits of `tokens`; see typing.Batch."""
     positions, segments = batch["positions"], batch["segments"]
-    x, _ = self.lm.hidden(self.inputs(batch), positions, segments)
+    x, _ = self.lm.hidden(
+      self.inputs(batch), positions, segments, dropout=batch.get("key")
+    )
     return Output(self.lm.logits(x))
 
   def inputs(self, batch: Batch) -> Float[Array, "B L D"]:

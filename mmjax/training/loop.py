@@ -207,7 +207,7 @@ class _Steps:
 
   def to_the_end(self, state: TrainState) -> TrainState:
     """Does the steps that are left."""
-    done = int(state.step)
+    done, log_every = int(state.step), self.run.plan.log_every
     self.run.clock.start(done)
     with self.watchdog.patient():
       self.horizon.begin(self._read(state))
@@ -217,8 +217,10 @@ class _Steps:
         self._stop(now - 1, state)
       state = self._do(now, state)
       last = now == self.run.plan.steps
-      if last or now % self.run.plan.log_every == 0:
-        values = self.interval.take(now, state, self.waited)
+      if last or now % log_every == 0:
+        given = now - max(done, (now - 1) // log_every * log_every)
+        with self.watchdog.awaits(given):
+          values = self.interval.take(now, state, self.waited)
         self.writer.write(now, values)
         self.run.clock.write(now)
       if last or now % self.run.plan.checkpoint_every == 0:

@@ -55,7 +55,9 @@ class Recipe:
     """Of all parameters."""
     return nn.unbox(self.boxed)
 
-  def step(self, loss: LossFn, weights: Mapping[str, float]) -> Callable:
+  def step(
+    self, loss: LossFn, weights: Mapping[str, float], seed: int = 0
+  ) -> Callable:
     """The function that a run compiles and repeats; see make_step."""
     return make_step(
       loss,
@@ -63,6 +65,7 @@ class Recipe:
       weights,
       microbatches=self.microbatches,
       guard=self.guard,
+      seed=seed,
     )
 
   def abstract_state(self, mesh: Mesh) -> tuple[TrainState, TrainState]:

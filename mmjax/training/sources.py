@@ -38,8 +38,9 @@ log = logging.getLogger(__name__)
 
 # The key of config.init for a source that fills parts of the whole model.
 WHOLE = "all"
-# Rows of new tokens, which have tables of their own.
-NEW_ROWS = ("embedding/extra", "head/extra")
+# What a model may have beside the weights of its source, and draws: rows of new
+# tokens, which have tables of their own, and low-rank updates.
+_DRAWN = re.compile(r"(?:.*/)?(?:(?:embedding|head)/extra|lora_[ab])")
 
 
 def load_parts(
@@ -84,8 +85,10 @@ class Stored:
     dtype: Any = None,
   ):
     self._weights, self._name = weights, name
-    self._dtype = None if dtype is None else jax.numpy.dtype(dtype)
     self.shape, self._first = weights.shape(name), 0
+    self.dtype = jax.numpy.dtype(
+      weights.dtype(name) if dtype is None else dtype
+    )
     if rows is not None:
       self._first, end, _ = rows.indices(self.shape[0])
       self.shape = (end - self._first, *self.shape[1:])
@@ -96,7 +99,12 @@ class Stored:
     if ends:
       ends[0] = tuple(self._first + end for end in ends[0])
     found = self._weights.part(self._name, tuple(slice(*e) for e in ends))
-    return found.astype(self._dtype or found.dtype, copy=False)
+    return found.astype(self.dtype, copy=False)
+
+  def __getitem__(self, row: int) -> np.ndarray:
+    """One row of a stack."""
+    index = (slice(row, row + 1), *(slice(None) for _ in self.shape[1:]))
+    return self.part(index)[0]
 
   def __array__(self, dtype=None, copy=None) -> np.ndarray:
     return np.asarray(self.part((slice(None),) * len(self.shape)), dtype)
@@ -131,8 +139,8 @@ def converted(
 ) -> dict[str, Stored]:
   """Weights that `mmjax convert SRC path --to jax` wrote.
 
-  Rows of new tokens (`embedding/extra`, `head/extra`) that the files do not
-  have stay as drawn.
+  Rows of new tokens (`embedding/extra`, `head/extra`) and low-rank updates
+  (`lora_a`, `lora_b`) that the files do not have stay as drawn.
 
   Args:
     shapes: of the part.
@@ -156,7 +164,7 @@ def converted(
       rows[name] = slice(shapes[name].shape[0])
   kept = [k for k in names if not re.fullmatch(leave_out, k)]
   found = {k: Stored(weights, names[k], rows.get(k), dtype) for k in kept}
-  missing = [k for k in shapes if k not in found and k not in NEW_ROWS]
+  missing = [k for k in shapes if k not in found and not _DRAWN.fullmatch(k)]
   _refuse(path, [f"{k}: missing" for k in missing] + _misfits(found, shapes))
   return found
 
@@ -332,8 +340,8 @@ def smollm2() -> Gguf:
 
 
 def smollm2_weights(shapes: Mapping[str, Any]) -> dict[str, np.ndarray]:
-  """SmolLM2-135M's weights, dequantised; rows of new tokens stay as drawn."""
-  own = {k: x for k, x in shapes.items() if k != "embedding/extra"}
+  """SmolLM2-135M's weights, dequantised; what it has not stays as drawn."""
+  own = {k: x for k, x in shapes.items() if not _DRAWN.fullmatch(k)}
   params = load(smollm2(), llama_gguf(tied=True), tree.unflatten(own))
   return tree.flatten(params)
 

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax import random
 
 from mmjax import tree
 from mmjax.training.state import TrainState
@@ -41,6 +42,7 @@ def make_step(
   *,
   microbatches: int = 1,
   guard: Guard = Guard(),
+  seed: int = 0,
 ) -> Callable[[TrainState, Mapping[str, Batch]], tuple[TrainState, Metrics]]:
   """The function that a run compiles and repeats.
 
@@ -53,12 +55,16 @@ def make_step(
     weights: of each dataset's loss (the lambda of Flamingo's equation 2).
     microbatches: parts in which a batch is run to save memory.
     guard: which updates are dropped.
+    seed: of what a model leaves out by chance; its key is a function of this,
+      the step, the dataset and the micro-batch, and stands in the batch.
   """
 
   def step(state: TrainState, batches: Mapping[str, Batch]):
     grads, metrics = None, {}
-    for name, batch in batches.items():
-      part, own = _gradient(loss, state, batch, microbatches)
+    key = random.fold_in(random.key(seed), state.step)
+    for number, (name, batch) in enumerate(batches.items()):
+      own_key = random.fold_in(key, number)
+      part, own = _gradient(loss, state, batch, own_key, microbatches)
       count = jnp.maximum(own["loss"][1], 1e-8)
       part = jax.tree.map(lambda g, c=count: g * (weights[name] / c), part)
       grads = part if grads is None else jax.tree.map(jnp.add, grads, part)
@@ -69,16 +75,17 @@ def make_step(
   return step
 
 
-def _gradient(loss, state, batch, microbatches):
+def _gradient(loss, state, batch, key, microbatches):
   """Gradient of the summed loss of a batch, and its metrics."""
 
-  def total(trainable, batch):
-    metrics = loss(tree.merge(trainable, state.frozen), batch)
+  def total(trainable, batch, key):
+    params = tree.merge(trainable, state.frozen)
+    metrics = loss(params, {**batch, "key": key})
     return metrics["loss"][0], metrics
 
   grad = jax.grad(total, has_aux=True)
   if microbatches == 1:
-    return grad(state.trainable, batch)
+    return grad(state.trainable, batch, key)
 
   def cut(x):
     if x.shape[0] % microbatches:
@@ -90,17 +97,19 @@ def _gradient(loss, state, batch, microbatches):
     x = x.reshape(-1, microbatches, *x.shape[1:])
     return jnp.moveaxis(x, 1, 0)
 
-  def body(carry, part):
-    new = grad(state.trainable, part)
+  def body(carry, numbered):
+    number, part = numbered
+    new = grad(state.trainable, part, random.fold_in(key, number))
     return jax.tree.map(jnp.add, carry, new), None
 
   parts = jax.tree.map(cut, batch)
   first = jax.tree.map(lambda x: x[0], parts)
   zeros = jax.tree.map(
     lambda x: jnp.zeros(x.shape, x.dtype),
-    jax.eval_shape(grad, state.trainable, first),
+    jax.eval_shape(grad, state.trainable, first, key),
   )
-  return jax.lax.scan(body, zeros, parts)[0]
+  numbers = jnp.arange(microbatches)
+  return jax.lax.scan(body, zeros, (numbers, parts))[0]
 
 
 def _update(state, grads, optimizer, guard):

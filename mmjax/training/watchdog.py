@@ -71,6 +71,7 @@ class Watchdog:
     self._seconds: deque[float] = deque(maxlen=100)
     self._step, self._patient, self._fresh = 0, 1, False
     self._quiet, self._fed = 0.0, time.monotonic()
+    self._awaited, self._pace, self._begun = 1, 0.0, time.monotonic()
     self._lock = threading.Lock()
     self._done = threading.Event()
 
@@ -108,13 +109,35 @@ class Watchdog:
         self._quiet, self._patient = 0.0, self._patient - 1
         self._fed = time.monotonic()
 
+  @contextlib.contextmanager
+  def awaits(self, steps: int) -> Iterator[None]:
+    """While the devices finish what was given to them without a wait.
+
+    Args:
+      steps: that they were given since the last time.
+    """
+    with self._lock:
+      self._quiet, self._awaited = 0.0, steps
+    try:
+      yield
+    finally:
+      now = time.monotonic()
+      with self._lock:
+        self._pace, self._begun = (now - self._begun) / steps, now
+        self._quiet, self._awaited = 0.0, 1
+
   @property
   def limit(self) -> float:
     """Seconds that may pass now without a sign."""
+    patience = self._patience
     if self._patient or self._fresh:
-      return self._patience.first
+      return patience.first
     usual = statistics.median(self._seconds) if self._seconds else 0.0
-    return max(self._patience.times * usual, self._patience.least)
+    least = patience.least
+    if not self._pace:  # Nobody knows yet how long these steps take.
+      least = max(least, min(least * self._awaited, patience.first))
+    usual = max(usual, self._pace * self._awaited)
+    return max(patience.times * usual, least)
 
   def _watch(self) -> None:
     last = time.monotonic()

@@ -69,3 +69,15 @@ def test_32_greedy_tokens_are_equal(pair, rows):
     params, batch
   )
   np.testing.assert_array_equal(found, expected.numpy())
+
+
+def test_large_models_are_written_in_shards_with_an_index(pair):
+  folder, theirs, *_ = pair
+  target = folder / "shards"
+  convert(folder / "jax", target, to="hf", limit=40_000)
+  assert (target / "model.safetensors.index.json").is_file()
+  assert len(list(target.glob("model-*.safetensors"))) > 2
+  again = transformers.LlavaForConditionalGeneration.from_pretrained(target)
+  state = again.state_dict()
+  for name, value in theirs.state_dict().items():
+    assert torch.equal(state[name], value), name

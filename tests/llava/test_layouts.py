@@ -249,15 +249,16 @@ def test_what_is_lacking_is_told(model, tmp_path):
     convert(lacking, tmp_path / "jax_l", to="jax")
 
 
-def words(folder):
-  """A tokenizer of 96 ids, as the original's folder has it."""
-  vocabulary = {f"w{i}": i for i in range(93)}
-  vocabulary |= {"<unk>": 93, "<s>": 94, "</s>": 95}
+def words(folder, image=False):
+  """A tokenizer of 96 ids, the last of them an image's where it is wanted."""
+  special = ["<unk>", "<s>", "</s>", *(["<image>"] if image else [])]
+  names = [f"w{i}" for i in range(96 - len(special))] + special
+  vocabulary = {name: i for i, name in enumerate(names)}
   backend = tokenizers.Tokenizer(
     models.WordLevel(vocabulary, unk_token="<unk>")
   )
   backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-  backend.add_special_tokens(["<unk>", "<s>", "</s>"])
+  backend.add_special_tokens(special)
   backend.save(str(folder / "tokenizer.json"))
   settings = dict(
     tokenizer_class="PreTrainedTokenizerFast",

@@ -107,3 +107,20 @@ def test_a_log_that_nobody_reads_is_no_reason_to_hang(monkeypatch):
 def test_a_limit_of_nothing_is_refused():
   with pytest.raises(ValueError, match="more than 0"):
     Patience(least=0.0)
+
+
+def test_steps_that_are_awaited_together_have_the_time_of_all():
+  """Devices are given steps without a wait; then ten of them are waited for."""
+  watchdog = Watchdog(Patience(times=10, least=300, first=3600), str, print)
+  watchdog.starts(10)
+  assert watchdog.limit == 300
+  with watchdog.awaits(10):
+    assert watchdog.limit == 3000
+  with watchdog.awaits(100):
+    assert watchdog.limit == pytest.approx(300)  # They took no time so far.
+  watchdog._pace = 40.0
+  with watchdog.awaits(10):
+    assert watchdog.limit == 10 * 40 * 10
+  fresh = Watchdog(Patience(least=300, first=3600), str, print)
+  with fresh.awaits(100):
+    assert fresh.limit == 3600
