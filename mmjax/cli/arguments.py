@@ -5,6 +5,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmjax.cli import asking
+
 DEMO = "configs/flamingo/demo.py"
 _CHANGE = re.compile(r"--config\.([\w.]+)(?:=(.*))?", re.DOTALL)
 # For --help, which has no time to import the tables.
@@ -44,7 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
   verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
   _add_runs(verbs)
   _add_plan(verbs)
-  _add_generate(verbs)
+  _add_asking(verbs)
   _add_convert(verbs)
   _add_data(verbs)
   return parser
@@ -145,47 +147,23 @@ def _add_plan(verbs) -> None:
   )
 
 
-class _Part(argparse.Action):
-  """Collects parts of a prompt in the order of the command line."""
-
-  def __call__(self, parser, namespace, value, option=None):
-    kind = "text" if option == "--prompt" else option.removeprefix("--")
-    parts = [*(getattr(namespace, self.dest) or ()), (kind, value)]
-    setattr(namespace, self.dest, parts)
-
-
-def _add_generate(verbs) -> None:
-  verb = _verb(
+def _add_asking(verbs) -> None:
+  generate = _verb(
     verbs,
     "generate",
-    "Ask a trained run. Parts of the prompt are read in their order; examples "
-    "come before the question.",
+    "Ask a trained run, or a LLaVA that `mmjax convert` wrote. Parts of the "
+    "prompt are read in their order; examples come before the question.",
     "default the run's own",
   )
-  verb.add_argument("--workdir", type=Path, required=True, help="of a run")
-  for option, kind, text in (
-    ("--image", "FILE", "a JPEG, PNG, WebP or GIF; may come again"),
-    ("--video", "FILE", "a video; may come again"),
-    ("--prompt", "TEXT", "text before, between or after them; likewise"),
-  ):
-    verb.add_argument(
-      option, action=_Part, dest="parts", metavar=kind, help=text
-    )
-  for option, default, text in (
-    ("--max-new-tokens", 32, "the answer's length at most"),
-    ("--num-beams", 1, "of a beam search; 1 is none"),
-    ("--temperature", 0.0, "of sampling; 0 takes the best token"),
-    ("--top-k", 0, "samples among the k best tokens; 0 among all"),
-    ("--top-p", 1.0, "samples among the best that are so probable together"),
-    ("--seed", 0, "of sampling"),
-  ):
-    verb.add_argument(
-      option,
-      type=type(default),
-      default=default,
-      metavar="N" if isinstance(default, int) else "X",
-      help=f"{text}; default {default:g}",
-    )
+  asking.add_generate(generate)
+  chat = _verb(
+    verbs,
+    "chat",
+    "Talk with a trained run, or with a LLaVA that `mmjax convert` wrote. "
+    "Reads questions from a terminal, or line by line from a pipe.",
+    "default the run's own",
+  )
+  asking.add_chat(chat)
 
 
 def _add_convert(verbs) -> None:

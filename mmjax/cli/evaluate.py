@@ -26,7 +26,8 @@ from mmjax.evaluation.ledger import Memory, Share
 from mmjax.evaluation.model import Model
 from mmjax.sharding import make_mesh, shardings
 from mmjax.systems import SYSTEMS
-from mmjax.training.sources import check_tokens, load_parts, make_tokenizer
+from mmjax.training.checks import check_media_tokens, check_tokens
+from mmjax.training.sources import load_parts, make_tokenizer
 from mmjax.training.state import abstract_params, trainable_mask
 from mmjax.typing import Params
 
@@ -210,6 +211,8 @@ def load_model(
   tokenizer = make_tokenizer(config["tokenizer"])
   check_tokens(tokenizer, module)
   encoder = call(data.encoder, _reading(config, prompt), tokenizer=tokenizer)
+  first = next(iter(config["data"]["datasets"]))
+  check_media_tokens(encoder, module, f"config.data.datasets.{first}.prompt")
   # Parameters have the same shapes whatever the batch: no record is read.
   example = stack([empty(encoder.prompt.length, encoder.slots)])
   params = load_params(config, module, example, workdir, mesh)
@@ -229,9 +232,7 @@ def _reading(
 ) -> dict[str, Any]:
   """Arguments of `data.build.encoder`: those of the first dataset, changed."""
   first = next(iter(config["data"]["datasets"].values()))
-  names = ("transforms", "frames", "fps", "keys", "values")
-  own = {key: first[key] for key in names if key in first}
-  return own | {"prompt": dict(first["prompt"]) | dict(prompt or {})}
+  return data.reading(first) | {"prompt": first["prompt"] | dict(prompt or {})}
 
 
 def load_params(

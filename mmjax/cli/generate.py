@@ -1,4 +1,4 @@
-"""`mmjax generate`: a trained run, pictures and text in, its answer out."""
+"""`mmjax generate`: a model, pictures and text in, its answer out."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -22,6 +22,7 @@ def generate(
   config: Mapping[str, Any],
   workdir: str | Path,
   parts: Sequence[tuple[str, str]],
+  wording: Mapping[str, Any] | None = None,
   **fields: Any,
 ) -> str:
   """What a run's newest checkpoint says after a prompt.
@@ -33,13 +34,14 @@ def generate(
     workdir: of the run.
     parts: of the prompt in their order: ("text", TEXT), ("image", FILE) or
       ("video", FILE).
+    wording: what differs from the run's prompt (`system`, `length`, ...).
     **fields: of evaluation.model.Model (`max_new_tokens`, `num_beams`, ...).
 
   Raises:
     ValueError: for a prompt that does not fit, or a file that is no picture.
   """
   document = prompt(parts)
-  config = for_generation(config)
+  config = for_generation(config, wording)
   own = {"batch_size": 1, "overflow": "error"}
   model = load_model(config, workdir, own | fields)
   # As the prompt joins texts; between media they are apart.
@@ -69,8 +71,15 @@ def prompt(parts: Sequence[tuple[str, str]]) -> Document:
   return Document(tuple(segments), id="prompt")
 
 
-def for_generation(config: Mapping[str, Any]) -> dict[str, Any]:
-  """A run's config with the changes that its `generate` asks for."""
+def for_generation(
+  config: Mapping[str, Any], wording: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+  """A run's config with the changes that its `generate` asks for.
+
+  Args:
+    config: of the run.
+    wording: further changes, to the prompt.
+  """
   config = data.plain(config)
   require(config, ("model", "data"))
   changes = config.pop("generate", {})
@@ -81,7 +90,7 @@ def for_generation(config: Mapping[str, Any]) -> dict[str, Any]:
   config["init"] = config.get("init", {}) | changes.get("init", {})
   name, first = next(iter(config["data"]["datasets"].items()))
   own = dict(changes.get("data", {}))
-  wording = first["prompt"] | own.pop("prompt", {})
-  datasets = {name: first | own | {"prompt": wording}}
+  written = first["prompt"] | own.pop("prompt", {}) | dict(wording or {})
+  datasets = {name: first | own | {"prompt": written}}
   config["data"] = config["data"] | {"datasets": datasets}
   return config

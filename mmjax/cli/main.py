@@ -121,13 +121,51 @@ def _demo(args) -> None:
   demo(config, args.workdir)
 
 
+_SAMPLING = ("max_new_tokens", "temperature", "top_k", "top_p", "seed")
+
+
 def _generate(args) -> None:
-  config = _of_run(args)
+  config, place, wording = _asked(args)
   from mmjax.cli.generate import generate
 
-  names = ("max_new_tokens", "num_beams", "temperature", "top_k", "top_p")
-  fields = {name: getattr(args, name) for name in (*names, "seed")}
-  print(generate(config, args.workdir, args.parts or (), **fields))
+  fields = {name: getattr(args, name) for name in (*_SAMPLING, "num_beams")}
+  print(generate(config, place, args.parts or (), wording, **fields))
+
+
+def _chat(args) -> None:
+  config, place, wording = _asked(args)
+  from mmjax.cli.chat import chat
+
+  fields = {name: getattr(args, name) for name in _SAMPLING}
+  chat(config, place, args.images, wording, **fields)
+
+
+def _asked(args):
+  """The model of a command line: its config, its folder, how it is spoken to.
+
+  Raises:
+    ValueError: unless it is one run or one folder, with options for that.
+  """
+  if (args.folder is None) == (args.workdir is None):
+    raise ValueError(
+      "Name either a run (--workdir DIR) or the FOLDER of a converted LLaVA."
+    )
+  names = ("system", "length")
+  wording = {n: v for n in names if (v := getattr(args, n)) is not None}
+  own = {n: getattr(args, n) for n in ("template", "aspect", "dtype")}
+  own = {n: v for n, v in own.items() if v is not None}
+  if args.folder is None:
+    if own:
+      raise ValueError(
+        f"--{next(iter(own))} is for a FOLDER. A run has its own: change it "
+        "with --config.key=VALUE."
+      )
+    return _of_run(args), args.workdir, wording
+  if args.config or args.changes:
+    raise ValueError("--config is for a run, and not for a FOLDER.")
+  from mmjax.cli.released import config_of
+
+  return config_of(args.folder, **own, **wording), args.folder, {}
 
 
 def _convert(args) -> None:
@@ -268,6 +306,7 @@ VERBS: Mapping[str, Callable[[argparse.Namespace], int | None]] = {
   "evaluate": _evaluate,
   "demo": _demo,
   "generate": _generate,
+  "chat": _chat,
   "convert": _convert,
   "inspect": _inspect,
   "replay": _replay,

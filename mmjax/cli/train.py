@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 from jax.sharding import Mesh
 
 from mmjax import distributed, preflight
@@ -14,10 +15,12 @@ from mmjax.config import call, differences, lookup, require
 from mmjax.data import build as data
 from mmjax.sharding import BATCH, make_mesh
 from mmjax.systems import SYSTEMS
+from mmjax.text.tokenizer import Tokenizer
 from mmjax.training import loop
+from mmjax.training.checks import check_media_tokens, check_tokens
 from mmjax.training.goodput import Goodput
 from mmjax.training.recipe import Recipe, make_recipe
-from mmjax.training.sources import check_tokens, load_parts, make_tokenizer
+from mmjax.training.sources import load_parts, make_tokenizer
 from mmjax.training.state import TrainState, init_state, parameter_table
 from mmjax.training.stopping import Stop, stop_signals
 from mmjax.training.watchdog import Patience
@@ -60,6 +63,7 @@ def _train(
   mesh = make_mesh(config.get("mesh", {"data": -1}))
   host = distributed.readers(mesh, BATCH)
   batches = data.batches(config["data"], tokenizer, host)
+  _check_media(config["data"], tokenizer, module)
   changed = find_changes(config, workdir)
   recipe = make_recipe(config["train"], module, batches.example, plan.steps)
   state, where = begin(config, recipe, batches.example, mesh)
@@ -90,6 +94,16 @@ def _pace(settings: Mapping[str, Any]) -> tuple[loop.Plan, Patience]:
   require(settings, ("plan", "trainable", "optimizer"), "config.train")
   plan = call(loop.Plan, settings["plan"])
   return plan, call(Patience, settings.get("watchdog", {}))
+
+
+def _check_media(
+  config: Mapping[str, Any], tokenizer: Tokenizer, module: nn.Module
+) -> None:
+  """Whether every dataset's prompt leaves the right room for its media."""
+  for name, entry in config["datasets"].items():
+    encoder = call(data.encoder, data.reading(entry), tokenizer=tokenizer)
+    where = f"config.data.datasets.{name}.prompt"
+    check_media_tokens(encoder, module, where)
 
 
 def begin(

@@ -117,6 +117,12 @@ def encoder(
   return Encoder(written, slots, chain, fps)
 
 
+def reading(entry: Mapping[str, Any]) -> dict[str, Any]:
+  """What an entry of `config.datasets` says of its encoder."""
+  names = inspect.signature(encoder).parameters.keys() - {"tokenizer"}
+  return {key: entry[key] for key in names if key in entry}
+
+
 def _slots(
   media: int,
   chain: tuple[Transform, ...],

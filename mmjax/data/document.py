@@ -145,6 +145,11 @@ class Document:
   def text(self) -> str:
     return "".join(s.text for s in self.segments if isinstance(s, Text))
 
+  def answered(self, text: str) -> "Document":
+    """The document with an answer behind it, which may be empty."""
+    answer = Text(text, target=True, end=True)
+    return dataclasses.replace(self, segments=(*self.segments, answer))
+
   def query(self) -> "Document":
     """The document up to the last target: what a model is asked.
 

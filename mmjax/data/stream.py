@@ -15,7 +15,7 @@ import numpy as np
 from grain import experimental
 
 from mmjax.data import image, video
-from mmjax.data.batching import Example, Slots, empty, pack, pad
+from mmjax.data.batching import Example, Slots, empty, pack, pad, stack, trim
 from mmjax.data.document import (
   BadSample,
   Document,
@@ -94,6 +94,20 @@ class Encoder:
     """A document that ends where the answer is to begin."""
     written = self.prompt.query(document, overflow)
     return self._example(document, written, ())
+
+  def follow(self, document: Document, ended: bool) -> Example:
+    """The next question of a conversation that a state has read.
+
+    Args:
+      document: that question alone.
+      ended: see the prompt's `follow`.
+    """
+    written = self.prompt.follow(document, ended)
+    return self._example(document, written, ())
+
+  def alone(self, example: Example) -> dict[str, Any]:
+    """A batch of one example, without the ends that it does not use."""
+    return trim(stack([example]))
 
   def check(self, media: Media, name: str) -> None:
     """Reads a medium of the document `name` as an example does.

@@ -27,6 +27,7 @@ from mmjax.data.document import Document, Media
 from mmjax.data.stream import Encoder
 from mmjax.evaluation.answers import Likelihoods
 from mmjax.generation.beam import beam_search
+from mmjax.generation.conversation import Conversation
 from mmjax.generation.sample import Sampling, generate
 from mmjax.generation.score import score_answers
 from mmjax.sharding import BATCH, batch_sharding
@@ -131,7 +132,13 @@ class Model:
         pad=stop,
       )
       return beams.tokens[:, 0]
-    sampling = Sampling(
+    key = jax.random.fold_in(jax.random.key(self.seed), number)
+    made = generate(self.module, self.params, batch, self._sampling, key=key)
+    return made.tokens
+
+  @property
+  def _sampling(self) -> Sampling:
+    return Sampling(
       self.max_new_tokens,
       temperature=self.temperature,
       top_k=self.top_k,
@@ -139,8 +146,32 @@ class Model:
       stop=self.stops,
       pad=next(iter(self.stops), self.tokenizer.pad),
     )
-    key = jax.random.fold_in(jax.random.key(self.seed), number)
-    return generate(self.module, self.params, batch, sampling, key=key).tokens
+
+  def conversation(self) -> Conversation:
+    """A conversation with the model, on the default device.
+
+    Raises:
+      ValueError: for a model that writes no conversations, or a beam search.
+    """
+    if not hasattr(self.encoder.prompt, "follow"):
+      raise ValueError(
+        "This model holds no conversations: its prompt is "
+        f"{type(self.encoder.prompt).__name__}, which knows no turns. Ask it "
+        "with `mmjax generate`."
+      )
+    if self.num_beams > 1:
+      raise ValueError(
+        f"num_beams is {self.num_beams}, but what a beam search says is known "
+        "at its end only. Take num_beams=1 for a conversation."
+      )
+    return Conversation(
+      self.module,
+      self.params,
+      self.encoder,
+      self.tokenizer,
+      self._sampling,
+      self.seed,
+    )
 
   def _text(self, row: np.ndarray) -> str:
     ends = np.flatnonzero(np.isin(row, self.stops))

@@ -54,6 +54,10 @@ class DecoderCache:
       segments=self.segments[indices],
     )
 
+  def freed(self, places: Int[Array, ""]) -> "DecoderCache":
+    """The cache with its last places, which hold padding, free again."""
+    return self.replace(index=self.index - places)
+
 
 def positions_after(
   next_position: Int[Array, "B"], real: Bool[Array, "B L"]

@@ -41,6 +41,10 @@ class State:
     """The state of other rows of the batch, for beams."""
     return State(self.lm.rows(indices), self.next_position[indices])
 
+  def freed(self, places: Int[Array, ""]) -> "State":
+    """The state with the places of padding that was read last free again."""
+    return self.replace(lm=self.lm.freed(places))
+
 
 class TextModel(nn.Module):
   """A decoder that takes the batches of any system and ignores their media.

@@ -78,11 +78,17 @@ class Stored:
   """
 
   def __init__(
-    self, weights: Safetensors, name: str, rows: slice | None = None
+    self,
+    weights: Safetensors,
+    name: str,
+    rows: slice | None = None,
+    dtype: Any = None,
   ):
     self._weights, self._name = weights, name
     self.shape, self._first = weights.shape(name), 0
-    self.dtype = weights.dtype(name)
+    self.dtype = jax.numpy.dtype(
+      weights.dtype(name) if dtype is None else dtype
+    )
     if rows is not None:
       self._first, end, _ = rows.indices(self.shape[0])
       self.shape = (end - self._first, *self.shape[1:])
@@ -92,7 +98,8 @@ class Stored:
     ends = [s.indices(n)[:2] for s, n in zip(index, self.shape, strict=True)]
     if ends:
       ends[0] = tuple(self._first + end for end in ends[0])
-    return self._weights.part(self._name, tuple(slice(*e) for e in ends))
+    found = self._weights.part(self._name, tuple(slice(*e) for e in ends))
+    return found.astype(self.dtype, copy=False)
 
   def __getitem__(self, row: int) -> np.ndarray:
     """One row of a stack."""
@@ -128,6 +135,7 @@ def converted(
   part: str = "",
   cut_vocabulary: bool = False,
   leave_out: str = "",
+  dtype: str | None = None,
 ) -> dict[str, Stored]:
   """Weights that `mmjax convert SRC path --to jax` wrote.
 
@@ -142,6 +150,7 @@ def converted(
     cut_vocabulary: tables of tokens with more rows than the part's lose those
       behind, which no id of the tokenizer means: published tables are padded.
     leave_out: pattern of names in the files that the part does without.
+    dtype: of the arrays; None is that of the files.
 
   Raises:
     ValueError: when there is no such file, or for names and shapes that are
@@ -154,7 +163,7 @@ def converted(
     if cut_vocabulary and name in names and name in shapes:
       rows[name] = slice(shapes[name].shape[0])
   kept = [k for k in names if not re.fullmatch(leave_out, k)]
-  found = {k: Stored(weights, names[k], rows.get(k)) for k in kept}
+  found = {k: Stored(weights, names[k], rows.get(k), dtype) for k in kept}
   missing = [k for k in shapes if k not in found and not _DRAWN.fullmatch(k)]
   _refuse(path, [f"{k}: missing" for k in missing] + _misfits(found, shapes))
   return found
@@ -353,33 +362,6 @@ def smollm2_tokenizer(added: Sequence[str] = ()) -> Tokenizer:
 def make_tokenizer(config: Mapping[str, Any]) -> Tokenizer:
   """The tokenizer that `config.tokenizer` names."""
   return build(TOKENIZERS, config)
-
-
-def check_tokens(tokenizer: Tokenizer, module: nn.Module) -> None:
-  """Whether every id has its row; new tokens' are those that train.
-
-  Raises:
-    ValueError: when a language model has too few rows, or the tokenizer's new
-      tokens would read rows of its vocabulary and not those made for them.
-  """
-  lm = getattr(module, "lm", None)
-  if lm is None:
-    return
-  rows = lm.vocab_size + lm.extra_tokens
-  if tokenizer.vocab_size > rows:
-    raise ValueError(
-      f"The tokenizer has {tokenizer.vocab_size} tokens, the language model "
-      f"{lm.vocab_size} rows and {lm.extra_tokens} for new tokens. Raise "
-      "config.model.lm.vocab_size or extra_tokens."
-    )
-  first = tokenizer.base_size
-  if lm.extra_tokens and tokenizer.added and first != lm.vocab_size:
-    raise ValueError(
-      f"The tokenizer's new tokens begin at {first}, the language model's rows "
-      f"for them at {lm.vocab_size}. Set config.model.lm.vocab_size={first}; "
-      "where a published table is padded, cut_vocabulary=True in "
-      "config.init.lm cuts it."
-    )
 
 
 TOKENIZERS = {

@@ -15,7 +15,8 @@ from mmjax import tree
 from mmjax.cli.convert import convert
 from mmjax.lms import LMS
 from mmjax.sharding import make_mesh
-from mmjax.training.sources import check_tokens, load_parts
+from mmjax.training.checks import check_tokens
+from mmjax.training.sources import load_parts
 from mmjax.training.state import abstract_params, init_state
 from tests.text.words import words
 

@@ -93,9 +93,14 @@ class Chat:
     ids = {self.tokenizer.id(name) for name in named}
     return tuple(sorted(ids | {self.tokenizer.eos} - {None}))
 
+  @property
+  def stop_text(self) -> str:
+    """A text that ends an answer, in templates without a token; else ""."""
+    return self._pieces.stop
+
   def cut(self, text: str) -> str:
-    """An answer up to a text that ends it, in templates without a token."""
-    stop = self._pieces.stop
+    """An answer up to the text that ends it."""
+    stop = self.stop_text
     return text.split(stop, 1)[0] if stop else text
 
   @property
@@ -168,15 +173,19 @@ class Chat:
 
     Args:
       document: that question alone.
-      ended: whether the answer before it came to its end; else it is ended
-        first.
+      ended: whether the token that ends an answer was read after the one
+        before; else it is put first.
     """
     turns = read_turns(document)
     pieces = self._asked
-    special = pieces.assistant[-1].special
-    sheet = _Sheet(self, continues=not (special and self.legacy))
+    rest = _from_text(pieces.assistant)[1:]
+    end = next((i for i, p in enumerate(rest) if p.special), None)
+    behind_end = ended and end is not None
+    sheet = _Sheet(self, continues=not (behind_end and self.legacy))
     if not ended:
-      sheet.put_all(_from_text(pieces.assistant)[1:])
+      sheet.put_all(rest)
+    elif behind_end:
+      sheet.put_all(rest[end + 1 :])
     self._ask(sheet, pieces, turns[0], first=False, back=False)
     return sheet.written(self.length)
 

@@ -295,6 +295,20 @@ def test_a_conversation_goes_on_from_what_was_read(template, legacy):
     np.testing.assert_array_equal(together, whole)
 
 
+def test_what_stands_behind_the_end_of_an_answer_follows_it():
+  """ChatML's line ends: the model's last token was the end itself."""
+  prompt = Chat(bytes_tokenizer(), "chatml", image_tokens=1, media=2)
+  turns = [("<image>\nWhat is it?", "A cat."), ("This?", "B")]
+  whole = prompt.query(question(turns[1][0], turns[:1])).tokens
+  first = prompt.query(question()).tokens
+  answer = prompt.write(conversation(turns[:1])).tokens[len(first) :]
+  assert prompt.tokenizer.decode(answer[-1:]) == "\n"
+  for ended, given in ((True, answer[:-1]), (False, answer[:-2])):
+    following = prompt.follow(question(turns[1][0]), ended).tokens
+    together = np.concatenate([first, given, following])
+    np.testing.assert_array_equal(together, whole)
+
+
 def test_answers_end_where_the_template_says():
   assert chat().stops == (2,)
   assert chat("llava_v0").cut(" a cat###Human: b") == " a cat"

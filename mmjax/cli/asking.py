@@ -1,0 +1,107 @@
+"""What `mmjax generate` and `mmjax chat` take on their command line."""
+
+import argparse
+from pathlib import Path
+
+# For --help, which has no time to import the tables.
+TEMPLATES = (
+  "chatml, chatml_direct, llama_2, llava_llama_2, llava_v0, llava_v1, "
+  "mistral_instruct, mpt, plain, v0_mmtag, v1_mmtag, vicuna_v0 or vicuna_v1"
+)
+
+
+class _Part(argparse.Action):
+  """Collects parts of a prompt in the order of the command line."""
+
+  def __call__(self, parser, namespace, value, option=None):
+    kind = "text" if option == "--prompt" else option.removeprefix("--")
+    parts = [*(getattr(namespace, self.dest) or ()), (kind, value)]
+    setattr(namespace, self.dest, parts)
+
+
+def add_generate(verb: argparse.ArgumentParser) -> None:
+  _add_model(verb)
+  for option, kind, text in (
+    ("--image", "FILE", "a JPEG, PNG, WebP or GIF; may come again"),
+    ("--video", "FILE", "a video; may come again"),
+    ("--prompt", "TEXT", "text before, between or after them; likewise"),
+  ):
+    verb.add_argument(
+      option, action=_Part, dest="parts", metavar=kind, help=text
+    )
+  _add_sampling(verb, 32)
+  _add_number(verb, "--num-beams", 1, "of a beam search; 1 is none")
+
+
+def add_chat(verb: argparse.ArgumentParser) -> None:
+  _add_model(verb)
+  verb.add_argument(
+    "--image",
+    action="append",
+    default=[],
+    dest="images",
+    metavar="FILE",
+    help="a picture that the first question is about; may come again",
+  )
+  _add_sampling(verb, 512)
+
+
+def _add_model(verb: argparse.ArgumentParser) -> None:
+  """Which model is asked, and how it is spoken to."""
+  verb.add_argument(
+    "folder",
+    nargs="?",
+    type=Path,
+    metavar="FOLDER",
+    help="of a LLaVA, that `mmjax convert SRC FOLDER --to jax` wrote",
+  )
+  verb.add_argument("--workdir", type=Path, help="of a run")
+  verb.add_argument(
+    "--system",
+    metavar="TEXT",
+    help='in place of the template\'s, before a conversation; "" for none, '
+    "as Hugging Face asks LLaVA",
+  )
+  verb.add_argument(
+    "--length",
+    type=int,
+    metavar="N",
+    help="tokens of a conversation at most; default 2048, or the run's",
+  )
+  of_folder = verb.add_argument_group("of a FOLDER")
+  of_folder.add_argument(
+    "--template",
+    metavar="NAME",
+    help=f"of conversations: {TEMPLATES}; default vicuna_v1",
+  )
+  of_folder.add_argument(
+    "--aspect",
+    choices=("pad", "square"),
+    help="pictures are padded to a square, or cropped; default: as trained",
+  )
+  of_folder.add_argument(
+    "--dtype",
+    choices=("bfloat16", "float32"),
+    help="of weights and computation; default float32 on a CPU, else bfloat16",
+  )
+
+
+def _add_sampling(verb: argparse.ArgumentParser, length: int) -> None:
+  for option, default, text in (
+    ("--max-new-tokens", length, "the answer's length at most"),
+    ("--temperature", 0.0, "of sampling; 0 takes the best token"),
+    ("--top-k", 0, "samples among the k best tokens; 0 among all"),
+    ("--top-p", 1.0, "samples among the best that are so probable together"),
+    ("--seed", 0, "of sampling"),
+  ):
+    _add_number(verb, option, default, text)
+
+
+def _add_number(verb, option, default, text) -> None:
+  verb.add_argument(
+    option,
+    type=type(default),
+    default=default,
+    metavar="N" if isinstance(default, int) else "X",
+    help=f"{text}; default {default:g}",
+  )
