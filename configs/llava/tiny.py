@@ -67,7 +67,7 @@ def _finetune():
     ),
     trainable=[("encoder/.*", False), (".*", True)],
     peak=5e-4,
-    plan=dict(steps=250, log_every=5, checkpoint_every=25),
+    plan=dict(steps=160, log_every=5, checkpoint_every=20),
     init=dict(
       lm=dict(name="smollm2"),
       connector=dict(

@@ -138,13 +138,22 @@ def _merged(
   """Without low-rank updates, which are folded into their matrices."""
   for path in [p for p in arrays if p.endswith("/lora_a")]:
     head = path.removesuffix("lora_a")
-    own = {n: arrays[head + n] for n in ("kernel", "lora_a", "lora_b")}
-    scale = _lora(config).scale
-    full = {name: np.asarray(x, np.float32) for name, x in own.items()}
-    kernel = merge_lora(full, scale)["kernel"]
-    arrays[f"{head}kernel"] = np.asarray(kernel)
-    del arrays[path], arrays[f"{head}lora_b"]
+    names = ("kernel", "lora_a", "lora_b")
+    parts = {name: arrays.pop(head + name) for name in names}
+    arrays[f"{head}kernel"] = Merged(parts, _lora(config).scale)
   return arrays
+
+
+class Merged:
+  """A stack of matrices with their updates, of which one is held at a time."""
+
+  def __init__(self, parts: Mapping[str, Any], scale: float):
+    self._parts, self._scale = parts, scale
+    self.shape, self.dtype = parts["kernel"].shape, np.dtype(np.float32)
+
+  def __getitem__(self, row: int) -> np.ndarray:
+    own = {k: np.asarray(x[row], np.float32) for k, x in self._parts.items()}
+    return np.asarray(merge_lora(own, self._scale)["kernel"])
 
 
 def _lora(config: Mapping[str, Any]) -> Lora:
