@@ -167,6 +167,51 @@ def test_a_loop_that_does_not_count_is_refused():
     loops.executions(hlo.parse(idle))
 
 
+# Of LLaVA's step on v5e, in which a kernel's attributes go over three lines;
+# fewer dims and shorter paths.
+KERNEL = """HloModule jit_step, is_scheduled=true
+
+FileNames
+1 "/mmjax/training/step.py"
+
+%fused_computation.442.clone.1 (param_0.3485: bf16[4,32,1,2048,128]) -> f32[4,2048,32,128] {
+  %param_0.3485 = bf16[4,32,1,2048,128]{4,3,2,1,0:T(8,128)(2,1)} parameter(0)
+  %bitcast.1398 = bf16[4,32,1,2048,128]{4,3,1,0,2:T(8,128)(2,1)} bitcast(%param_0.3485), frontend_attributes={kernel_metadata={
+"xprof_metadata":"{\\"block_q_dq\\": 512, \\"block_kv_dq\\": 512, \\"q_layout\\": 1, \\"k_layout\\": 1, \\"v_layout\\": 1}"
+}}, metadata={op_name="jit(step)/transpose(jvp(Llava))/lm.hidden/layers/while/body/pallas_call" stack_frame_id=570}
+  %convert.654 = f32[4,32,1,2048,128]{4,3,1,0,2:T(8,128)} convert(%bitcast.1398), frontend_attributes={kernel_metadata={
+"xprof_metadata":"{\\"block_q_dq\\": 512, \\"block_kv_dq\\": 512, \\"q_layout\\": 1, \\"k_layout\\": 1, \\"v_layout\\": 1}"
+}}
+  ROOT %bitcast.1397 = f32[4,2048,32,128]{3,1,2,0:T(8,128)} bitcast(%convert.654), metadata={op_name="jit(step)" stack_frame_id=316}
+}
+
+ENTRY %main (p: bf16[4,32,1,2048,128]) -> f32[4,2048,32,128] {
+  %p = bf16[4,32,1,2048,128]{4,3,2,1,0:T(8,128)(2,1)} parameter(0)
+  ROOT %f = f32[4,2048,32,128]{3,1,2,0:T(8,128)} fusion(%p), kind=kLoop, frontend_attributes={kernel_metadata={
+"xprof_metadata":"{\\"block_q_dq\\": 512}"
+}}, calls=%fused_computation.442.clone.1
+}
+
+"""  # noqa: E501
+
+
+def test_attributes_of_several_lines_end_no_computation():
+  module = hlo.parse(KERNEL)
+  inside = module.computations["fused_computation.442.clone.1"]
+  assert list(inside) == [
+    "param_0.3485",
+    "bitcast.1398",
+    "convert.654",
+    "bitcast.1397",
+  ]
+  assert [i.root for i in inside.values()] == [False, False, False, True]
+  # What stands behind them is read, too.
+  (fusion,) = [i for i in module.computations["main"].values() if i.root]
+  assert hlo.fused(module, fusion) is inside
+  elements = 4 * 32 * 2048 * 128
+  assert traffic.memory_traffic(module) == elements * (2 + 4)
+
+
 def test_no_module():
   with pytest.raises(ValueError, match="ENTRY"):
     hlo.parse("what is this")
