@@ -1,6 +1,7 @@
 """One update, compiled: losses of all datasets, gradients, a guarded step."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -83,33 +84,52 @@ def _gradient(loss, state, batch, key, microbatches):
     metrics = loss(params, {**batch, "key": key})
     return metrics["loss"][0], metrics
 
-  grad = jax.grad(total, has_aux=True)
   if microbatches == 1:
-    return grad(state.trainable, batch, key)
+    return jax.grad(total, has_aux=True)(state.trainable, batch, key)
 
-  def cut(x):
-    if x.shape[0] % microbatches:
-      raise ValueError(
-        f"A batch of {x.shape[0]} rows does not cut into {microbatches} "
-        "micro-batches. Change the `batch` of the dataset or microbatches."
-      )
-    # Every device keeps its own rows: micro-batch i is row i of each.
-    x = x.reshape(-1, microbatches, *x.shape[1:])
-    return jnp.moveaxis(x, 1, 0)
+  parts = jax.tree.map(functools.partial(_cut, microbatches), batch)
+  return _accumulated(total, state.trainable, parts, key)
 
-  def body(carry, numbered):
+
+def _cut(microbatches: int, x: Array) -> Array:
+  """Micro-batches of an array, whose leading dim counts them."""
+  if x.shape[0] % microbatches:
+    raise ValueError(
+      f"A batch of {x.shape[0]} rows does not cut into {microbatches} "
+      "micro-batches. Change the `batch` of the dataset or microbatches."
+    )
+  # Every device keeps its own rows: micro-batch i is row i of each.
+  x = x.reshape(-1, microbatches, *x.shape[1:])
+  return jnp.moveaxis(x, 1, 0)
+
+
+def _accumulated(total, trainable, parts, key):
+  """Sums over micro-batches of the gradient of `total`, and of its metrics.
+
+  The backward pass adds every layer's gradient to the sum in place: a second
+  copy of all of them is never there.
+  """
+  sums = jax.tree.map(
+    lambda x: jax.new_ref(jnp.zeros(x.shape, x.dtype)), trainable
+  )
+
+  def body(metrics, numbered):
     number, part = numbered
-    new = grad(state.trainable, part, random.fold_in(key, number))
-    return jax.tree.map(jnp.add, carry, new), None
+    own_key = random.fold_in(key, number)
+    value, backward, new = jax.vjp(
+      lambda trainable: total(trainable, part, own_key), trainable, has_aux=True
+    )
+    backward.with_refs(sums)(jnp.ones_like(value))
+    return jax.tree.map(jnp.add, metrics, new), None
 
-  parts = jax.tree.map(cut, batch)
   first = jax.tree.map(lambda x: x[0], parts)
   zeros = jax.tree.map(
     lambda x: jnp.zeros(x.shape, x.dtype),
-    jax.eval_shape(grad, state.trainable, first, key),
+    jax.eval_shape(total, trainable, first, key)[1],
   )
-  numbers = jnp.arange(microbatches)
-  return jax.lax.scan(body, zeros, (numbers, parts))[0]
+  numbers = jnp.arange(jax.tree.leaves(parts)[0].shape[0])
+  metrics, _ = jax.lax.scan(body, zeros, (numbers, parts))
+  return jax.tree.map(jax.freeze, sums), metrics
 
 
 def _update(state, grads, optimizer, guard):
