@@ -10,6 +10,11 @@ $MMJAX_DATA: what `mmjax convert --to jax` makes of the base models in
 vicuna_7b_v1.5, vicuna_13b_v1.5, vicuna_7b_v1.3, vicuna_13b_v1.3,
 clip_vit_l14_336 and clip_vit_l14; the data sets by the names that they are
 published under.
+
+They are for v5p:4x4x4, where 16 GiB of a device do for 7B without
+recomputation of matrix products (`remat="dots"`). On devices with less, add
+--config.model.lm.remat=full; benchmarks/plans.py has what else v5e:4x8, eight
+H200 and one of them need. The batches are those of the papers everywhere.
 """
 
 import dataclasses
@@ -108,7 +113,7 @@ def model(size: Size, **lm) -> dict:
     ),
     connector=dict(name="projection", width=width, depth=size.depth),
     lm=dict(
-      name="llama", **LLAMA[size.lm], norm_eps=size.eps, remat="full", **lm
+      name="llama", **LLAMA[size.lm], norm_eps=size.eps, remat="dots", **lm
     ),
     dtype="bfloat16",
   )

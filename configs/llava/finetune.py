@@ -2,7 +2,9 @@
 
 The projector comes from a run of the first stage in runs/pretrain_SIZE. With
 "7b_packed" and "13b_packed" as many conversations share a row of 4096 as fit:
-32 rows have about 149 of them, whose loss is the same as without others.
+32 rows have about 149 of them, whose loss is the same as without others. Two
+devices share a row, each half of its text (`mesh.sequence`): v5p:4x4x4 has 64,
+and two that share matrices instead would read and write a fifth more.
 """
 
 from configs.llava import common
@@ -24,7 +26,7 @@ def get_config(size="7b"):
   if is_packed:
     chats |= dict(fill=PACKED, batch=ROWS)
     steps = round(size.data[1][2] * size.epochs / (ROWS * A_ROW))
-  return common.stage(
+  config = common.stage(
     size=size,
     model=common.model(size),
     datasets=dict(chats=chats),
@@ -37,3 +39,6 @@ def get_config(size="7b"):
       )
     ),
   )
+  if is_packed:
+    config.mesh.sequence = 2
+  return config
