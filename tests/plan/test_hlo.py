@@ -110,6 +110,44 @@ def test_the_pieces_of_one_collective_count_once():
   assert found.count == 1
 
 
+# Of LLaVA's step on eight H200.
+STARTED = {
+  "all-gather": (
+    "((bf16[128,1024], f32[640]), (bf16[1024,1024], f32[5120])) "
+    "all-gather-start(%x, %y)",
+    2 * 1024 * 1024 + 4 * 5120,
+  ),
+  "reduce-scatter": (
+    "((bf16[13824,5120]{0,1}), bf16[13824,640]{0,1}) reduce-scatter-start(%x)",
+    2 * 13824 * 5120,
+  ),
+  "all-reduce": (
+    "(f32[], f32[4]{0}) all-reduce-start(%x, %y)",
+    4 * (1 + 4),
+  ),
+  "collective-permute": (
+    "(bf16[1024], bf16[1024], u32[], u32[]) collective-permute-start(%x)",
+    2 * 1024,
+  ),
+}
+
+
+@pytest.mark.parametrize("kind", STARTED)
+def test_collectives_beside_computation(kind):
+  """They name their operands, and what they are of is counted once."""
+  text, whole = STARTED[kind]
+  (found,) = collectives.collectives(
+    hlo.parse(
+      "ENTRY %main (x: bf16[8]) -> bf16[8] {\n"
+      "  %x = bf16[8]{0} parameter(0)\n  %y = f32[8]{0} parameter(1)\n"
+      f"  %start = {text}, channel_id=1, replica_groups=[1,8]<=[8]\n"
+      "  ROOT %z = bf16[8]{0} copy(%x)\n}\n"
+    ),
+    dict(fsdp=8),
+  )
+  assert (found.kind, found.bytes) == (kind, whole)
+
+
 def test_a_loop_without_a_bound_is_refused():
   open_ended = LOOP.replace("constant(3)", "parameter(1)")
   with pytest.raises(ValueError, match="no known number of rounds"):
