@@ -250,6 +250,57 @@ def test_attributes_of_several_lines_end_no_computation():
   assert traffic.memory_traffic(module) == elements * (2 + 4)
 
 
+# A matrix is taken of one stack and multiplied inside two fusions; the product
+# goes into another stack, and an operand is handed on.
+NESTED = """HloModule jit_step
+
+%take (stack: bf16[32,256,256], i: s32[]) -> bf16[256,256] {
+  %stack = bf16[32,256,256]{2,1,0} parameter(0)
+  %i = s32[] parameter(1)
+  %zero = s32[] constant(0)
+  %cut = bf16[1,256,256]{2,1,0} dynamic-slice(%stack, %i, %zero, %zero), dynamic_slice_sizes={1,256,256}
+  ROOT %one = bf16[256,256]{1,0} bitcast(%cut)
+}
+
+%put (stack.1: bf16[32,64,256], x.1: bf16[64,256], i.1: s32[]) -> bf16[32,64,256] {
+  %stack.1 = bf16[32,64,256]{2,1,0} parameter(0)
+  %x.1 = bf16[64,256]{1,0} parameter(1)
+  %row = bf16[1,64,256]{2,1,0} bitcast(%x.1)
+  %i.1 = s32[] parameter(2)
+  %zero.1 = s32[] constant(0)
+  ROOT %new = bf16[32,64,256]{2,1,0} dynamic-update-slice(%stack.1, %row, %i.1, %zero.1, %zero.1)
+}
+
+%both (a: bf16[32,256,256], b: bf16[32,64,256], x: bf16[64,256], j: s32[], c: bf16[8,8]) -> (bf16[32,64,256], bf16[8,8]) {
+  %a = bf16[32,256,256]{2,1,0} parameter(0)
+  %b = bf16[32,64,256]{2,1,0} parameter(1)
+  %x = bf16[64,256]{1,0} parameter(2)
+  %j = s32[] parameter(3)
+  %c = bf16[8,8]{1,0} parameter(4)
+  %w = bf16[256,256]{1,0} fusion(%a, %j), kind=kLoop, calls=%take
+  %y = bf16[64,256]{1,0} convolution(%x, %w), dim_labels=bf_io->bf
+  %out = bf16[32,64,256]{2,1,0} fusion(%b, %y, %j), kind=kLoop, calls=%put
+  ROOT %pair = (bf16[32,64,256]{2,1,0}, bf16[8,8]{1,0}) tuple(%out, %c)
+}
+
+ENTRY %main (a.1: bf16[32,256,256], b.1: bf16[32,64,256], x.2: bf16[64,256], j.1: s32[], c.1: bf16[8,8]) -> (bf16[32,64,256], bf16[8,8]) {
+  %a.1 = bf16[32,256,256]{2,1,0} parameter(0)
+  %b.1 = bf16[32,64,256]{2,1,0} parameter(1)
+  %x.2 = bf16[64,256]{1,0} parameter(2)
+  %j.1 = s32[] parameter(3)
+  %c.1 = bf16[8,8]{1,0} parameter(4)
+  ROOT %f = (bf16[32,64,256]{2,1,0}, bf16[8,8]{1,0}) fusion(%a.1, %b.1, %x.2, %j.1, %c.1), kind=kOutput, calls=%both
+}
+"""  # noqa: E501
+
+
+def test_of_stacks_only_what_is_used_moves():
+  """One matrix in, one row of activations in and out, of stacks of 32."""
+  read, row, number = 2 * 256 * 256, 2 * 64 * 256, 4
+  found = traffic.memory_traffic(hlo.parse(NESTED))
+  assert found == read + 2 * row + number
+
+
 def test_no_module():
   with pytest.raises(ValueError, match="ENTRY"):
     hlo.parse("what is this")
