@@ -4,7 +4,7 @@ The projector comes from a run of the first stage in runs/pretrain_SIZE. With
 "7b_packed" and "13b_packed" as many conversations share a row of 4096 as fit:
 32 rows have about 149 of them, whose loss is the same as without others. Two
 devices share a row, each half of its text (`mesh.sequence`): v5p:4x4x4 has 64,
-and two that share matrices instead would read and write a fifth more.
+and two that share matrices instead would wait for memory.
 """
 
 from configs.llava import common

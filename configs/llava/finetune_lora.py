@@ -1,9 +1,7 @@
 """The second stage with low-rank updates of the language model (LLaVA-1.5).
 
 Rank 128 and alpha 256 in all its matrices, ten times the learning rate of
-finetune.py; the projector trains as a whole at that one's. Everything is
-computed again in the backward pass: to keep and read all the products of low
-rank takes longer than to make them.
+finetune.py; the projector trains as a whole at that one's.
 """
 
 from configs.llava import common, finetune
@@ -14,7 +12,6 @@ LORA = dict(rank=128, alpha=256.0, dropout=0.05)
 def get_config(size="7b"):
   config = finetune.get_config(size)
   config.model.lm.lora = LORA
-  config.model.lm.remat = "full"
   config.train.trainable = [
     (common.CONNECTOR, True),
     ("lm/.*/lora_[ab]", True),
