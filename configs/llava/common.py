@@ -11,10 +11,11 @@ vicuna_7b_v1.5, vicuna_13b_v1.5, vicuna_7b_v1.3, vicuna_13b_v1.3,
 clip_vit_l14_336 and clip_vit_l14; the data sets by the names that they are
 published under.
 
-They are for v5p:4x4x4, where 16 GiB of a device do for 7B without
-recomputation of matrix products (`remat="dots"`). On devices with less, add
---config.model.lm.remat=full; benchmarks/plans.py has what else v5e:4x8, eight
-H200 and one of them need. The batches are those of the papers everywhere.
+They are for v5p:4x4x4, where a device has room to keep what matrix products
+gave for the backward pass (`remat="dots"`). With less, --config.model.lm.remat
+is `full`, or --config.train.microbatches more than 1: benchmarks/plans.py has
+what v5e:4x8, eight H200 and one of them need. The batches stay those of the
+papers.
 """
 
 import dataclasses
