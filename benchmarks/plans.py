@@ -97,6 +97,7 @@ GPU_PLANS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     stage1=("--config.train.microbatches=2",),
     stage2=("--config.train.microbatches=4",),
     packed=("--config.train.microbatches=2", _WHOLE_ROWS),
+    lora=("--config.train.microbatches=4",),
   ),
   "llava_7b_stage2_one_h200": (
     LLAVA["stage2"].format("7b"),

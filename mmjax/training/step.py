@@ -44,6 +44,7 @@ def make_step(
   microbatches: int = 1,
   guard: Guard = Guard(),
   seed: int = 0,
+  in_place: tuple[str, ...] = (),
 ) -> Callable[[TrainState, Mapping[str, Batch]], tuple[TrainState, Metrics]]:
   """The function that a run compiles and repeats.
 
@@ -58,6 +59,8 @@ def make_step(
     guard: which updates are dropped.
     seed: of what a model leaves out by chance; its key is a function of this,
       the step, the dataset and the micro-batch, and stands in the batch.
+    in_place: beginnings of the paths of parameters whose gradients
+      micro-batches may add up in place; see `_accumulated`.
   """
 
   def step(state: TrainState, batches: Mapping[str, Batch]):
@@ -65,7 +68,7 @@ def make_step(
     key = random.fold_in(random.key(seed), state.step)
     for number, (name, batch) in enumerate(batches.items()):
       own_key = random.fold_in(key, number)
-      part, own = _gradient(loss, state, batch, own_key, microbatches)
+      part, own = _gradient(loss, state, batch, own_key, microbatches, in_place)
       count = jnp.maximum(own["loss"][1], 1e-8)
       part = jax.tree.map(lambda g, c=count: g * (weights[name] / c), part)
       grads = part if grads is None else jax.tree.map(jnp.add, grads, part)
@@ -76,7 +79,7 @@ def make_step(
   return step
 
 
-def _gradient(loss, state, batch, key, microbatches):
+def _gradient(loss, state, batch, key, microbatches, in_place=()):
   """Gradient of the summed loss of a batch, and its metrics."""
 
   def total(trainable, batch, key):
@@ -88,7 +91,7 @@ def _gradient(loss, state, batch, key, microbatches):
     return jax.grad(total, has_aux=True)(state.trainable, batch, key)
 
   parts = jax.tree.map(functools.partial(_cut, microbatches), batch)
-  return _accumulated(total, state.trainable, parts, key)
+  return _accumulated(total, state.trainable, parts, key, in_place)
 
 
 def _cut(microbatches: int, x: Array) -> Array:
@@ -103,33 +106,38 @@ def _cut(microbatches: int, x: Array) -> Array:
   return jnp.moveaxis(x, 1, 0)
 
 
-def _accumulated(total, trainable, parts, key):
+def _accumulated(total, trainable, parts, key, in_place):
   """Sums over micro-batches of the gradient of `total`, and of its metrics.
 
-  The backward pass adds every layer's gradient to the sum in place: a second
-  copy of all of them is never there.
+  Of stacks of layers that are `in_place` the backward pass adds every layer's
+  gradient to the sum: a second copy of all of them is never there. They have to
+  go into one scan as they are. Where JAX (0.10.2) finds arrays that were made
+  of others before them in a scan, it takes the sum of one for that of another.
   """
+  inside = {path: path.startswith(in_place) for path in tree.flatten(trainable)}
+  stacks, rest = tree.split(trainable, inside)
   sums = jax.tree.map(
-    lambda x: jax.new_ref(jnp.zeros(x.shape, x.dtype)), trainable
+    lambda x: jax.new_ref(jnp.zeros(x.shape, x.dtype)), stacks
   )
 
-  def body(metrics, numbered):
+  def body(carry, numbered):
     number, part = numbered
     own_key = random.fold_in(key, number)
-    value, backward, new = jax.vjp(
-      lambda trainable: total(trainable, part, own_key), trainable, has_aux=True
-    )
-    backward.with_refs(sums)(jnp.ones_like(value))
-    return jax.tree.map(jnp.add, metrics, new), None
+
+    def one(stacks, rest):
+      return total(tree.merge(stacks, rest), part, own_key)
+
+    value, backward, new = jax.vjp(one, stacks, rest, has_aux=True)
+    # What is no reference comes back.
+    _, grads = backward.with_refs(sums, rest)(jnp.ones_like(value))
+    return jax.tree.map(jnp.add, carry, (grads, new)), None
 
   first = jax.tree.map(lambda x: x[0], parts)
-  zeros = jax.tree.map(
-    lambda x: jnp.zeros(x.shape, x.dtype),
-    jax.eval_shape(total, trainable, first, key)[1],
-  )
+  metrics = jax.eval_shape(total, trainable, first, key)[1]
+  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (rest, metrics))
   numbers = jnp.arange(jax.tree.leaves(parts)[0].shape[0])
-  metrics, _ = jax.lax.scan(body, zeros, (numbers, parts))
-  return jax.tree.map(jax.freeze, sums), metrics
+  (grads, metrics), _ = jax.lax.scan(body, zeros, (numbers, parts))
+  return tree.merge(jax.tree.map(jax.freeze, sums), grads), metrics
 
 
 def _update(state, grads, optimizer, guard):

@@ -124,7 +124,8 @@ def test_micro_batches_keep_no_second_copy_of_the_gradients():
   def compiled(x, microbatches):
     def gradient(x):
       key = jax.random.key(0)
-      return step._gradient(loss, state, {"x": x}, key, microbatches)[0]
+      given = (loss, state, {"x": x}, key, microbatches, ("w",))
+      return step._gradient(*given)[0]
 
     return jax.jit(gradient).lower(x).compile()
 
