@@ -25,6 +25,34 @@ from mmjax.plan.report import CONVENTIONS, seconds, size
 
 RESULTS = Path("benchmarks/results")
 FLAMINGO = "configs/flamingo"
+LLAVA = {
+  "stage1": "configs/llava/pretrain.py:{}",
+  "stage2": "configs/llava/finetune.py:{}",
+  "packed": "configs/llava/finetune.py:{}_packed",
+  "lora": "configs/llava/finetune_lora.py:{}",
+}
+
+
+def llava(machine: str = "", *all_of_them: str, **own: tuple[str, ...]) -> dict:
+  """Plans of LLaVA-1.5's stages in both sizes.
+
+  Args:
+    machine: end of their names.
+    *all_of_them: further arguments of each.
+    **own: further arguments of a stage.
+  """
+  return {
+    f"llava_{size}_{stage}{machine}": (
+      config.format(size),
+      (*all_of_them, *own.get(stage, ())),
+    )
+    for size in ("7b", "13b")
+    for stage, config in LLAVA.items()
+  }
+
+
+_LESS_ROOM = "--config.model.lm.remat=full"
+_WHOLE_ROWS = "--config.mesh.sequence=1"
 # Name of a plan to its config and further arguments of `mmjax plan`; the
 # topology is the one that the config names where none is given.
 PLANS: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -40,6 +68,8 @@ PLANS: Mapping[str, tuple[str, tuple[str, ...]]] = {
   ),
   "open_flamingo_3b": (f"{FLAMINGO}/open_flamingo.py", ()),
   "open_flamingo_9b": (f"{FLAMINGO}/open_flamingo_9b.py", ()),
+  **llava(),
+  **llava("_v5e", "--topology=v5e:4x8", _LESS_ROOM, packed=(_WHOLE_ROWS,)),
 }
 # The same for GPUs, whose memory is smaller than that of as many TPUs.
 _RECOMPUTE = tuple(
@@ -60,6 +90,18 @@ GPU_PLANS: Mapping[str, tuple[str, tuple[str, ...]]] = {
       *("--topology", "h200:4x8", "--config.mesh.data=4"),
       *_RECOMPUTE,
     ),
+  ),
+  **llava(
+    "_h200",
+    "--topology=h200:8",
+    stage1=("--config.train.microbatches=2",),
+    stage2=("--config.train.microbatches=4",),
+    packed=("--config.train.microbatches=2", _WHOLE_ROWS),
+    lora=("--config.train.microbatches=4",),
+  ),
+  "llava_7b_stage2_one_h200": (
+    LLAVA["stage2"].format("7b"),
+    ("--topology=h200:1", "--config.train.microbatches=64"),
   ),
 }
 ALL = PLANS | GPU_PLANS

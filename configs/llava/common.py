@@ -10,6 +10,12 @@ $MMJAX_DATA: what `mmjax convert --to jax` makes of the base models in
 vicuna_7b_v1.5, vicuna_13b_v1.5, vicuna_7b_v1.3, vicuna_13b_v1.3,
 clip_vit_l14_336 and clip_vit_l14; the data sets by the names that they are
 published under.
+
+They are for v5p:4x4x4, where a device has room to keep what matrix products
+gave for the backward pass (`remat="dots"`). With less, --config.model.lm.remat
+is `full`, or --config.train.microbatches more than 1: benchmarks/plans.py has
+what v5e:4x8, eight H200 and one of them need. The batches stay those of the
+papers.
 """
 
 import dataclasses
@@ -112,7 +118,7 @@ def model(size: Size, **lm) -> dict:
     ),
     connector=dict(name="projection", width=width, depth=size.depth),
     lm=dict(
-      name="llama", **LLAMA[size.lm], norm_eps=size.eps, remat="full", **lm
+      name="llama", **LLAMA[size.lm], norm_eps=size.eps, remat="dots", **lm
     ),
     dtype="bfloat16",
   )

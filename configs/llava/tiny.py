@@ -130,7 +130,7 @@ def get_config(stage="finetune"):
     evaluate=dict(
       name="drawn_chat",
       questions=list(QUESTIONS),
-      count=256,
+      count=128,
       controls=["none", "wrong_query", "no_query", "text_only"],
       model=dict(batch_size=64, max_new_tokens=12),
     ),

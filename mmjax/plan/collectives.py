@@ -89,11 +89,13 @@ def collectives(
 
 
 def _whole(kind: str, instruction: hlo.Instruction, size: int) -> int:
-  """Bytes of the array that a collective is about."""
+  """Bytes of the arrays that a collective is about."""
   shapes = instruction.shapes
   if instruction.opcode.endswith("-start"):
-    # (operands, results) and the back end's own, which are small.
-    shapes = (max(shapes, key=lambda s: s.bytes),)
+    # Operands, results, and the back end's own; sums name their results only.
+    count = len(instruction.operands)
+    parts = shapes[:count], shapes[count : 2 * count]
+    return max(sum(s.bytes for s in part) for part in parts)
   total = sum(s.bytes for s in shapes)
   return total * size if kind == "reduce-scatter" else total
 

@@ -147,7 +147,7 @@ def _whole(folder: Path) -> bool:
     return False
   # The entry is the last of a program's computations.
   _, entry, body = path.read_text().partition("\nENTRY ")
-  return bool(entry) and body.rstrip().endswith("\n}")
+  return bool(entry) and "\n}\n" in body
 
 
 def _read(

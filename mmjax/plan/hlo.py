@@ -19,6 +19,7 @@ _BITS = {
 _SHAPE = re.compile(r"([a-z][a-z0-9]*)\[([\d,]*)\](?:\{([^{}]*)\})?")
 _HEAD = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{$")
 _LINE = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = ")
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _OPERAND = re.compile(r"%([\w.\-]+)")
 _CALLED = re.compile(
   r"(?:calls|to_apply|body|condition|true_computation|false_computation|"
@@ -104,7 +105,7 @@ def parse(text: str) -> Module:
   """A module from `compiled.as_text()`."""
   computations: dict[str, dict[str, Instruction]] = {}
   entry, current = "", None
-  for line in text.splitlines():
+  for line in _statements(text):
     if current is None:
       head = _HEAD.match(line)
       if head and not line.startswith("HloModule"):
@@ -118,6 +119,25 @@ def parse(text: str) -> Module:
   if not entry:
     raise ValueError("The text is no HLO module: it has no ENTRY.")
   return Module(computations, entry)
+
+
+def _statements(text: str) -> Iterator[str]:
+  """Lines, but those of one instruction as one.
+
+  Attributes of kernels go over several, one of which looks like the end of a
+  computation:
+
+    %a = f32[8] get-tuple-element(%b), frontend_attributes={kernel_metadata={
+    "xprof_metadata":"{\\"block_q\\": 128}"
+    }}, metadata={op_name="jit(step)"}
+  """
+  held = ""
+  for line in text.splitlines():
+    line = held + line
+    bare = _STRING.sub("", line) if _LINE.match(line) else ""
+    held = line if bare.count("{") > bare.count("}") else ""
+    if not held:
+      yield line
 
 
 def _instruction(line: str, found: re.Match) -> Instruction:

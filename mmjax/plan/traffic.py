@@ -1,5 +1,7 @@
 """Bytes that a compiled program moves to and from a device's main memory."""
 
+from collections.abc import Sequence
+
 from mmjax.plan import hlo, loops
 
 # They move nothing themselves.
@@ -56,14 +58,16 @@ def _traffic(
   inside = hlo.fused(module, i)
   if not inside:
     return written + sum(s.main for g in given for s in g.shapes)
-  return _written(inside, written) + sum(
-    _read(inside, number, g) for number, g in enumerate(given)
+  return _written(module, inside, i.shapes) + sum(
+    _read(module, inside, number, sum(s.main for s in g.shapes))
+    for number, g in enumerate(given)
   )
 
 
-def _read(inside: hlo.Computation, number: int, given: hlo.Instruction) -> int:
-  """Bytes of a fusion's operand that are read."""
-  whole = sum(s.main for s in given.shapes)
+def _read(
+  module: hlo.Module, inside: hlo.Computation, number: int, whole: int
+) -> int:
+  """Bytes of a fusion's operand that are read, of `whole` ones."""
   name = next(
     (
       i.name
@@ -72,26 +76,63 @@ def _read(inside: hlo.Computation, number: int, given: hlo.Instruction) -> int:
     ),
     None,
   )
-  users = [i for i in inside.values() if name in i.operands]
-  if not whole or not users:
-    return whole
+  users = any(name in i.operands for i in inside.values())
+  return _used(module, inside, name, whole) if whole and users else whole
+
+
+def _used(
+  module: hlo.Module, scope: hlo.Computation, name: str, whole: int
+) -> int:
+  """Bytes of an array that is computed with, fusions in fusions included."""
   read = 0
-  for user in users:
+  for user in scope.values():
+    if name not in user.operands:
+      continue
     if user.opcode in ("dynamic-slice", "slice", "gather"):
       read += sum(s.bytes for s in user.shapes)
     elif user.opcode == "dynamic-update-slice" and user.operands[0] == name:
       continue  # Written in place.
+    elif user.opcode == "tuple":
+      continue  # Handed on.
+    elif user.opcode == "bitcast":
+      read += _used(module, scope, user.name, whole)
+    elif user.opcode == "fusion":
+      read += sum(
+        _read(module, hlo.fused(module, user), number, whole)
+        for number, operand in enumerate(user.operands)
+        if operand == name
+      )
     else:
       return whole
   return min(read, whole)
 
 
-def _written(inside: hlo.Computation, whole: int) -> int:
-  """Bytes of a fusion's result; of one that is updated in place, the update."""
+def _written(
+  module: hlo.Module, inside: hlo.Computation, shapes: Sequence[hlo.Shape]
+) -> int:
+  """Bytes of a fusion's results; of what is updated in place, the update."""
   root = next(i for i in inside.values() if i.root)
-  while root.opcode == "bitcast" and root.operands[0] in inside:
-    root = inside[root.operands[0]]
-  if root.opcode != "dynamic-update-slice" or not whole:
-    return whole
-  update = inside[root.operands[1]]
-  return min(whole, sum(s.bytes for s in update.shapes))
+  names = root.operands if root.opcode == "tuple" else (root.name,)
+  if len(names) != len(shapes):
+    return sum(s.main for s in shapes)
+  return sum(
+    min(s.main, _made(module, inside, name, s.bytes))
+    for s, name in zip(shapes, names)
+  )
+
+
+def _made(
+  module: hlo.Module, scope: hlo.Computation, name: str, whole: int
+) -> int:
+  """Bytes of a fusion's result that are new."""
+  i = scope[name]
+  while i.opcode == "bitcast" and i.operands[0] in scope:
+    i = scope[i.operands[0]]
+  if i.opcode == "parameter":
+    return 0  # Handed on.
+  if i.opcode == "dynamic-update-slice":
+    return sum(s.bytes for s in scope[i.operands[1]].shapes)
+  inner = hlo.fused(module, i)
+  if inner and len(i.shapes) == 1:
+    return _written(module, inner, i.shapes)
+  return whole

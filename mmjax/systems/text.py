@@ -6,7 +6,7 @@ ground of those that put media into the sequence: they change its `inputs`.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -54,6 +54,9 @@ class TextModel(nn.Module):
   """
 
   lm: Decoder
+
+  # Stacks that are scanned as they are: see training/step.py.
+  in_place: ClassVar[tuple[str, ...]] = ("lm/layers/",)
 
   def __call__(self, batch: Batch) -> Output:
     """Logits of `tokens`; see typing.Batch."""

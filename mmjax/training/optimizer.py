@@ -135,9 +135,12 @@ def _decay(params, rules):
   """Adds weight_decay * parameter to each update."""
   rates = by_path(params, rules)
 
+  def one(update, param, rate):
+    # Compilers keep an array of zeros for a product with 0.
+    return update + rate * param if rate else update
+
   def update(updates, state, params):
-    new = jax.tree.map(lambda u, p, r: u + r * p, updates, params, rates)
-    return new, state
+    return jax.tree.map(one, updates, params, rates), state
 
   return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
 

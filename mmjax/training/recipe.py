@@ -66,6 +66,8 @@ class Recipe:
       microbatches=self.microbatches,
       guard=self.guard,
       seed=seed,
+      # A system says so of stacks that it scans as they are.
+      in_place=getattr(self.module, "in_place", ()),
     )
 
   def abstract_state(self, mesh: Mesh) -> tuple[TrainState, TrainState]:

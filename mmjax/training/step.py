@@ -1,6 +1,7 @@
 """One update, compiled: losses of all datasets, gradients, a guarded step."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -43,6 +44,7 @@ def make_step(
   microbatches: int = 1,
   guard: Guard = Guard(),
   seed: int = 0,
+  in_place: tuple[str, ...] = (),
 ) -> Callable[[TrainState, Mapping[str, Batch]], tuple[TrainState, Metrics]]:
   """The function that a run compiles and repeats.
 
@@ -57,6 +59,8 @@ def make_step(
     guard: which updates are dropped.
     seed: of what a model leaves out by chance; its key is a function of this,
       the step, the dataset and the micro-batch, and stands in the batch.
+    in_place: beginnings of the paths of parameters whose gradients
+      micro-batches may add up in place; see `_accumulated`.
   """
 
   def step(state: TrainState, batches: Mapping[str, Batch]):
@@ -64,7 +68,7 @@ def make_step(
     key = random.fold_in(random.key(seed), state.step)
     for number, (name, batch) in enumerate(batches.items()):
       own_key = random.fold_in(key, number)
-      part, own = _gradient(loss, state, batch, own_key, microbatches)
+      part, own = _gradient(loss, state, batch, own_key, microbatches, in_place)
       count = jnp.maximum(own["loss"][1], 1e-8)
       part = jax.tree.map(lambda g, c=count: g * (weights[name] / c), part)
       grads = part if grads is None else jax.tree.map(jnp.add, grads, part)
@@ -75,7 +79,7 @@ def make_step(
   return step
 
 
-def _gradient(loss, state, batch, key, microbatches):
+def _gradient(loss, state, batch, key, microbatches, in_place=()):
   """Gradient of the summed loss of a batch, and its metrics."""
 
   def total(trainable, batch, key):
@@ -83,33 +87,57 @@ def _gradient(loss, state, batch, key, microbatches):
     metrics = loss(params, {**batch, "key": key})
     return metrics["loss"][0], metrics
 
-  grad = jax.grad(total, has_aux=True)
   if microbatches == 1:
-    return grad(state.trainable, batch, key)
+    return jax.grad(total, has_aux=True)(state.trainable, batch, key)
 
-  def cut(x):
-    if x.shape[0] % microbatches:
-      raise ValueError(
-        f"A batch of {x.shape[0]} rows does not cut into {microbatches} "
-        "micro-batches. Change the `batch` of the dataset or microbatches."
-      )
-    # Every device keeps its own rows: micro-batch i is row i of each.
-    x = x.reshape(-1, microbatches, *x.shape[1:])
-    return jnp.moveaxis(x, 1, 0)
+  parts = jax.tree.map(functools.partial(_cut, microbatches), batch)
+  return _accumulated(total, state.trainable, parts, key, in_place)
+
+
+def _cut(microbatches: int, x: Array) -> Array:
+  """Micro-batches of an array, whose leading dim counts them."""
+  if x.shape[0] % microbatches:
+    raise ValueError(
+      f"A batch of {x.shape[0]} rows does not cut into {microbatches} "
+      "micro-batches. Change the `batch` of the dataset or microbatches."
+    )
+  # Every device keeps its own rows: micro-batch i is row i of each.
+  x = x.reshape(-1, microbatches, *x.shape[1:])
+  return jnp.moveaxis(x, 1, 0)
+
+
+def _accumulated(total, trainable, parts, key, in_place):
+  """Sums over micro-batches of the gradient of `total`, and of its metrics.
+
+  Of stacks of layers that are `in_place` the backward pass adds every layer's
+  gradient to the sum: a second copy of all of them is never there. They have to
+  go into one scan as they are. Where JAX (0.10.2) finds arrays that were made
+  of others before them in a scan, it takes the sum of one for that of another.
+  """
+  inside = {path: path.startswith(in_place) for path in tree.flatten(trainable)}
+  stacks, rest = tree.split(trainable, inside)
+  sums = jax.tree.map(
+    lambda x: jax.new_ref(jnp.zeros(x.shape, x.dtype)), stacks
+  )
 
   def body(carry, numbered):
     number, part = numbered
-    new = grad(state.trainable, part, random.fold_in(key, number))
-    return jax.tree.map(jnp.add, carry, new), None
+    own_key = random.fold_in(key, number)
 
-  parts = jax.tree.map(cut, batch)
+    def one(stacks, rest):
+      return total(tree.merge(stacks, rest), part, own_key)
+
+    value, backward, new = jax.vjp(one, stacks, rest, has_aux=True)
+    # What is no reference comes back.
+    _, grads = backward.with_refs(sums, rest)(jnp.ones_like(value))
+    return jax.tree.map(jnp.add, carry, (grads, new)), None
+
   first = jax.tree.map(lambda x: x[0], parts)
-  zeros = jax.tree.map(
-    lambda x: jnp.zeros(x.shape, x.dtype),
-    jax.eval_shape(grad, state.trainable, first, key),
-  )
-  numbers = jnp.arange(microbatches)
-  return jax.lax.scan(body, zeros, (numbers, parts))[0]
+  metrics = jax.eval_shape(total, trainable, first, key)[1]
+  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (rest, metrics))
+  numbers = jnp.arange(jax.tree.leaves(parts)[0].shape[0])
+  (grads, metrics), _ = jax.lax.scan(body, zeros, (numbers, parts))
+  return tree.merge(jax.tree.map(jax.freeze, sums), grads), metrics
 
 
 def _update(state, grads, optimizer, guard):

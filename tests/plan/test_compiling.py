@@ -171,7 +171,11 @@ def test_the_compiler_ends_with_who_asked():
   assert subprocess.run(other, timeout=60).returncode == 1
 
 
-TEXT = "HloModule m\n\n%a (p: f32[]) -> f32[] {\n}\n\nENTRY %b {\n  x\n}\n"
+# The second line of the entry is one of a kernel's attributes.
+TEXT = (
+  "HloModule m\n\n%a (p: f32[]) -> f32[] {\n}\n\n"
+  "ENTRY %b {\n  x\n}}, metadata={}\n  y\n}\n"
+)
 REPORT = """Memory Space: default (color=0)
 Total bytes: 3000 (2.9KiB)
   cumulative_size;       size;       offset; used_by_n_values; shapes_list
@@ -210,7 +214,7 @@ def test_a_refusal():
 def test_a_dump_that_is_still_written(tmp_path):
   file = tmp_path / "m.after_optimizations_after_buffer_assignment.txt"
   assert not compiling._whole(tmp_path)
-  for end in range(len(TEXT) - 2):
+  for end in range(len(TEXT)):
     file.write_text(TEXT[:end])
     assert not compiling._whole(tmp_path)
   file.write_text(TEXT)

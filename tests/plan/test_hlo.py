@@ -110,6 +110,44 @@ def test_the_pieces_of_one_collective_count_once():
   assert found.count == 1
 
 
+# Of LLaVA's step on eight H200.
+STARTED = {
+  "all-gather": (
+    "((bf16[128,1024], f32[640]), (bf16[1024,1024], f32[5120])) "
+    "all-gather-start(%x, %y)",
+    2 * 1024 * 1024 + 4 * 5120,
+  ),
+  "reduce-scatter": (
+    "((bf16[13824,5120]{0,1}), bf16[13824,640]{0,1}) reduce-scatter-start(%x)",
+    2 * 13824 * 5120,
+  ),
+  "all-reduce": (
+    "(f32[], f32[4]{0}) all-reduce-start(%x, %y)",
+    4 * (1 + 4),
+  ),
+  "collective-permute": (
+    "(bf16[1024], bf16[1024], u32[], u32[]) collective-permute-start(%x)",
+    2 * 1024,
+  ),
+}
+
+
+@pytest.mark.parametrize("kind", STARTED)
+def test_collectives_beside_computation(kind):
+  """They name their operands, and what they are of is counted once."""
+  text, whole = STARTED[kind]
+  (found,) = collectives.collectives(
+    hlo.parse(
+      "ENTRY %main (x: bf16[8]) -> bf16[8] {\n"
+      "  %x = bf16[8]{0} parameter(0)\n  %y = f32[8]{0} parameter(1)\n"
+      f"  %start = {text}, channel_id=1, replica_groups=[1,8]<=[8]\n"
+      "  ROOT %z = bf16[8]{0} copy(%x)\n}\n"
+    ),
+    dict(fsdp=8),
+  )
+  assert (found.kind, found.bytes) == (kind, whole)
+
+
 def test_a_loop_without_a_bound_is_refused():
   open_ended = LOOP.replace("constant(3)", "parameter(1)")
   with pytest.raises(ValueError, match="no known number of rounds"):
@@ -165,6 +203,102 @@ def test_a_loop_that_does_not_count_is_refused():
   idle = LOOP.replace("tuple(%next,", "tuple(%i,")
   with pytest.raises(ValueError, match="no addition"):
     loops.executions(hlo.parse(idle))
+
+
+# Of LLaVA's step on v5e, in which a kernel's attributes go over three lines;
+# fewer dims and shorter paths.
+KERNEL = """HloModule jit_step, is_scheduled=true
+
+FileNames
+1 "/mmjax/training/step.py"
+
+%fused_computation.442.clone.1 (param_0.3485: bf16[4,32,1,2048,128]) -> f32[4,2048,32,128] {
+  %param_0.3485 = bf16[4,32,1,2048,128]{4,3,2,1,0:T(8,128)(2,1)} parameter(0)
+  %bitcast.1398 = bf16[4,32,1,2048,128]{4,3,1,0,2:T(8,128)(2,1)} bitcast(%param_0.3485), frontend_attributes={kernel_metadata={
+"xprof_metadata":"{\\"block_q_dq\\": 512, \\"block_kv_dq\\": 512, \\"q_layout\\": 1, \\"k_layout\\": 1, \\"v_layout\\": 1}"
+}}, metadata={op_name="jit(step)/transpose(jvp(Llava))/lm.hidden/layers/while/body/pallas_call" stack_frame_id=570}
+  %convert.654 = f32[4,32,1,2048,128]{4,3,1,0,2:T(8,128)} convert(%bitcast.1398), frontend_attributes={kernel_metadata={
+"xprof_metadata":"{\\"block_q_dq\\": 512, \\"block_kv_dq\\": 512, \\"q_layout\\": 1, \\"k_layout\\": 1, \\"v_layout\\": 1}"
+}}
+  ROOT %bitcast.1397 = f32[4,2048,32,128]{3,1,2,0:T(8,128)} bitcast(%convert.654), metadata={op_name="jit(step)" stack_frame_id=316}
+}
+
+ENTRY %main (p: bf16[4,32,1,2048,128]) -> f32[4,2048,32,128] {
+  %p = bf16[4,32,1,2048,128]{4,3,2,1,0:T(8,128)(2,1)} parameter(0)
+  ROOT %f = f32[4,2048,32,128]{3,1,2,0:T(8,128)} fusion(%p), kind=kLoop, frontend_attributes={kernel_metadata={
+"xprof_metadata":"{\\"block_q_dq\\": 512}"
+}}, calls=%fused_computation.442.clone.1
+}
+
+"""  # noqa: E501
+
+
+def test_attributes_of_several_lines_end_no_computation():
+  module = hlo.parse(KERNEL)
+  inside = module.computations["fused_computation.442.clone.1"]
+  assert list(inside) == [
+    "param_0.3485",
+    "bitcast.1398",
+    "convert.654",
+    "bitcast.1397",
+  ]
+  assert [i.root for i in inside.values()] == [False, False, False, True]
+  # What stands behind them is read, too.
+  (fusion,) = [i for i in module.computations["main"].values() if i.root]
+  assert hlo.fused(module, fusion) is inside
+  elements = 4 * 32 * 2048 * 128
+  assert traffic.memory_traffic(module) == elements * (2 + 4)
+
+
+# A matrix is taken of one stack and multiplied inside two fusions; the product
+# goes into another stack, and an operand is handed on.
+NESTED = """HloModule jit_step
+
+%take (stack: bf16[32,256,256], i: s32[]) -> bf16[256,256] {
+  %stack = bf16[32,256,256]{2,1,0} parameter(0)
+  %i = s32[] parameter(1)
+  %zero = s32[] constant(0)
+  %cut = bf16[1,256,256]{2,1,0} dynamic-slice(%stack, %i, %zero, %zero), dynamic_slice_sizes={1,256,256}
+  ROOT %one = bf16[256,256]{1,0} bitcast(%cut)
+}
+
+%put (stack.1: bf16[32,64,256], x.1: bf16[64,256], i.1: s32[]) -> bf16[32,64,256] {
+  %stack.1 = bf16[32,64,256]{2,1,0} parameter(0)
+  %x.1 = bf16[64,256]{1,0} parameter(1)
+  %row = bf16[1,64,256]{2,1,0} bitcast(%x.1)
+  %i.1 = s32[] parameter(2)
+  %zero.1 = s32[] constant(0)
+  ROOT %new = bf16[32,64,256]{2,1,0} dynamic-update-slice(%stack.1, %row, %i.1, %zero.1, %zero.1)
+}
+
+%both (a: bf16[32,256,256], b: bf16[32,64,256], x: bf16[64,256], j: s32[], c: bf16[8,8]) -> (bf16[32,64,256], bf16[8,8]) {
+  %a = bf16[32,256,256]{2,1,0} parameter(0)
+  %b = bf16[32,64,256]{2,1,0} parameter(1)
+  %x = bf16[64,256]{1,0} parameter(2)
+  %j = s32[] parameter(3)
+  %c = bf16[8,8]{1,0} parameter(4)
+  %w = bf16[256,256]{1,0} fusion(%a, %j), kind=kLoop, calls=%take
+  %y = bf16[64,256]{1,0} convolution(%x, %w), dim_labels=bf_io->bf
+  %out = bf16[32,64,256]{2,1,0} fusion(%b, %y, %j), kind=kLoop, calls=%put
+  ROOT %pair = (bf16[32,64,256]{2,1,0}, bf16[8,8]{1,0}) tuple(%out, %c)
+}
+
+ENTRY %main (a.1: bf16[32,256,256], b.1: bf16[32,64,256], x.2: bf16[64,256], j.1: s32[], c.1: bf16[8,8]) -> (bf16[32,64,256], bf16[8,8]) {
+  %a.1 = bf16[32,256,256]{2,1,0} parameter(0)
+  %b.1 = bf16[32,64,256]{2,1,0} parameter(1)
+  %x.2 = bf16[64,256]{1,0} parameter(2)
+  %j.1 = s32[] parameter(3)
+  %c.1 = bf16[8,8]{1,0} parameter(4)
+  ROOT %f = (bf16[32,64,256]{2,1,0}, bf16[8,8]{1,0}) fusion(%a.1, %b.1, %x.2, %j.1, %c.1), kind=kOutput, calls=%both
+}
+"""  # noqa: E501
+
+
+def test_of_stacks_only_what_is_used_moves():
+  """One matrix in, one row of activations in and out, of stacks of 32."""
+  read, row, number = 2 * 256 * 256, 2 * 64 * 256, 4
+  found = traffic.memory_traffic(hlo.parse(NESTED))
+  assert found == read + 2 * row + number
 
 
 def test_no_module():

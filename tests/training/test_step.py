@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from mmjax.training import step
 from mmjax.training.state import TrainState
 from mmjax.training.step import Guard, make_step
 
@@ -105,6 +106,36 @@ def test_micro_batches_give_the_update_of_the_whole():
   )
   with pytest.raises(ValueError, match="micro-batches"):
     run([{"a": make_batch()}], microbatches=3)
+
+
+def test_micro_batches_keep_no_second_copy_of_the_gradients():
+  """They are added up layer by layer; the sums are those of whole ones."""
+  layers, width, rows = 4, 256, 4
+  w = jax.random.normal(jax.random.key(0), (layers, width, width)) / 16
+  x = jax.random.normal(jax.random.key(1), (rows, width))
+  zero = jnp.zeros(())
+  state = TrainState(zero, {"w": w, "unused": w[0]}, {}, (), zero, zero)
+
+  def loss(params, batch):
+    one = jax.checkpoint(lambda x, w: (jnp.tanh(x @ w), None))
+    x, _ = jax.lax.scan(one, batch["x"], params["w"])
+    return {"loss": ((x**2).sum(), zero)}
+
+  def compiled(x, microbatches):
+    def gradient(x):
+      key = jax.random.key(0)
+      given = (loss, state, {"x": x}, key, microbatches, ("w",))
+      return step._gradient(*given)[0]
+
+    return jax.jit(gradient).lower(x).compile()
+
+  whole = compiled(x[:1], 1)
+  apart = sum(whole(row[None])["w"] for row in x)
+  parts = compiled(x, rows)
+  np.testing.assert_allclose(parts(x)["w"], apart, atol=1e-6)
+  assert not parts(x)["unused"].any()
+  # Neither parameters nor the sum of the gradients are temporary.
+  assert parts.memory_analysis().temp_size_in_bytes < w.nbytes
 
 
 def test_the_gradient_is_the_weighted_sum_of_mean_losses():
