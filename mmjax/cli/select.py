@@ -68,12 +68,8 @@ def select(
   summary = {
     "source": str(source),
     "records": len(records),
-    "selected": int(chosen.taken.sum()),
     "without_caption": len(bad),
-    "without_phrase": chosen.without - len(bad),
-    "phrases": chosen.phrases,
-    "rare_phrases": chosen.rare,
-    "frequent_phrases": chosen.frequent,
+    **_counts(chosen, len(bad)),
     "extractor": f"spacy {model}" if phrases == "spacy" else phrases,
     "least": least,
     "most": most,
@@ -84,6 +80,17 @@ def select(
   _put(target.with_name(f"{target.name}.summary.json"), iter([text.encode()]))
   _tell(summary, bad, target, write)
   return summary
+
+
+def _counts(chosen: noun_phrases.Selection, bad: int) -> dict[str, int]:
+  """Of a selection, for the summary; `bad` records have no caption at all."""
+  return {
+    "selected": int(chosen.taken.sum()),
+    "without_phrase": chosen.without - bad,
+    "phrases": chosen.phrases,
+    "rare_phrases": chosen.rare,
+    "frequent_phrases": chosen.frequent,
+  }
 
 
 def _check(source: Path, target: Path) -> None:

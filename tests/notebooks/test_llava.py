@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
 
 from configs.llava import tiny
 from mmjax.cli.train import train
+from tests.notebooks.executing import (
+  check_is_kept_without_outputs,
+  execute,
+)
 
 NOTEBOOK = Path("notebooks/llava.ipynb")
 LM = dict(
@@ -35,22 +37,9 @@ def shrunk():
 @pytest.mark.heavy
 def test_executes(tmp_path, monkeypatch):
   train(shrunk(), tmp_path)
-  root = str(Path.cwd())
-  monkeypatch.setenv("MMJAX_RUN", str(tmp_path))
-  monkeypatch.setenv("MMJAX_COUNT", "4")
-  monkeypatch.setenv("PYTHONPATH", root)
-  monkeypatch.setenv("MPLBACKEND", "agg")
-  notebook = nbformat.read(NOTEBOOK, as_version=4)
-  NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
-  printed = "".join(
-    output.get("text", "")
-    for cell in notebook.cells
-    for output in cell.get("outputs", [])
-  )
+  printed = execute(NOTEBOOK, tmp_path, 4, monkeypatch)
   assert "Llava of" in printed and "wrong_query" in printed
 
 
 def test_is_kept_without_outputs():
-  notebook = nbformat.read(NOTEBOOK, as_version=4)
-  for cell in notebook.cells:
-    assert not cell.get("outputs") and not cell.get("execution_count")
+  check_is_kept_without_outputs(NOTEBOOK)
