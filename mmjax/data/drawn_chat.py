@@ -8,8 +8,11 @@ A document is a pure function of (seed, index):
 
   <image> <image> "Are both of the same kind?" "no"*
 
+  <image> "Describe it." "fluent, brown, animals and nature: teddy bear"*
+
 Every answer follows from the picture and cannot be guessed from the question;
-of yes and no both are as likely.
+of yes and no both are as likely. A description ends with the name, so that what
+comes before has to be seen and cannot be told from it.
 """
 
 import colorsys
@@ -29,6 +32,7 @@ QUESTIONS = {
   "category": ("What kind of thing is this?", "Which group is it of?"),
   "style": ("Which style is it drawn in?", "How is it drawn?"),
   "colour": ("What is its main colour?", "Which colour does it have most of?"),
+  "description": ("Describe it.", "What does the picture look like?"),
   "same_category": (
     "Are both of the same kind?",
     "Do both belong to the same group?",
@@ -176,6 +180,9 @@ def _value(name: str, picture: Picture) -> str:
     return style
   if name == "colour":
     return colour(concept, style)
+  if name == "description":
+    seen = f"{style}, {colour(concept, style)}, {concept.category}"
+    return f"{seen}: {concept.name}"
   return getattr(concept, name)
 
 

@@ -22,6 +22,7 @@ BEST_CONSTANT = {
   "category": 20,
   "style": 37,
   "colour": 25,
+  "description": 1,
   "same_category": 53,
   "same_style": 53,
   "same_colour": 53,
@@ -70,11 +71,13 @@ def test_answers_follow_from_the_pictures(split):
     concept = concepts[id]
     np.testing.assert_array_equal(media.payload, drawn.image(concept, style))
     assert media.metadata["key"] == drawn.key(concept, style)
+    colour = main_colour(media.payload)
     return dict(
       name=concept.name,
       category=concept.category,
       style=style,
-      colour=main_colour(media.payload),
+      colour=colour,
+      description=f"{style}, {colour}, {concept.category}: {concept.name}",
     )
 
   asked = collections.Counter()

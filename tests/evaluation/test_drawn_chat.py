@@ -22,7 +22,11 @@ def value(kind, media):
     return style
   if kind == "colour":
     return main_colour(media.payload)
-  return getattr(CONCEPTS[id], kind)
+  concept = CONCEPTS[id]
+  if kind == "description":
+    seen = f"{style}, {main_colour(media.payload)}, {concept.category}"
+    return f"{seen}: {concept.name}"
+  return getattr(concept, kind)
 
 
 def sees(documents):

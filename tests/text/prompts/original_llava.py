@@ -17,7 +17,8 @@ class Slow:
   Args:
     encode: of a text that is not cut, with a space put before it.
     pieces: the same without that space.
-    specials: names of special tokens to their ids.
+    specials: names of special tokens to their ids; a text begins with "<s>"
+      if there is one.
     legacy: whether text after a special token begins with that space.
   """
 
@@ -30,10 +31,11 @@ class Slow:
   ):
     self.encode, self.pieces = encode, pieces
     self.specials, self.legacy = specials, legacy
+    self.first = [specials["<s>"]] if "<s>" in specials else []
 
   def __call__(self, text: str) -> Ids:
     """With the first token, as the tokenizer is called."""
-    ids, first = [self.specials["<s>"]], True
+    ids, first = list(self.first), True
     while text:
       found = [(text.find(s), s) for s in self.specials if s in text]
       at, special = min(found, default=(len(text), ""))
@@ -47,9 +49,9 @@ class Slow:
 
   def with_images(self, text: str) -> Ids:
     """`tokenizer_image_token`."""
-    ids = [self.specials["<s>"]]
+    ids = list(self.first)
     for i, chunk in enumerate(text.split("<image>")):
-      ids += [IMAGE] * (i > 0) + self(chunk)[1:]
+      ids += [IMAGE] * (i > 0) + self(chunk)[len(self.first) :]
     return ids
 
 
@@ -108,6 +110,26 @@ def v0(slow: Slow, system: str, turns: list[tuple[str, str]]):
     if i % 2 == 0:
       labels[at + 2 : at + length] = [IGNORED] * (length - 2)
     at += length
+  return ids, labels
+
+
+def mpt(slow: Slow, system: str, turns: list[tuple[str, str]]):
+  """`preprocess_mpt`, with a tokenizer that begins no text with a token."""
+  end, answers = "<|im_end|>", "<|im_end|><|im_start|>assistant\n"
+  text = system + end
+  for question, answer in turns:
+    text += f"<|im_start|>user\n{question}{answers}{answer}{end}"
+  ids = slow.with_images(text)
+  labels, at = list(ids), 0
+  # The system text belongs to the first round.
+  said = text.split(end)[:-1]
+  rounds = [said[:3], *(said[i : i + 2] for i in range(3, len(said), 2))]
+  for round_ in map(end.join, rounds):
+    asked = round_.split(answers)[0] + answers
+    instruction = len(slow.with_images(asked))
+    labels[at : at + instruction] = [IGNORED] * instruction
+    at += len(slow.with_images(round_)) + len(slow.with_images(end))
+  assert at == len(ids), "tokenization mismatch"
   return ids, labels
 
 

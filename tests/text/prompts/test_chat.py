@@ -13,7 +13,13 @@ from mmjax.text.prompts.base import TooLong
 from mmjax.text.prompts.chat_templates import CHAT_TEMPLATES
 from mmjax.text.tokenizer import Tokenizer
 from tests.text.llama import llama
-from tests.text.prompts.original_llava import IGNORED, IMAGE, ORIGINALS, Slow
+from tests.text.prompts.original_llava import (
+  IGNORED,
+  IMAGE,
+  ORIGINALS,
+  Slow,
+  mpt,
+)
 
 PIXELS = np.zeros((4, 4, 3), np.uint8)
 PICTURE = Media("image", PIXELS)
@@ -149,6 +155,25 @@ def bytes_tokenizer() -> Tokenizer:
     ),
     eos="</s>",
   )
+
+
+@pytest.mark.parametrize("turns", TURNS)
+@pytest.mark.parametrize("template", ["mpt", "chatml_direct"])
+def test_ids_and_labels_of_mpt_are_the_originals(template, turns):
+  tokenizer = bytes_tokenizer()
+  written = Chat(tokenizer, template, image_tokens=1).write(
+    conversation(TURNS[turns])
+  )
+  counted = Slow(
+    tokenizer.encode,
+    tokenizer.encode,
+    {name: tokenizer.id(name) for name in ("<|im_start|>", "<|im_end|>")},
+  )
+  system = CHAT_TEMPLATES[template].system
+  # The tokens before a text are the template's and not the system text's.
+  if not system.startswith("<|im_start|>"):
+    system = f"<|im_start|>system\n{system}"
+  assert as_original(written) == mpt(counted, system, TURNS[turns])
 
 
 RENDERED = {
