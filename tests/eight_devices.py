@@ -4,10 +4,12 @@ import os
 import subprocess
 import sys
 
+from tests.flags import with_devices
+
 
 def run(code: str, *arguments: str, **environment: str) -> None:
   """Runs Python code, and fails with what it said when it fails."""
-  flags = "--xla_force_host_platform_device_count=8"
+  flags = with_devices(8)
   done = subprocess.run(
     [sys.executable, "-c", code, *arguments],
     env=os.environ
