@@ -16,7 +16,7 @@ import threading
 import time
 import zlib
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -69,6 +69,7 @@ class Fill:
       )
 
 
+@runtime_checkable
 class Sized(Protocol):
   """A stream that knows the sizes of its samples before it reads them."""
 
