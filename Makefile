@@ -19,8 +19,9 @@ BARE := timm==1.0.31 open-clip-torch==3.3.0 efficientnet-lite-pytorch==0.1.0 \
 demo: $(VENV)/installed
 	$(BIN)/mmjax demo
 
+# A file stays with one worker, so that what its tests share is made once.
 test: lint
-	$(BIN)/pytest -n $(WORKERS) -m "not long"
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not long"
 
 test-all: lint
 	MMJAX_INSTALL_SLURM=1 $(BIN)/pytest -n $(WORKERS)

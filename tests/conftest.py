@@ -4,9 +4,6 @@ import os
 import tempfile
 from pathlib import Path
 
-from tests.flags import FAST
-
-os.environ.setdefault("XLA_FLAGS", FAST)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 cache = Path(tempfile.gettempdir()) / f"mmjax-jit-{os.getuid()}"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))

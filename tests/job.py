@@ -9,8 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-from tests.flags import with_devices
-
 # A machine can be busy; a process that hangs is killed after it.
 TIMEOUT = 400
 
@@ -52,7 +50,7 @@ class Job:
       own = devices[i] if isinstance(devices, list) else devices
       environment = os.environ | {
         "PYTHONPATH": ".",
-        "XLA_FLAGS": with_devices(own),
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={own}",
       }
       if processes > 1:
         environment |= {
