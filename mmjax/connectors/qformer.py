@@ -1,4 +1,4 @@
-"""The Q-Former of BLIP-2 (arXiv 2301.12597) and InstructBLIP (arXiv 2305.06500).
+"""The Q-Former: BLIP-2 (arXiv 2301.12597), InstructBLIP (arXiv 2305.06500).
 
 A BERT whose sequence is learned queries and, behind them, text:
 

@@ -78,28 +78,33 @@ class Blip2Stage1(nn.Module):
     init = nn.with_logical_partitioning(start, ())
     self.temperature = self.param("temperature", init, ())
 
-  def __call__(self, batch: Batch) -> Output:
+  def __call__(
+    self,
+    batch: Batch,
+    negatives: tuple[Int[Array, "B"], Int[Array, "B"]] | None = None,
+  ) -> Output:
     """Everything the losses need; see typing.Batch.
 
+    Args:
+      batch: an image and a text a row; its "key" draws the negatives, without
+        one they are always the same.
+      negatives: of every row another image and another text, not drawn.
+
     Returns:
-      logits [B L V] of the caption's tokens, and in `aux` the `scores`
-      [B B] of every image with every text, the `features` [B S E] after
-      their norm and the `matches` [3B 2] of own pairs, other images and
-      other texts, where the batch has a "key" to draw them.
+      logits [B L V] of the caption's tokens, and in `aux` the `scores` [B B]
+      of every image with every text, and the `matches` [3B 2] of own pairs,
+      other images and other texts.
     """
     x = self.read_media(batch)
     text = batch["segments"] > 0
-    images, texts, hidden = self.contrast(x, batch["tokens"], text)
+    images, texts, captions = self.contrast(x, batch["tokens"], text)
     scores = self.similarity(images, texts)
-    aux = {"scores": scores, "features": x, "images": images, "texts": texts}
-    drawn = batch.get("key")
-    if drawn is not None or self.is_initializing():
-      rows = jnp.arange(len(x))
-      chosen = (rows, rows)
-      if drawn is not None:
-        chosen = draw_negatives(drawn, scores, together(batch))
-      aux["matches"] = self.match_all(x, batch["tokens"], text, *chosen)
-    return Output(self.caption_logits(hidden), aux)
+    if negatives is None:
+      key = batch.get("key", jax.random.key(0))
+      negatives = draw_negatives(key, scores, together(batch))
+    matches = self.match_all(x, batch["tokens"], text, *negatives)
+    logits = self.caption_head(captions, self.qformer.embedding.logits)
+    return Output(logits, {"scores": scores, "matches": matches})
 
   def read_media(self, batch: Batch) -> Float[Array, "B S E"]:
     """Features of the one image of every row, normed."""
@@ -113,9 +118,7 @@ class Blip2Stage1(nn.Module):
     x: Float[Array, "B S E"],
     tokens: Int[Array, "B L"],
     text: Bool[Array, "B L"],
-  ) -> tuple[
-    Float[Array, "B Q E"], Float[Array, "B E"], Float[Array, "B L D"]
-  ]:
+  ) -> tuple[Float[Array, "B Q E"], Float[Array, "B E"], Float[Array, "B L D"]]:
     """Vectors of length 1 of images and texts, and captions' hidden states."""
     count, length = self.qformer.num_queries, tokens.shape[1]
     begin = self.begin_token
@@ -164,7 +167,7 @@ class Blip2Stage1(nn.Module):
     text: Bool[Array, "B L"],
   ) -> Float[Array, "B 2"]:
     """Scores of not belonging together, and of belonging together."""
-    return self.match_head(self.fused(x, tokens, text)).mean(axis=1)
+    return self.match_head(self.fused(x, tokens, text).mean(axis=1))
 
   def fused(
     self,
@@ -176,12 +179,6 @@ class Blip2Stage1(nn.Module):
     count = self.qformer.num_queries
     table = visible("together", count, text)
     return self.qformer(x, text=tokens, table=table)[:, :count]
-
-  def caption_logits(
-    self, hidden: Float[Array, "B L D"]
-  ) -> Float[Array, "B L V"]:
-    """Scores of all tokens after each of a caption."""
-    return self.caption_head(hidden, self.qformer.embedding.logits)
 
 
 class CaptionHead(nn.Module):
@@ -227,12 +224,12 @@ def apart_and_captioning(
 ) -> Bool[Array, "B 1 X X"]:
   """Who sees whom among queries, text, and the same text as a caption.
 
-    1 1 . . . .      two queries,
-    1 1 . . . .
-    . . 1 1 . .      two tokens apart,
-    . . 1 1 . .
-    1 1 . . 1 .      and the same behind the queries
-    1 1 . . 1 1
+  1 1 . . . .      two queries,
+  1 1 . . . .
+  . . 1 1 . .      two tokens apart,
+  . . 1 1 . .
+  1 1 . . 1 .      and the same behind the queries
+  1 1 . . 1 1
   """
   length = text.shape[1]
   kind = jnp.repeat(
@@ -283,12 +280,17 @@ def together(batch: Batch) -> Bool[Array, "B B"]:
 def loss(
   module: Blip2Stage1, params: Params, batch: Batch
 ) -> dict[str, tuple[Array, Array]]:
-  """All three losses added, and each alone, as (sum, count).
+  """All three losses added, and each alone, as (sum, count)."""
+  return losses(module.apply({"params": params}, batch), batch)
+
+
+def losses(output: Output, batch: Batch) -> dict[str, tuple[Array, Array]]:
+  """Of what the module returned.
 
   "loss" is the mean of each added up, times the number of pairs: of a batch
   in parts it is the mean over parts, as it is over the original's processes.
   """
-  output, mask = module.apply({"params": params}, batch), pairs(batch)
+  mask = pairs(batch)
   scores, own = output.aux["scores"], together(batch)
   found = {
     "contrastive": halved(

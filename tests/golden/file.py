@@ -22,7 +22,12 @@ KINDS = {
     "qformer",
     "atol 2e-5, rtol 1e-4; loss rtol 1e-5",
   ),
-  "Blip2Qformer": ("qformer", "atol 5e-5, rtol 1e-4; grad peak 1e-4"),
+  # A gradient that is next to nothing as a sum of large terms is no better
+  # than float32 makes those.
+  "Blip2Qformer": (
+    "qformer",
+    "atol 5e-5, rtol 1e-4; grad atol 1e-7, peak 1e-4",
+  ),
 }
 
 

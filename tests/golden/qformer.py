@@ -12,7 +12,13 @@ from mmjax.convert.families import blip2
 from mmjax.convert.families import qformer as rules
 from mmjax.convert.rules import load, prefixed, save
 from mmjax.losses.token import cross_entropy
-from mmjax.systems.blip2 import SMOOTHING, Blip2Stage1, CaptionHead, loss
+from mmjax.systems.blip2 import (
+  SMOOTHING,
+  Blip2Stage1,
+  CaptionHead,
+  losses,
+  unit,
+)
 from tests.golden.file import Golden
 from tests.golden.options import NEEDED, filled, merged
 
@@ -31,7 +37,11 @@ BODY = dict(
   hidden_act="gelu (erf)",
 )
 STAGE1 = dict(
-  qformer=NEEDED, embed_dim=256, num_query_token=NEEDED, max_txt_len=32, temp=0.07
+  qformer=NEEDED,
+  embed_dim=256,
+  num_query_token=NEEDED,
+  max_txt_len=32,
+  temp=0.07,
 )
 
 
@@ -123,7 +133,8 @@ class Body:
     if call.startswith("mask_"):
       kept = self.meaningful(inputs)
       given = expected["last_hidden_state"]
-      found["last_hidden_state"] = np.where(kept, *found.values(), given)
+      ours = found["last_hidden_state"]
+      found["last_hidden_state"] = np.where(kept, ours, given)
     return found
 
   def meaningful(self, inputs):
@@ -190,6 +201,117 @@ def captions(golden: Golden, run: Body, head, params):
   kept = np.asarray(text)[..., None]
   outputs = {"logits": np.where(kept, logits, expected["logits"])}
   return outputs | {"loss": total / number}
+
+
+def stage1(golden: Golden):
+  """BLIP-2's first stage: losses, what they are made of, and gradients."""
+  c = filled(golden, STAGE1)
+  inputs = golden.inputs[""]
+  sizes = merged(c["qformer"], BODY)
+  if sizes["query_length"] != c["num_query_token"]:
+    raise ValueError(f"Two numbers of queries: {c}.")
+  module = Blip2Stage1(
+    build(sizes),
+    joint_width=c["embed_dim"],
+    first_temperature=c["temp"],
+  )
+  batch = stage1_batch(inputs)
+  negatives = tuple(
+    jnp.asarray(inputs[f"negative_{name}"])
+    for name in ("image_for_text", "text_for_image")
+  )
+  table = blip2.stage1(
+    sizes["num_hidden_layers"], sizes["cross_attention_freq"]
+  )
+  like = shapes(module, batch, negatives)
+  params = load(golden.weights, table, like, ignore=blip2.tied)
+
+  def total(params, x):
+    given = with_features(batch, x)
+    output = module.apply({"params": params}, given, negatives)
+    found = losses(output, given)
+    return found["loss"][0] / found["loss"][1], (output, found)
+
+  run = jax.jit(jax.value_and_grad(total, argnums=(0, 1), has_aux=True))
+  x = batch["media"]["image"]["features"]
+  (value, (output, found)), (grads, by_features) = run(params, x)
+  outputs = {"loss": value} | {
+    f"loss_{theirs}": found[ours][0] / found[ours][1]
+    for theirs, ours in LOSSES.items()
+  }
+  outputs |= of_output(output, golden.outputs[""], inputs)
+  outputs |= verbs(module, params, batch)
+  yield "", outputs
+  yield from gradients(golden, save(grads, table), by_features)
+
+
+LOSSES = dict(itc="contrastive", itm="matching", lm="captioning")
+
+
+def stage1_batch(inputs):
+  x = inputs["image_embeds"]
+  image = {
+    "features": jnp.asarray(x)[:, None, None],
+    "mask": jnp.ones((len(x), 1, 1), bool),
+  }
+  if "image_id" in inputs:
+    image["ids"] = jnp.asarray(inputs["image_id"])[:, None]
+  return {
+    "tokens": jnp.asarray(inputs["input_ids"]),
+    "segments": jnp.asarray(inputs["text_mask"]).astype(jnp.int32),
+    "media": {"image": image},
+  }
+
+
+def with_features(batch, x):
+  return batch | {"media": {"image": batch["media"]["image"] | {"features": x}}}
+
+
+def of_output(output, expected, inputs):
+  kept = inputs["text_mask"][..., None] > 0
+  return {
+    "sim_i2t": output.aux["scores"],
+    "sim_t2i": output.aux["scores"].T,
+    "itm_logits": output.aux["matches"],
+    "lm_logits": np.where(kept, output.logits, expected["lm_logits"]),
+  }
+
+
+def verbs(module, params, batch):
+  """What retrieval and other users of the parts call."""
+
+  def run(module, batch):
+    x, tokens = module.read_media(batch), batch["tokens"]
+    text = batch["segments"] > 0
+    images, texts, _ = module.contrast(x, tokens, text)
+    words = module.qformer.read(tokens, text[:, None, None])
+    match = module.match(x, tokens, text)
+    own = module.similarity(images, texts) * module.temperature
+    return {
+      "image_embeds_normed": x,
+      "image_hidden": module.qformer(x),
+      "image_feats": images,
+      "text_hidden": words,
+      "text_feat": texts,
+      "text_feats_all": unit(module.text_head(words)),
+      "multimodal_hidden": module.fused(x, tokens, text),
+      "score_itm": match,
+      "score_itm_rerank": match[:, 1],
+      "score_itc": jnp.diagonal(own)[:, None],
+    }
+
+  return module.apply({"params": params}, batch, method=run)
+
+
+def gradients(golden, named, by_features):
+  """Of the tensors that the file names, in their names and layout."""
+  for call, expected in golden.outputs.items():
+    if not call.startswith("grad"):
+      continue
+    for name in expected:
+      key = f"{call}.{name}".removeprefix("grad.")
+      found = by_features[:, 0, 0] if key == "image_embeds" else named[key]
+      yield call, {name: found}
 
 
 def check(golden: Golden):
