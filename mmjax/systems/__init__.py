@@ -4,9 +4,10 @@ A system is a module with `build(config)`, `loss(module, params, batch)` and
 `monitor(trainable)`.
 """
 
-from mmjax.systems import contrastive, flamingo, llava, text
+from mmjax.systems import blip2, contrastive, flamingo, llava, text
 
 SYSTEMS = {
+  "blip2": blip2,
   "contrastive": contrastive,
   "flamingo": flamingo,
   "llava": llava,

@@ -101,7 +101,7 @@ class Blip2Stage1(nn.Module):
     scores = self.similarity(images, texts)
     if negatives is None:
       key = batch.get("key", jax.random.key(0))
-      negatives = draw_negatives(key, scores, together(batch))
+      negatives = draw_negatives(key, scores, no_negatives(batch))
     matches = self.match_all(x, batch["tokens"], text, *negatives)
     logits = self.caption_head(captions, self.qformer.embedding.logits)
     return Output(logits, {"scores": scores, "matches": matches})
@@ -273,8 +273,15 @@ def pairs(batch: Batch) -> Bool[Array, "B"]:
 def together(batch: Batch) -> Bool[Array, "B B"]:
   """Which images and texts belong together: those of one row or image."""
   ids = batch["media"]["image"].get("ids")
-  ids = jnp.arange(len(batch["tokens"])) if ids is None else ids[:, 0]
-  return partners(ids, pairs(batch))
+  return partners(
+    jnp.arange(len(batch["tokens"])) if ids is None else ids[:, 0]
+  )
+
+
+def no_negatives(batch: Batch) -> Bool[Array, "B B"]:
+  """Which images and texts show nothing wrong together, or nothing at all."""
+  real = pairs(batch)
+  return together(batch) | ~real[:, None] | ~real[None, :]
 
 
 def loss(

@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors import safe_open
 
-
 # What a file without a component names, to its component and tolerance.
 KINDS = {
   "Qformer.BertLMHeadModel": (
