@@ -4,7 +4,14 @@ A system is a module with `build(config)`, `loss(module, params, batch)` and
 `monitor(trainable)`.
 """
 
-from mmjax.systems import blip2, contrastive, flamingo, llava, text
+from mmjax.systems import (
+  blip2,
+  contrastive,
+  flamingo,
+  llava,
+  text,
+  x_instructblip,
+)
 
 SYSTEMS = {
   "blip2": blip2,
@@ -12,4 +19,5 @@ SYSTEMS = {
   "flamingo": flamingo,
   "llava": llava,
   "text": text,
+  "x_instructblip": x_instructblip,
 }

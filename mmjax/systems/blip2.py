@@ -32,7 +32,7 @@ from mmjax.layers.norm import LayerNorm
 from mmjax.losses.contrastive import matching, partners
 from mmjax.losses.token import cross_entropy
 from mmjax.sharding import constrain, rows_over_all
-from mmjax.systems.media import encode, features
+from mmjax.systems.media import features
 from mmjax.typing import Array, Batch, Bool, Float, Int, Output, Params
 
 SMOOTHING = 0.1
@@ -61,8 +61,6 @@ class Blip2Stage1(nn.Module):
   first_temperature: float = 0.07
   features_norm_eps: float = 1e-5
   dtype: Dtype | None = None
-
-  encode = encode
 
   def setup(self):
     width = self.qformer.width
@@ -109,7 +107,7 @@ class Blip2Stage1(nn.Module):
   def read_media(self, batch: Batch) -> Float[Array, "B S E"]:
     """Features of the one image of every row, normed."""
     with rows_over_all():
-      found = features(self, batch["media"]["image"])
+      found = features(self.encoder, batch["media"]["image"])
     found = found[:, 0].reshape(len(found), -1, found.shape[-1])
     return constrain(self.features_norm(found), "batch")
 
