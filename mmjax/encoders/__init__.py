@@ -19,6 +19,7 @@ ENCODERS = {
   "clip_vit": vit.clip_vit,
   "custom_nfnet": nfnet.NFNet,
   "efficientnet_lite": efficientnet.efficientnet_lite,
+  "eva_vit": vit.eva_vit,
   "features": features.FeatureTable,
   "nfnet": nfnet.nfnet,
   "reduced": reduced,

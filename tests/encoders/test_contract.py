@@ -14,11 +14,13 @@ TINY = {
     depths=(1, 2), widths=(16, 16), stem=8, group=8, features=16
   ),
   "efficientnet_lite": {},
+  "eva_vit": {},
   "nfnet": {},
   "reduced": dict(encoder=dict(name="efficientnet_lite"), width=8),
   "vit": dict(width=16, num_layers=2, num_heads=2, patch=8),
 }
-IMAGES = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.uint8)
+# A side that patches of 14, 16 and 32 part.
+IMAGES = jax.ShapeDtypeStruct((2, 224, 224, 3), jnp.uint8)
 
 
 @pytest.fixture(params=sorted(ENCODERS.keys() - {"features"}))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from mmjax.config import lookup
-from tests.golden import flamingo, nfnet
+from tests.golden import eva_vit, flamingo, nfnet
 from tests.golden.file import Golden, read
 
 # Component of a file to what yields (call, {output: array}).
@@ -15,6 +15,7 @@ COMPONENTS = {
   "flamingo_lucidrains": flamingo.check,
   "flamingo_mini": flamingo.check,
   "nfnet": nfnet.check,
+  "eva_vit": eva_vit.check,
 }
 
 
