@@ -20,7 +20,7 @@ from safetensors import safe_open
 UNNAMED = {
   "eva_vit.VisionTransformer": ("eva_vit", "atol 3e-5, rtol 1e-4"),
   "interpolate_pos_embed": ("eva_vit", "atol 1e-5"),
-  "Group": ("pointbert", "atol 1e-6; distances atol 2e-6"),
+  "Group:": ("pointbert", "atol 1e-6; distances atol 2e-6"),
   "ULIP_WITH_IMAGE": ("pointbert", "atol 2e-5, rtol 1e-4"),
 }
 
