@@ -67,6 +67,7 @@ class SelfAttention(nn.Module):
       head's (`norm_heads`).
     norm_heads: whether `norm` sees one head at a time.
     qkv_bias, out_bias: biases of the projections.
+    key_bias: False leaves that of the keys out, which no softmax notices.
     clip: queries, keys and values are cut to [-clip, clip].
     scale: of the scores; None is H^-1/2.
     lora: of the four projections.
@@ -81,6 +82,7 @@ class SelfAttention(nn.Module):
   norm: Callable[..., nn.Module] | None = None
   norm_heads: bool = False
   qkv_bias: bool = False
+  key_bias: bool = True
   out_bias: bool = False
   clip: float | None = None
   scale: float | None = None
@@ -133,7 +135,7 @@ class SelfAttention(nn.Module):
       heads,
       self.head_dim,
       axis,
-      use_bias=self.qkv_bias,
+      use_bias=self.qkv_bias and (self.key_bias or name != "key"),
       lora=self.lora,
       dtype=self.dtype,
       name=name,

@@ -114,6 +114,35 @@ def _bicubic(size: int, length: int) -> np.ndarray:
   return result
 
 
+def num_grid_distances(height: int, width: int) -> int:
+  """How many rows a table for `grid_distances` has."""
+  return (2 * height - 1) * (2 * width - 1) + 3
+
+
+def grid_distances(height: int, width: int) -> Int[np.ndarray, "L L"]:
+  """Which row of a table tells how a query lies to a key (BEiT, 2106.08254).
+
+  Tokens are a class token and then a grid, row by row. A query that lies `i`
+  rows below and `j` columns right of its key reads row
+  (i + height - 1) (2 width - 1) + j + width - 1. The last three rows are for
+  the class token: as query of the grid, as its key, and with itself. A grid
+  of 1 x 2, whose table has 6 rows:
+
+              class  left  right
+    class       5      3     3
+    left        4      1     0
+    right       4      2     1
+  """
+  rows, columns = np.divmod(np.arange(height * width), width)
+  down = rows[:, None] - rows + height - 1
+  right = columns[:, None] - columns + width - 1
+  last = num_grid_distances(height, width) - 1
+  result = np.full((1 + height * width,) * 2, last)
+  result[0, 1:], result[1:, 0] = last - 2, last - 1
+  result[1:, 1:] = down * (2 * width - 1) + right
+  return result
+
+
 def fold_positions(mask: Int[Array, "B L"]) -> Int[Array, "B L"]:
   """Positions that count only the places where `mask` is set, from 0.
 

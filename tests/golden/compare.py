@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from mmjax.config import lookup
-from tests.golden import flamingo, nfnet, qformer
+from tests.golden import eva_vit, flamingo, nfnet, pointbert, qformer
 from tests.golden.file import Golden, read
 
 # Component of a file to what yields (call, {output: array}).
@@ -16,6 +16,8 @@ COMPONENTS = {
   "flamingo_mini": flamingo.check,
   "nfnet": nfnet.check,
   "qformer": qformer.check,
+  "eva_vit": eva_vit.check,
+  "pointbert": pointbert.check,
 }
 
 

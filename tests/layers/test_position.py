@@ -8,8 +8,10 @@ import torch
 from mmjax.layers.position import (
   alibi_slopes,
   fold_positions,
+  grid_distances,
   interpolate,
   interpolate_grid,
+  num_grid_distances,
   rotary,
   sinusoids,
 )
@@ -92,6 +94,20 @@ def test_sinusoids():
   np.testing.assert_allclose(
     table, np.concatenate([np.sin(angles), np.cos(angles)], -1), atol=1e-6
   )
+
+
+def test_distances_in_a_grid():
+  """The example of the docstring, and a grid by its definition."""
+  expected = [[5, 3, 3], [4, 1, 0], [4, 2, 1]]
+  np.testing.assert_array_equal(grid_distances(1, 2), expected)
+  rows = grid_distances(3, 4)
+  assert rows.shape == (13, 13)
+  # Every row of the table is read, and no other.
+  assert set(rows.ravel()) == set(range(num_grid_distances(3, 4)))
+  grid = rows[1:, 1:].reshape(3, 4, 3, 4)
+  assert grid[2, 1, 0, 3] == (2 + 2) * 7 + (-2) + 3
+  # The same distance is the same row, wherever it lies.
+  np.testing.assert_array_equal(grid[1:, 1:, 1:, 1:], grid[:-1, :-1, :-1, :-1])
 
 
 def test_folded_positions():
