@@ -6,10 +6,9 @@ part of what reads its tokens, and no rule of these names it.
 
 import re
 
+from mmjax.convert.families import parts
 from mmjax.convert.rules import Rule, prefixed
 
-_MATRIX = "F D -> D F"
-_OUT = "D (N H) -> N H D"
 _HEADS = "(N H) -> N H"
 _QKV = "(X N H) D -> X D N H"
 _PATCH = "E C h w -> h w C E"
@@ -73,25 +72,10 @@ def _layers(
   """What both layouts have in a layer, under one name or another."""
   kernels = tuple(f"{_ATTENTION}/{part}/kernel" for part in _PARTS)
   return [
-    *_norm(f"{layer}.{first}", "layers/attention_norm"),
-    *_norm(f"{layer}.{second}", "layers/mlp_norm"),
+    *parts.norm(f"{layer}.{first}", "layers/attention_norm"),
+    *parts.norm(f"{layer}.{second}", "layers/mlp_norm"),
     Rule(f"{layer}.{attention}.qkv.weight", kernels, _QKV),
-    Rule(f"{layer}.{out}.weight", f"{_ATTENTION}/out/kernel", _OUT),
-    Rule(f"{layer}.{out}.bias", f"{_ATTENTION}/out/bias"),
-    *_matrix(f"{layer}.mlp.fc1", "layers/mlp/up"),
-    *_matrix(f"{layer}.mlp.fc2", "layers/mlp/down"),
-  ]
-
-
-def _norm(name: str, path: str) -> list[Rule]:
-  return [
-    Rule(f"{name}.weight", f"{path}/scale"),
-    Rule(f"{name}.bias", f"{path}/bias"),
-  ]
-
-
-def _matrix(name: str, path: str) -> list[Rule]:
-  return [
-    Rule(f"{name}.weight", f"{path}/kernel", _MATRIX),
-    Rule(f"{name}.bias", f"{path}/bias"),
+    *parts.out_of_heads(f"{layer}.{out}", f"{_ATTENTION}/out"),
+    *parts.matrix(f"{layer}.mlp.fc1", "layers/mlp/up"),
+    *parts.matrix(f"{layer}.mlp.fc2", "layers/mlp/down"),
   ]

@@ -11,10 +11,10 @@ def norm(name: str, path: str) -> list[Rule]:
   ]
 
 
-def matrix(name: str, path: str) -> list[Rule]:
-  """A Linear."""
+def matrix(name: str, path: str, dims: str = "F D -> D F") -> list[Rule]:
+  """A Linear, or a convolution that `dims` makes one of."""
   return [
-    Rule(f"{name}.weight", f"{path}/kernel", "F D -> D F"),
+    Rule(f"{name}.weight", f"{path}/kernel", dims),
     Rule(f"{name}.bias", f"{path}/bias"),
   ]
 

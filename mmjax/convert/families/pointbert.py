@@ -3,13 +3,12 @@
 import dataclasses
 import re
 
+from mmjax.convert.families import parts
 from mmjax.convert.rules import Rule, prefixed
 
-_MATRIX = "F D -> D F"
 _CONV = "F D () -> D F"
 _FIRST = "() () E -> E"
 _QKV = "(X N H) D -> X D N H"
-_OUT = "D (N H) -> N H D"
 _PARTS = ("query", "key", "value")
 # Counters that no inference reads.
 BUFFERS = re.compile(r".*\.num_batches_tracked")
@@ -29,17 +28,16 @@ def ulip2() -> list[Rule]:
     Rule("cls_pos", "class_position", _FIRST),
     *_convs("encoder.first_conv", "point_net/first"),
     *_convs("encoder.second_conv", "point_net/second"),
-    *_matrix("reduce_dim", "reduce"),
-    *_matrix("pos_embed.0", "position_up"),
-    *_matrix("pos_embed.2", "position_down"),
-    *_norm(f"{layer}.norm1", "layers/attention_norm"),
-    *_norm(f"{layer}.norm2", "layers/mlp_norm"),
+    *parts.matrix("reduce_dim", "reduce"),
+    *parts.matrix("pos_embed.0", "position_up"),
+    *parts.matrix("pos_embed.2", "position_down"),
+    *parts.norm(f"{layer}.norm1", "layers/attention_norm"),
+    *parts.norm(f"{layer}.norm2", "layers/mlp_norm"),
     Rule(f"{layer}.attn.qkv.weight", kernels, _QKV),
-    Rule(f"{layer}.attn.proj.weight", f"{attention}/out/kernel", _OUT),
-    Rule(f"{layer}.attn.proj.bias", f"{attention}/out/bias"),
-    *_matrix(f"{layer}.mlp.fc1", "layers/mlp/up"),
-    *_matrix(f"{layer}.mlp.fc2", "layers/mlp/down"),
-    *_norm("norm", "norm"),
+    *parts.out_of_heads(f"{layer}.attn.proj", f"{attention}/out"),
+    *parts.matrix(f"{layer}.mlp.fc1", "layers/mlp/up"),
+    *parts.matrix(f"{layer}.mlp.fc2", "layers/mlp/down"),
+    *parts.norm("norm", "norm"),
   ]
   rules = prefixed(rules, name="point_encoder.")
   rules.append(Rule("pc_projection", "projection/kernel"))
@@ -52,23 +50,9 @@ def ulip2() -> list[Rule]:
 def _convs(name: str, path: str) -> list[Rule]:
   """Convolution, batch norm, ReLU, convolution, of a torch.nn.Sequential."""
   return [
-    *_matrix(f"{name}.0", f"{path}_up", _CONV),
-    *_norm(f"{name}.1", f"{path}_norm"),
+    *parts.matrix(f"{name}.0", f"{path}_up", _CONV),
+    *parts.norm(f"{name}.1", f"{path}_norm"),
     Rule(f"{name}.1.running_mean", f"{path}_norm/mean"),
     Rule(f"{name}.1.running_var", f"{path}_norm/var"),
-    *_matrix(f"{name}.3", f"{path}_down", _CONV),
-  ]
-
-
-def _norm(name: str, path: str) -> list[Rule]:
-  return [
-    Rule(f"{name}.weight", f"{path}/scale"),
-    Rule(f"{name}.bias", f"{path}/bias"),
-  ]
-
-
-def _matrix(name: str, path: str, dims: str = _MATRIX) -> list[Rule]:
-  return [
-    Rule(f"{name}.weight", f"{path}/kernel", dims),
-    Rule(f"{name}.bias", f"{path}/bias"),
+    *parts.matrix(f"{name}.3", f"{path}_down", _CONV),
   ]
