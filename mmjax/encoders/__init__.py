@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmjax.config import build
-from mmjax.encoders import efficientnet, features, nfnet, vit
+from mmjax.encoders import beats, efficientnet, features, nfnet, vit
 
 
 def reduced(
@@ -16,7 +16,9 @@ def reduced(
 
 
 ENCODERS = {
+  "beats": beats.beats,
   "clip_vit": vit.clip_vit,
+  "custom_beats": beats.BEATs,
   "custom_nfnet": nfnet.NFNet,
   "efficientnet_lite": efficientnet.efficientnet_lite,
   "features": features.FeatureTable,

@@ -1,4 +1,4 @@
-"""What all image encoders have in common."""
+"""What all encoders of images and of sounds have in common."""
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,8 @@ from mmjax.config import build
 from mmjax.encoders import ENCODERS
 
 TINY = {
+  "beats": {},
+  "custom_beats": dict(width=16, num_layers=2, num_heads=2, hidden=24),
   "clip_vit": dict(variant="B/32"),
   "custom_nfnet": dict(
     depths=(1, 2), widths=(16, 16), stem=8, group=8, features=16
@@ -19,18 +21,22 @@ TINY = {
   "vit": dict(width=16, num_layers=2, num_heads=2, patch=8),
 }
 IMAGES = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.uint8)
+SOUNDS = jax.ShapeDtypeStruct((2, 2_800), jnp.float32)
 
 
 @pytest.fixture(params=sorted(ENCODERS.keys() - {"features"}))
 def encoder(request):
+  """A tiny one, and what it encodes."""
   config = {"name": request.param} | TINY[request.param]
-  return build(ENCODERS, config, dtype=jnp.bfloat16)
+  media = SOUNDS if "beats" in request.param else IMAGES
+  return build(ENCODERS, config, dtype=jnp.bfloat16), media
 
 
-def test_bytes_become_tokens_of_the_wanted_dtype(encoder):
+def test_media_become_tokens_of_the_wanted_dtype(encoder):
   """Weights stay float32, and gradients reach them through bfloat16."""
+  encoder, media = encoder
   tokens, variables = jax.eval_shape(
-    encoder.init_with_output, jax.random.key(0), IMAGES
+    encoder.init_with_output, jax.random.key(0), media
   )
   assert tokens.ndim == 3 and tokens.shape[0] == 2
   assert tokens.dtype == jnp.bfloat16
@@ -38,13 +44,14 @@ def test_bytes_become_tokens_of_the_wanted_dtype(encoder):
   grads = jax.eval_shape(
     jax.grad(lambda v, x: encoder.apply(v, x).sum().astype(jnp.float32)),
     nn.unbox(variables),
-    IMAGES,
+    media,
   )
   assert jax.tree.structure(grads) == jax.tree.structure(nn.unbox(variables))
 
 
 def test_every_parameter_names_its_axes(encoder):
-  variables = jax.eval_shape(encoder.init, jax.random.key(0), IMAGES)
+  encoder, media = encoder
+  variables = jax.eval_shape(encoder.init, jax.random.key(0), media)
   boxes = jax.tree.leaves(
     variables, is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned)
   )

@@ -6,16 +6,19 @@ from collections.abc import Iterator
 import numpy as np
 
 from mmjax.config import lookup
-from tests.golden import flamingo, nfnet
-from tests.golden.file import Golden, read
+from tests.golden import beats, flamingo, nfnet
+from tests.golden.file import Golden, Named, read
 
 # Component of a file to what yields (call, {output: array}).
 COMPONENTS = {
+  "beats": beats.check,
   "open_flamingo": flamingo.check,
   "flamingo_lucidrains": flamingo.check,
   "flamingo_mini": flamingo.check,
   "nfnet": nfnet.check,
 }
+# Those whose files do not say their tolerance, to a function of the config.
+TOLERANCES = {"beats": beats.tolerance}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +41,9 @@ def compare(path) -> Iterator[Line]:
   """
   golden = read(path)
   check = lookup(COMPONENTS, golden.component, "golden component")
+  if golden.component in TOLERANCES:
+    given = {"tolerance": TOLERANCES[golden.component](golden.config)}
+    golden = dataclasses.replace(golden, config=Named(given | golden.config))
   left = {
     (call, name) for call, named in golden.outputs.items() for name in named
   }

@@ -2,7 +2,8 @@
 
 Tensors are named `w.<state-dict key>`, `in.[<call>.]<name>` and
 `out.[<call>.]<name>`; the metadata holds component, constructor arguments and
-tolerance. A file may hold no weights but the draws that make them.
+tolerance. A file may hold no weights but the draws that make them. Where the
+metadata has no component, it is the name of the folder.
 """
 
 import dataclasses
@@ -91,8 +92,8 @@ def read(path: str | Path) -> Golden:
   with safe_open(str(path), framework="numpy") as f:
     metadata = f.metadata() or {}
     tensors = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118
-  if missing := {"component", "config"} - metadata.keys():
-    raise ValueError(f"No {sorted(missing)} in the metadata.")
+  if "config" not in metadata:
+    raise ValueError("No 'config' in the metadata.")
   config = _parsed(metadata["config"])
   tensors |= drawn(config)
   grouped: dict[str, dict] = {"in": {}, "out": {}}
@@ -109,7 +110,8 @@ def read(path: str | Path) -> Golden:
       raise ValueError(f"A tensor is {name!r}, neither w.*, in.* nor out.*.")
   return Golden(
     Path(path),
-    metadata["component"],
+    # Later files do not say it; they lie in the component's folder.
+    metadata.get("component", Path(path).resolve().parent.name),
     config,
     weights,
     grouped["in"],
