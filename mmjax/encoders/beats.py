@@ -130,7 +130,7 @@ class BEATs(nn.Module):
 
   def __call__(
     self,
-    sound: Float[Array, "B samples"] | Float[Array, "B T C"],
+    sound: Float[Array, "B samples"] | Float[Array, "B T bands"],
     lengths: Int[Array, "B"] | None = None,
     padding: Bool[Array, "B T"] | None = None,
   ) -> Float[Array, "B P E"]:
@@ -159,7 +159,7 @@ class BEATs(nn.Module):
 
   def filter_bank(
     self, sound: Array, lengths: Int[Array, "B"] | None = None
-  ) -> Float[Array, "B T C"]:
+  ) -> Float[Array, "B T bands"]:
     """What the patches are cut of; see __call__."""
     if sound.ndim == 3:
       if lengths is not None:
@@ -179,7 +179,7 @@ class BEATs(nn.Module):
     real = jnp.arange(bank.shape[1]) < frames_of(lengths)[:, None]
     return jnp.where(real[..., None], bank, 0)
 
-  def embed(self, bank: Float[Array, "B T C"]) -> Float[Array, "B P C"]:
+  def embed(self, bank: Float[Array, "B T bands"]) -> Float[Array, "B P C"]:
     """Normed patches, before the projection; frames that fill none are cut."""
     frames, bands = bank.shape[1:]
     if (

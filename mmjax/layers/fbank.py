@@ -40,7 +40,7 @@ def frames_of(samples: Int[Array, "B"]) -> Int[Array, "B"]:
 
 def log_mel(
   waves: Float[Array, "B samples"], bands: int = 128
-) -> Float[Array, "B T C"]:
+) -> Float[Array, "B T bands"]:
   """Natural logarithms of the energies in so many bands, float32.
 
   torchaudio's `compliance.kaldi.fbank` with its defaults. Silence gives the
@@ -102,7 +102,7 @@ def _povey() -> Float[np.ndarray, "_"]:
 
 
 @functools.cache
-def _triangles(bands: int) -> Float[np.ndarray, "_ C"]:
+def _triangles(bands: int) -> Float[np.ndarray, "_ bands"]:
   """What each frequency of the spectrum gives to each band."""
   edges = np.linspace(_mel(_LOWEST), _mel(RATE / 2), bands + 2)
   low, centre, high = edges[:-2], edges[1:-1], edges[2:]

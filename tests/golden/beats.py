@@ -60,7 +60,7 @@ def processor(golden: Golden):
     count, wave = c["n_frames"], wave.mean(axis=0)
     if c["is_eval"] or name.startswith("eval"):
       # Released: appends the remainder and not what is missing to a segment.
-      total = int(frames_of(np.array([len(wave)]))[0])
+      total = int(frames_of(jnp.array([len(wave)]))[0])
       count = (total + total % frames) // frames
     outputs[name] = jax.jit(run)(*segments(wave, count, frames))
   yield "", outputs
