@@ -44,6 +44,8 @@ class Rule:
     aliases: other names under which the tensor is found.
     joined: the paths follow one another along the first dim, with sizes of
       their own (a table of old tokens and one of new).
+    repeated: the state dict holds the tensor under all of its names, so that
+      it goes back under all of them.
   """
 
   name: str
@@ -52,6 +54,7 @@ class Rule:
   numbers: tuple[int, ...] | None = None
   aliases: tuple[str, ...] = ()
   joined: bool = False
+  repeated: bool = False
 
   @property
   def parts(self) -> tuple[str | None, ...]:
@@ -337,7 +340,10 @@ def to_torch(
         yield rule.key(row), np.concatenate(parts)
         continue
       value = np.stack(parts) if len(parts) > 1 else parts[0]
-      yield rule.key(row), rearrange_back(value, rule.dims)
+      value = rearrange_back(value, rule.dims)
+      yield rule.key(row), value
+      if rule.repeated:
+        yield from ((alias, value) for alias in rule.aliases)
 
 
 def rearrange_back(value: np.ndarray, dims: str | None) -> np.ndarray:

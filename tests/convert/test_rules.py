@@ -83,6 +83,19 @@ def test_an_alias_serves_and_a_second_copy_is_left():
   assert "old.embed.weight" not in save(params, RULES)
 
 
+def test_a_repeated_tensor_goes_back_under_all_its_names():
+  names = ("a.table", "b.table", "c.table")
+  rule = Rule(names[0], "table", "D V -> V D", aliases=names[1:], repeated=True)
+  value = np.arange(6.0).reshape(2, 3)
+  given = dict.fromkeys(names, value)
+  like = {"table": np.zeros((3, 2))}
+  back = save(load(given, [rule], like), [rule])
+  assert back.keys() == given.keys()
+  assert all(np.array_equal(back[name], value) for name in names)
+  with pytest.raises(ConversionError, match="a.table and c.table"):
+    load(given | {"c.table": value + 1}, [rule], like)
+
+
 def test_joined_tables():
   rule = Rule("table", ("old", "new"), joined=True)
   table = np.arange(10.0).reshape(5, 2)

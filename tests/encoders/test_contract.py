@@ -9,6 +9,8 @@ from mmjax.config import build
 from mmjax.encoders import ENCODERS
 
 TINY = {
+  "beats": {},
+  "custom_beats": dict(width=16, num_layers=2, num_heads=2, hidden=24),
   "clip_vit": dict(variant="B/32"),
   "custom_nfnet": dict(
     depths=(1, 2), widths=(16, 16), stem=8, group=8, features=16
@@ -30,9 +32,12 @@ TINY = {
   "vit": dict(width=16, num_layers=2, num_heads=2, patch=8),
 }
 IMAGES = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.uint8)
+SOUNDS = jax.ShapeDtypeStruct((2, 2_800), jnp.float32)
 POINTS = jax.ShapeDtypeStruct((2, 64, 3), jnp.float32)
 # What those get that take no images, or none of this side.
 MEDIA = {
+  "beats": SOUNDS,
+  "custom_beats": SOUNDS,
   "custom_pointbert": POINTS,
   "eva_vit": jax.ShapeDtypeStruct((2, 56, 56, 3), jnp.uint8),
   "ulip2": POINTS,

@@ -6,11 +6,19 @@ from collections.abc import Iterator
 import numpy as np
 
 from mmjax.config import lookup
-from tests.golden import eva_vit, flamingo, nfnet, pointbert, qformer
+from tests.golden import (
+  beats,
+  eva_vit,
+  flamingo,
+  nfnet,
+  pointbert,
+  qformer,
+)
 from tests.golden.file import Golden, read
 
 # Component of a file to what yields (call, {output: array}).
 COMPONENTS = {
+  "beats": beats.check,
   "open_flamingo": flamingo.check,
   "flamingo_lucidrains": flamingo.check,
   "flamingo_mini": flamingo.check,

@@ -2,7 +2,8 @@
 
 Tensors are named `w.<state-dict key>`, `in.[<call>.]<name>` and
 `out.[<call>.]<name>`; the metadata holds component, constructor arguments and
-tolerance. A file may hold no weights but the draws that make them.
+tolerance. A file may hold no weights but the draws that make them. Where the
+metadata has no component, it is the name of the folder.
 """
 
 import dataclasses
@@ -18,6 +19,12 @@ from safetensors import safe_open
 # What a file is of that does not say its component and tolerance: by how its
 # `class` or `function` begins, both as the author's README lists them.
 UNNAMED = {
+  "BEATs": ("beats", "atol 3e-5, rtol 1e-4"),
+  "BeatsAudioProcessor": ("beats", "atol 1e-3"),
+  "torchaudio": (
+    "beats",
+    "raw atol 1e-2; normalised atol 1e-3",
+  ),
   "eva_vit.VisionTransformer": ("eva_vit", "atol 3e-5, rtol 1e-4"),
   "interpolate_pos_embed": ("eva_vit", "atol 1e-5"),
   "Group:": ("pointbert", "atol 1e-6; distances atol 2e-6"),
