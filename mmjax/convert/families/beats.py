@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmjax.config import nearest
+from mmjax.convert.families import parts
 from mmjax.convert.rules import Rule
 
 # What files hold beyond the encoder, and what is left there: the classifier of
 # the fine-tuned ones, and the embeddings of labels of the pretraining.
 HEADS = re.compile(r"predictor\..*|label_embs.*")
-_MATRIX = "F D -> D F"
 # Theirs to ours.
 _FIELDS = {
   "input_patch_size": "patch",
@@ -93,44 +93,23 @@ def beats(num_layers: int) -> list[Rule]:
   rules = [
     Rule("patch_embedding.weight", "patch/kernel", "E C h w -> h w C E"),
     Rule("patch_embedding.bias", "patch/bias"),
-    *_norm("layer_norm", "patch_norm"),
-    *_matrix("post_extract_proj", "projection"),
+    *parts.norm("layer_norm", "patch_norm"),
+    *parts.matrix("post_extract_proj", "projection"),
     Rule(
       "encoder.pos_conv.0.weight_v", "position_conv/kernel", "E I L -> L I E"
     ),
     Rule("encoder.pos_conv.0.weight_g", "position_conv/gain", "() () L -> L"),
     Rule("encoder.pos_conv.0.bias", "position_conv/bias"),
-    *_norm("encoder.layer_norm", "norm"),
+    *parts.norm("encoder.layer_norm", "norm"),
     Rule(first, "relative_bias", aliases=tuple(others), repeated=True),
     Rule(f"{gate}.grep_a", "layers/gate/scale", "() N () () -> N"),
-    *_matrix(f"{gate}.grep_linear", "layers/gate/linear"),
-    *_norm(f"{layer}.self_attn_layer_norm", "layers/attention_norm"),
-    *_norm(f"{layer}.final_layer_norm", "layers/mlp_norm"),
-    *_matrix(f"{layer}.fc1", "layers/mlp/up"),
-    *_matrix(f"{layer}.fc2", "layers/mlp/down"),
-    Rule(
-      f"{gate}.out_proj.weight", f"{attention}/out/kernel", "D (N H) -> N H D"
-    ),
-    Rule(f"{gate}.out_proj.bias", f"{attention}/out/bias"),
+    *parts.matrix(f"{gate}.grep_linear", "layers/gate/linear"),
+    *parts.norm(f"{layer}.self_attn_layer_norm", "layers/attention_norm"),
+    *parts.norm(f"{layer}.final_layer_norm", "layers/mlp_norm"),
+    *parts.matrix(f"{layer}.fc1", "layers/mlp/up"),
+    *parts.matrix(f"{layer}.fc2", "layers/mlp/down"),
+    *parts.out_of_heads(f"{gate}.out_proj", f"{attention}/out"),
   ]
   for theirs, ours in zip("qkv", ("query", "key", "value")):
-    name, path = f"{gate}.{theirs}_proj", f"{attention}/{ours}"
-    rules += [
-      Rule(f"{name}.weight", f"{path}/kernel", "(N H) D -> D N H"),
-      Rule(f"{name}.bias", f"{path}/bias", "(N H) -> N H"),
-    ]
+    rules += parts.into_heads(f"{gate}.{theirs}_proj", f"{attention}/{ours}")
   return rules
-
-
-def _norm(name: str, path: str) -> list[Rule]:
-  return [
-    Rule(f"{name}.weight", f"{path}/scale"),
-    Rule(f"{name}.bias", f"{path}/bias"),
-  ]
-
-
-def _matrix(name: str, path: str) -> list[Rule]:
-  return [
-    Rule(f"{name}.weight", f"{path}/kernel", _MATRIX),
-    Rule(f"{name}.bias", f"{path}/bias"),
-  ]
