@@ -77,11 +77,7 @@ class InstructedQFormer(nn.Module):
       mask: False for frames that are padding.
       text: the instruction that each medium is read with, 0 for padding.
     """
-    frames = features.shape[2]
-    queries = self.read(features, text)
-    tokens = self.project(queries)
-    tokens = tokens.reshape(*features.shape[:2], -1, self.width)
-    return tokens if mask is None else _kept(tokens, mask, frames)
+    return _tokens(self, features, mask, text)
 
   def read(
     self,
@@ -89,12 +85,7 @@ class InstructedQFormer(nn.Module):
     text: Int[Array, "B M L"] | None = None,
   ) -> Float[Array, "R Q D"]:
     """What the queries found in each frame, before the last matrix."""
-    if features.shape[-1] != self.features_width:
-      raise ValueError(
-        f"Features are {features.shape[-1]} wide, the Q-Former reads "
-        f"{self.features_width}. Set the connector's features_width to the "
-        "encoder's width."
-      )
+    _check_width(features, self.features_width)
     frames = features.shape[2]
     flat = features.reshape(-1, *features.shape[3:])
     x = self.features_norm(flat)
@@ -112,6 +103,7 @@ class PooledProjection(nn.Module):
 
   Attributes:
     width: of the language model (D).
+    features_width: of the features (E).
     num_queries: tokens of a frame (Q).
     inner: width between the matrices.
     features_norm_eps: of the norm of the features.
@@ -119,12 +111,24 @@ class PooledProjection(nn.Module):
   """
 
   width: int
+  features_width: int
   num_queries: int = 32
   inner: int = 768
   features_norm_eps: float = 1e-5
   dtype: Dtype | None = None
 
-  @nn.compact
+  def setup(self):
+    self.features_norm = LayerNorm(self.features_norm_eps)
+    self.queries = Linear(
+      "...D,DQF->...QF",
+      (self.features_width, self.num_queries, self.inner),
+      ("embed", None, None),
+      use_bias=True,
+      variance=TORCH_VARIANCE,
+      dtype=self.dtype,
+    )
+    self.project = _to_language_model(self.inner, self.width, self.dtype)
+
   def __call__(
     self,
     features: Float[Array, "B M T P E"],
@@ -132,25 +136,40 @@ class PooledProjection(nn.Module):
     text: Int[Array, "B M L"] | None = None,
   ) -> Float[Array, "B M Q D"]:
     """Tokens of all media; an instruction (`text`) is not read."""
+    return _tokens(self, features, mask, text)
+
+  def read(
+    self,
+    features: Float[Array, "B M T P E"],
+    text: Int[Array, "B M L"] | None = None,
+  ) -> Float[Array, "R Q F"]:
+    """What stands for the queries of each frame, before the last matrix."""
     del text
-    *media, frames, _, width = features.shape
-    x = LayerNorm(self.features_norm_eps, name="features_norm")(features)
-    x = Linear(
-      "...D,DQF->...QF",
-      (width, self.num_queries, self.inner),
-      ("embed", None, None),
-      use_bias=True,
-      variance=TORCH_VARIANCE,
-      dtype=self.dtype,
-      name="queries",
-    )(x.mean(axis=-2))
-    project = _to_language_model(self.inner, self.width, self.dtype, "project")
-    tokens = project(x)
-    tokens = tokens.reshape(*media, -1, self.width)
-    return tokens if mask is None else _kept(tokens, mask, frames)
+    _check_width(features, self.features_width)
+    flat = features.reshape(-1, *features.shape[3:])
+    return self.queries(self.features_norm(flat).mean(axis=1))
 
 
-def _to_language_model(inner, width, dtype, name=None) -> Linear:
+def _tokens(connector, features, mask, text):
+  """Of all media, zeros for those of frames that are padding."""
+  tokens = connector.project(connector.read(features, text))
+  batch, media, frames = features.shape[:3]
+  tokens = tokens.reshape(batch, media, -1, connector.width)
+  if mask is None:
+    return tokens
+  each = tokens.shape[2] // frames
+  return jnp.where(jnp.repeat(mask, each, axis=-1)[..., None], tokens, 0)
+
+
+def _check_width(features, width: int) -> None:
+  if features.shape[-1] != width:
+    raise ValueError(
+      f"Features are {features.shape[-1]} wide, the connector reads {width}. "
+      "Set the connector's features_width to the encoder's width."
+    )
+
+
+def _to_language_model(inner: int, width: int, dtype: Dtype | None) -> Linear:
   return dense(
     inner,
     width,
@@ -158,11 +177,4 @@ def _to_language_model(inner, width, dtype, name=None) -> Linear:
     use_bias=True,
     variance=TORCH_VARIANCE,
     dtype=dtype,
-    name=name,
   )
-
-
-def _kept(tokens, mask, frames):
-  """Zeros for the tokens of frames that are padding."""
-  each = tokens.shape[2] // frames
-  return jnp.where(jnp.repeat(mask, each, axis=-1)[..., None], tokens, 0)

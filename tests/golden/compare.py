@@ -13,6 +13,7 @@ from tests.golden import (
   nfnet,
   pointbert,
   qformer,
+  x_instructblip,
 )
 from tests.golden.file import Golden, read
 
@@ -26,6 +27,7 @@ COMPONENTS = {
   "qformer": qformer.check,
   "eva_vit": eva_vit.check,
   "pointbert": pointbert.check,
+  "xinstructblip": x_instructblip.check,
 }
 
 

@@ -29,6 +29,10 @@ UNNAMED = {
   "interpolate_pos_embed": ("eva_vit", "atol 1e-5"),
   "Group:": ("pointbert", "atol 1e-6; distances atol 2e-6"),
   "ULIP_WITH_IMAGE": ("pointbert", "atol 2e-5, rtol 1e-4"),
+  "Blip2VicunaXInstruct": (
+    "xinstructblip",
+    "atol 2e-5, rtol 1e-4; logits atol 5e-5",
+  ),
   "Qformer.BertLMHeadModel": (
     "qformer",
     "atol 2e-5, rtol 1e-4; loss rtol 1e-5",
