@@ -1,5 +1,6 @@
 """Connectors by the name that a config gives."""
 
+from mmjax.connectors.instructed import InstructedQFormer, PooledProjection
 from mmjax.connectors.perceiver import PerceiverResampler
 from mmjax.connectors.projection import Projection
 from mmjax.connectors.resamplers import MLPResampler, TransformerResampler
@@ -8,6 +9,8 @@ from mmjax.connectors.resamplers import MLPResampler, TransformerResampler
 CONNECTORS = {
   "mlp": MLPResampler,
   "perceiver": PerceiverResampler,
+  "pooled_projection": PooledProjection,
   "projection": Projection,
+  "qformer": InstructedQFormer,
   "transformer": TransformerResampler,
 }

@@ -12,9 +12,10 @@ share one tensor along the first dim of the right-hand side:
   Rule("to_kv.weight", ("key/kernel", "value/kernel"),
        "(X N H) D -> X D N H")
 
-Sizes that the names do not fix are read off our own shapes. The same rules
-run backwards. A name that no rule knows, or a path that nothing fills, is an
-error that lists every one.
+A part that is always zero there and nowhere here stands among them as None.
+Sizes that the names do not fix are read off our own shapes. The same rules run
+backwards. A name that no rule knows, or a path that nothing fills, is an error
+that lists every one.
 """
 
 import dataclasses
@@ -36,24 +37,33 @@ class Rule:
 
   Attributes:
     name: of the tensor in the state dict, with at most one `{layer}`.
-    path: ours; several when the tensor is a concatenation of ours.
+    path: ours; several when the tensor is a concatenation of ours. None stands
+      for a part that must be zero there and is nowhere here.
     dims: how dims move, `theirs -> ours`; None when nothing moves.
     numbers: the numbers that `{layer}` takes, in our order; None is 0, 1, ...
     aliases: other names under which the tensor is found.
     joined: the paths follow one another along the first dim, with sizes of
       their own (a table of old tokens and one of new).
+    repeated: the state dict holds the tensor under all of its names, so that
+      it goes back under all of them.
   """
 
   name: str
-  path: str | tuple[str, ...]
+  path: str | tuple[str | None, ...]
   dims: str | None = None
   numbers: tuple[int, ...] | None = None
   aliases: tuple[str, ...] = ()
   joined: bool = False
+  repeated: bool = False
+
+  @property
+  def parts(self) -> tuple[str | None, ...]:
+    """What the tensor is a concatenation of, zeros as None."""
+    return (self.path,) if isinstance(self.path, str) else self.path
 
   @property
   def paths(self) -> tuple[str, ...]:
-    return (self.path,) if isinstance(self.path, str) else self.path
+    return tuple(path for path in self.parts if path is not None)
 
   @property
   def stacked(self) -> bool:
@@ -132,7 +142,7 @@ def prefixed(
       rule,
       name=name + rule.name,
       aliases=tuple(name + alias for alias in rule.aliases),
-      path=tuple(path + p for p in rule.paths),
+      path=tuple(p if p is None else path + p for p in rule.parts),
     )
 
   return [add(rule) for rule in rules]
@@ -271,16 +281,23 @@ def _place(key, value, rule, row, shapes) -> Iterator[Placed]:
   if rule.joined:
     yield from _place_joined(key, value, rule, ours)
     return
-  joint = (len(ours), *ours[0]) if len(ours) > 1 else ours[0]
+  several = len(rule.parts) > 1
+  joint = (len(rule.parts), *ours[0]) if several else ours[0]
   try:
     value = rearrange(value, rule.dims, joint)
   except ValueError as error:
     raise ConversionError(
       f"{key} {tuple(value.shape)} does not become {rule.path} {joint}: {error}"
     ) from error
-  parts = value if len(ours) > 1 else [value]
-  for path, part in zip(rule.paths, parts):
-    yield Placed(path, row if rule.stacked else None, part)
+  for path, part in zip(rule.parts, value if several else [value]):
+    if path is not None:
+      yield Placed(path, row if rule.stacked else None, part)
+    elif np.any(part):
+      most = np.abs(np.float64(part)).max()
+      raise ConversionError(
+        f"{key} has numbers up to {most:g} where this model has none: expected "
+        f"only zeros beside {rule.paths}."
+      )
 
 
 def _place_joined(key, value, rule, ours) -> Iterator[Placed]:
@@ -312,15 +329,21 @@ def to_torch(
     raise ConversionError(_listed("parameters without a rule", lost))
   for rule in rules:
     for row in range(params[rule.paths[0]].shape[0] if rule.stacked else 1):
-      parts = [
+      ours = [
         np.asarray(params[p][row] if rule.stacked else params[p])
         for p in rule.paths
       ]
+      zero = [np.zeros_like(ours[0])] if None in rule.parts else []
+      named = dict(zip((*rule.paths, None), ours + zero))
+      parts = [named[p] for p in rule.parts]
       if rule.joined:
         yield rule.key(row), np.concatenate(parts)
         continue
       value = np.stack(parts) if len(parts) > 1 else parts[0]
-      yield rule.key(row), rearrange_back(value, rule.dims)
+      value = rearrange_back(value, rule.dims)
+      yield rule.key(row), value
+      if rule.repeated:
+        yield from ((alias, value) for alias in rule.aliases)
 
 
 def rearrange_back(value: np.ndarray, dims: str | None) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Sound: safe decoding to mono float32 at one rate."""
+"""Sound: safe decoding to mono float32 at one rate, and cutting."""
 
 import io
 import math
@@ -7,7 +7,7 @@ import numpy as np
 from scipy import signal
 
 from mmjax.data.document import MAX_BYTES, BadSample
-from mmjax.typing import Float
+from mmjax.typing import Float, Int
 
 # An hour at 16 kHz; a header can promise any number of samples, and some
 # hundred bytes of FLAC hold a minute of silence.
@@ -92,3 +92,45 @@ def resample(
   common = np.gcd(found, wanted)
   changed = signal.resample_poly(wave, wanted // common, found // common)
   return changed.astype(np.float32)
+
+
+def segments(
+  wave: Float[np.ndarray, "samples"],
+  count: int | None = None,
+  frames: int = 512,
+  window: int = 400,
+  hop: int = 160,
+) -> tuple[Float[np.ndarray, "M _"], Int[np.ndarray, "M"]]:
+  """Cuts a wave for an encoder that sees so many frames at a time.
+
+  A frame is a window of samples, one every hop (25 and 10 ms at 16 kHz), so
+  that segments have in common what their windows overlap. Frames together are
+  those of the whole wave. With 2 frames a segment, a window of 4 and a hop of
+  2, and `-` for samples that are missing:
+
+    0 1 2 3 4 5 6 7 8  ->  0 1 2 3 4 5   4 5 6 7 8 -    lengths 6, 5
+
+  The lengths tell the encoder which frames are not of the wave; it makes them
+  zeros, which samples of zero would not become.
+
+  Args:
+    wave: one channel.
+    count: of segments, as X-InstructBLIP trains with 2: what is longer is cut,
+      and what is shorter filled up with empty ones. None is as many as hold
+      all windows of the wave, and one for a wave of none.
+    frames: of a segment.
+    window, hop: in samples.
+
+  Returns:
+    the segments, each of (frames - 1) * hop + window samples, and how many of
+    these are of the wave.
+  """
+  if count is None:
+    count = max(1, -(-((len(wave) - window) // hop + 1) // frames))
+  size, step = (frames - 1) * hop + window, frames * hop
+  whole = np.zeros((count - 1) * step + size, np.float32)
+  wave = wave[: len(whole)]
+  whole[: len(wave)] = wave
+  cut = np.lib.stride_tricks.sliding_window_view(whole, size)[::step]
+  lengths = np.clip(len(wave) - step * np.arange(count), 0, size)
+  return np.ascontiguousarray(cut), lengths.astype(np.int32)

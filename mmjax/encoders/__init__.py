@@ -4,7 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmjax.config import build
-from mmjax.encoders import efficientnet, features, nfnet, vit
+from mmjax.encoders import (
+  beats,
+  efficientnet,
+  features,
+  nfnet,
+  pointbert,
+  vit,
+)
 
 
 def reduced(
@@ -16,11 +23,16 @@ def reduced(
 
 
 ENCODERS = {
+  "beats": beats.beats,
   "clip_vit": vit.clip_vit,
+  "custom_beats": beats.BEATs,
   "custom_nfnet": nfnet.NFNet,
+  "custom_pointbert": pointbert.PointBERT,
   "efficientnet_lite": efficientnet.efficientnet_lite,
+  "eva_vit": vit.eva_vit,
   "features": features.FeatureTable,
   "nfnet": nfnet.nfnet,
   "reduced": reduced,
+  "ulip2": pointbert.ulip2,
   "vit": vit.ViT,
 }

@@ -1,7 +1,8 @@
 """ViT: a transformer over the patches of an image.
 
 Dosovitskiy et al. (arXiv 2010.11929), with the options that CLIP (arXiv
-2103.00020) and the towers built like it need; CLIP's are in `CLIP`.
+2103.00020), EVA (arXiv 2211.07636) and the towers built like them need; the
+published ones are in `CLIP` and `EVA`.
 
   images [B 224 224 3] -> patches of 14 -> [B 1 + 256 E] with a class token
     -> pre-norm -> layers -> tokens [B 256 E]
@@ -17,13 +18,11 @@ import jax.numpy as jnp
 from jax.nn import initializers
 
 from mmjax.config import lookup
-from mmjax.layers.attention import Context, SelfAttention
 from mmjax.layers.conv import Conv, Images, flatten_grid, normalise
-from mmjax.layers.dot_product import Visibility
 from mmjax.layers.linear import Dtype, dense
-from mmjax.layers.mlp import MLP
 from mmjax.layers.norm import LayerNorm
 from mmjax.layers.position import interpolate_grid
+from mmjax.layers.pre_norm import PreNormLayer, relative_bias
 from mmjax.layers.stack import scan_layers, stacked_init
 from mmjax.typing import Array, Float
 
@@ -40,6 +39,10 @@ CLIP = {
     width=1280, num_layers=32, num_heads=16, patch=14, activation="gelu"
   ),
 }
+# EVA-CLIP's as LAVIS' eva_vit.py cuts it: without its last block and norm.
+EVA = {
+  "g/14": dict(width=1408, num_layers=39, num_heads=16, patch=14, hidden=6144),
+}
 
 
 class ViT(nn.Module):
@@ -55,6 +58,13 @@ class ViT(nn.Module):
     class_token: puts a learned token before the patches.
     keep_class_token: returns it with the tokens.
     patch_bias, qkv_bias: biases of the patch and attention projections.
+    key_bias: False leaves the keys' bias out.
+    absolute_positions: a table that is added to the patches.
+    relative_positions: a table in every layer, of what each head adds to the
+      scores for the distance of two tokens (BEiT, arXiv 2106.08254).
+    shared_relative_positions: one such table for all layers.
+    layer_scale: first value of a factor a channel for what the parts of a
+      layer add (arXiv 2103.17239); 0 leaves the factors out.
     pre_norm: a norm before the first layer.
     post_norm: a norm after the last layer, for `pooled`.
     norm_tokens: the same norm for the tokens.
@@ -78,6 +88,11 @@ class ViT(nn.Module):
   keep_class_token: bool = False
   patch_bias: bool = False
   qkv_bias: bool = True
+  key_bias: bool = True
+  absolute_positions: bool = True
+  relative_positions: bool = False
+  shared_relative_positions: bool = False
+  layer_scale: float = 0.0
   pre_norm: bool = True
   post_norm: bool = True
   norm_tokens: bool = False
@@ -98,6 +113,8 @@ class ViT(nn.Module):
       )
     if self.norm_tokens and not self.post_norm:
       raise ValueError("norm_tokens needs the norm of post_norm=True.")
+    if self._relative and not self.class_token:
+      raise ValueError("Relative positions need class_token=True.")
     self.patches = Conv(
       self.width,
       self.patch,
@@ -109,12 +126,17 @@ class ViT(nn.Module):
     if self.class_token:
       init = nn.with_logical_partitioning(_SMALL, ("embed",))
       self.first = self.param("class_token", init, (self.width,))
-    rows = (self.image_size // self.patch) ** 2 + self.class_token
-    init = nn.with_logical_partitioning(_SMALL, (None, "embed"))
-    self.positions = self.param("position_table", init, (rows, self.width))
+    side = self.image_size // self.patch
+    rows = side**2 + self.class_token
+    if self.absolute_positions:
+      init = nn.with_logical_partitioning(_SMALL, (None, "embed"))
+      self.positions = self.param("position_table", init, (rows, self.width))
+    if self.shared_relative_positions:
+      self.bias = relative_bias(self, (side, side), self.num_heads)
     if self.pre_norm:
       self.norm_before = LayerNorm(self.norm_eps, name="pre_norm")
-    example = jnp.zeros((1, 1, self.width), self.dtype or jnp.float32)
+    length = rows if self.relative_positions else 1
+    example = jnp.zeros((1, length, self.width), self.dtype or jnp.float32)
     init = stacked_init(self._layer(), self.num_layers, example)
     self.weights = self.param("layers", init)
     if self.post_norm:
@@ -124,12 +146,20 @@ class ViT(nn.Module):
         self.width, self.projection, ("embed", None), name="projection"
       )
 
-  def _layer(self) -> "Layer":
-    return Layer(
+  @property
+  def _relative(self) -> bool:
+    return self.relative_positions or self.shared_relative_positions
+
+  def _layer(self) -> PreNormLayer:
+    side = self.image_size // self.patch
+    return PreNormLayer(
       num_heads=self.num_heads,
       hidden=self.hidden or 4 * self.width,
       activation=self.activation,
       qkv_bias=self.qkv_bias,
+      key_bias=self.key_bias,
+      grid=(side, side) if self.relative_positions else None,
+      layer_scale=self.layer_scale,
       norm_eps=self.norm_eps,
       path="plain" if self.is_initializing() else self.attention,
       dtype=self.dtype,
@@ -166,13 +196,18 @@ class ViT(nn.Module):
         f"Images of {height} x {width} do not part into patches of "
         f"{self.patch}: resize or crop them."
       )
+    if self._relative and (height, width) != (self.image_size,) * 2:
+      raise ValueError(
+        f"Images of {height} x {width}; relative positions are for "
+        f"{self.image_size} x {self.image_size}: resize them."
+      )
     x = self.patches(normalise(images, self.mean, self.std, self.dtype))
-    table = self._table(*x.shape[1:3]).astype(x.dtype)
-    x = flatten_grid(x)
+    grid, x = x.shape[1:3], flatten_grid(x)
     if self.class_token:
       first = jnp.broadcast_to(self.first, (x.shape[0], 1, self.width))
       x = jnp.concatenate([first.astype(x.dtype), x], axis=1)
-    x += table
+    if self.absolute_positions:
+      x += self._table(*grid).astype(x.dtype)
     return self.norm_before(x) if self.pre_norm else x
 
   def _table(self, height: int, width: int) -> Float[Array, "L E"]:
@@ -187,62 +222,13 @@ class ViT(nn.Module):
 
   def _run(self, x, depth):
     layer = self._layer()
+    bias = self.bias if self.shared_relative_positions else None
 
     def run(params, x):
-      return layer.apply({"params": params}, x), None
+      return layer.apply({"params": params}, x, bias), None
 
     weights = jax.tree.map(lambda w: w[:depth], self.weights)
     return scan_layers(run, weights, x, remat=self.remat)[0]
-
-
-class Layer(nn.Module):
-  """x + attention(norm(x)), then x + mlp(norm(x)).
-
-  Attributes:
-    num_heads: N.
-    hidden: width of the MLP.
-    activation: of the MLP.
-    qkv_bias: biases of queries, keys and values.
-    norm_eps: of both norms.
-    path: who computes the attention.
-    dtype: of the computation.
-  """
-
-  num_heads: int
-  hidden: int
-  activation: str
-  qkv_bias: bool
-  norm_eps: float
-  path: str = "auto"
-  dtype: Dtype | None = None
-
-  @nn.compact
-  def __call__(self, x: Float[Array, "B L E"]) -> Float[Array, "B L E"]:
-    positions = jnp.zeros(x.shape[:2], jnp.int32)
-    if x.shape[-1] % self.num_heads:
-      raise ValueError(
-        f"A width of {x.shape[-1]} does not part into {self.num_heads} heads."
-      )
-    attention = SelfAttention(
-      num_heads=self.num_heads,
-      head_dim=x.shape[-1] // self.num_heads,
-      qkv_bias=self.qkv_bias,
-      out_bias=True,
-      dtype=self.dtype,
-      name="attention",
-    )
-    y = LayerNorm(self.norm_eps, name="attention_norm")(x)
-    context = Context(positions, positions, Visibility(), path=self.path)
-    y, _ = attention(y, context, None)
-    x += y
-    y = LayerNorm(self.norm_eps, name="mlp_norm")(x)
-    return x + MLP(
-      self.hidden,
-      self.activation,
-      use_bias=True,
-      dtype=self.dtype,
-      name="mlp",
-    )(y)
 
 
 def clip_vit(
@@ -266,6 +252,43 @@ def clip_vit(
     norm_tokens=norm_tokens,
     output_layer=output_layer,
     projection=projection,
+    remat=remat,
+    attention=attention,
+    dtype=dtype,
+  )
+
+
+def eva_vit(
+  variant: str = "g/14",
+  image_size: int | None = None,
+  output_layer: int = -1,
+  remat: str = "none",
+  attention: str = "auto",
+  dtype: Dtype | None = None,
+) -> ViT:
+  """The vision tower of BLIP-2 and what is built on it, a name of `EVA`.
+
+  Its tokens [B 1 + 256 1408] are the class token and the patches, without a
+  norm: the trained one behind it (LAVIS' `ln_vision`) is not part of it.
+
+  Args:
+    variant: a name of EVA.
+    image_size: side of the images that the position table is for.
+    output_layer, remat, attention, dtype: see ViT.
+  """
+  sizes = dict(lookup(EVA, variant, "EVA"))
+  if image_size is not None:
+    sizes["image_size"] = image_size
+  return ViT(
+    **sizes,
+    activation="gelu",
+    keep_class_token=True,
+    patch_bias=True,
+    key_bias=False,
+    pre_norm=False,
+    post_norm=False,
+    norm_eps=1e-6,
+    output_layer=output_layer,
     remat=remat,
     attention=attention,
     dtype=dtype,

@@ -62,11 +62,13 @@ class SelfAttention(nn.Module):
   Attributes:
     num_heads, num_kv_heads, head_dim: N, K, H.
     rotate: turns queries and keys by position, (x, positions) -> x.
-    bias: (context) -> [B N L S], added to the scores.
+    bias: (context, query) -> [B N L S], added to the scores; the query is the
+      one that meets the keys, before `scale`.
     norm: constructor of a norm over all heads' features (MPT-1B), or over one
       head's (`norm_heads`).
     norm_heads: whether `norm` sees one head at a time.
     qkv_bias, out_bias: biases of the projections.
+    key_bias: False leaves that of the keys out, which no softmax notices.
     clip: queries, keys and values are cut to [-clip, clip].
     scale: of the scores; None is H^-1/2.
     lora: of the four projections.
@@ -77,10 +79,11 @@ class SelfAttention(nn.Module):
   head_dim: int
   num_kv_heads: int | None = None
   rotate: Callable[[Array, Array], Array] | None = None
-  bias: Callable[[Context], Array] | None = None
+  bias: Callable[[Context, Array], Array] | None = None
   norm: Callable[..., nn.Module] | None = None
   norm_heads: bool = False
   qkv_bias: bool = False
+  key_bias: bool = True
   out_bias: bool = False
   clip: float | None = None
   scale: float | None = None
@@ -105,7 +108,7 @@ class SelfAttention(nn.Module):
       cache = cache.update(key, value, context.index)
       key = cache.key.astype(query.dtype)
       value = cache.value.astype(query.dtype)
-    bias = None if self.bias is None else self.bias(context)
+    bias = None if self.bias is None else self.bias(context, query)
     out = attention(
       query,
       key,
@@ -133,7 +136,7 @@ class SelfAttention(nn.Module):
       heads,
       self.head_dim,
       axis,
-      use_bias=self.qkv_bias,
+      use_bias=self.qkv_bias and (self.key_bias or name != "key"),
       lora=self.lora,
       dtype=self.dtype,
       name=name,

@@ -1,9 +1,11 @@
 """Convolutions over images [B height width C] with "SAME" padding.
 
 Padding is TensorFlow's: an output side is ceil(side / stride), and an odd
-number of padded rows puts the larger half at the end.
+number of padded rows puts the larger half at the end. A sequence [B L C] is
+an image of one row.
 """
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import flax.linen as nn
@@ -121,6 +123,49 @@ class StandardisedConv(nn.Module):
     return x + bias.astype(dtype)
 
 
+class PositionConv(nn.Module):
+  """Positions of a sequence as a grouped convolution over it, then GELU.
+
+  From wav2vec 2.0 (arXiv 2006.11477), with its weight normalisation: each tap
+  of the kernel is `gain * kernel / |kernel|`, over all channels together. Both
+  are parameters, as in published weights; folded they could not be handed
+  back. A kernel of even size looks one place further back than ahead.
+
+  Attributes:
+    size: of the kernel.
+    groups: channels are cut into so many groups that do not mix.
+    dtype: of the computation; None keeps that of the input.
+  """
+
+  size: int
+  groups: int
+  dtype: Dtype | None = None
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "B L E"]) -> Float[Array, "B L E"]:
+    dtype, width = self.dtype or x.dtype, x.shape[-1]
+    if width % self.groups:
+      raise ValueError(
+        f"{width} channels do not part into {self.groups} groups."
+      )
+    init: Any = initializers.normal((4 / (self.size * width)) ** 0.5)
+    init = nn.with_logical_partitioning(init, KERNEL_AXES[1:])
+    shape = (self.size, width // self.groups, width)
+    kernel = self.param("kernel", init, shape).astype(jnp.float32)
+    norm = jnp.sqrt(jnp.square(kernel).sum(axis=(1, 2)))
+    init = nn.with_logical_partitioning(lambda key: norm, (None,))
+    gain = self.param("gain", init).astype(jnp.float32)
+    kernel *= (gain / norm)[:, None, None]
+    y = convolve(
+      x[:, None].astype(dtype),
+      kernel[None].astype(dtype),
+      groups=self.groups,
+      padding=((0, 0), (self.size // 2, (self.size - 1) // 2)),
+    )[:, 0]
+    y += channel_vector(self, "bias", initializers.zeros, width, dtype)
+    return jax.nn.gelu(y, approximate=False)
+
+
 class FrozenBatchNorm(nn.Module):
   """Batch norm with the statistics of its training: an affine of a channel.
 
@@ -148,9 +193,17 @@ def convolve(
   *,
   stride: int = 1,
   groups: int = 1,
-  padding: str = "SAME",
+  padding: str | Sequence[tuple[int, int]] = "SAME",
 ) -> Float[Array, "B i j E"]:
-  """Cross-correlation; a kernel of one pixel is a matrix product."""
+  """Cross-correlation; a kernel of one pixel is a matrix product.
+
+  Args:
+    x: images.
+    kernel: the same for all of them.
+    stride: between outputs.
+    groups: channels are cut into so many groups that do not mix.
+    padding: "SAME", "VALID", or (before, after) of height and width.
+  """
 
   def run(x, kernel):
     if kernel.shape[:2] == (1, 1) and groups == 1:

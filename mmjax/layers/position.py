@@ -1,4 +1,4 @@
-"""Positions: rotary, ALiBi slopes, sinusoids, interpolation of tables."""
+"""Positions: rotary, ALiBi, sinusoids, buckets, interpolation of tables."""
 
 import math
 
@@ -47,6 +47,45 @@ def alibi_slopes(num_heads: int, max_bias: float = 8.0) -> np.ndarray:
   if power != num_heads:
     slopes = np.concatenate([slopes[1::2], slopes[::2]])[:num_heads]
   return slopes.astype(np.float32)
+
+
+def relative_buckets(
+  distance: Int[np.ndarray, "..."], num_buckets: int, max_distance: int
+) -> Int[np.ndarray, "..."]:
+  """The row of T5's table of relative positions (arXiv 1910.10683) of each.
+
+  Half of the rows are for keys after the query. Half of a half are for one
+  distance each, the rest for logarithmic steps up to `max_distance`; whatever
+  is further shares the last. With 16 rows for distances up to 20:
+
+    key - query  -20 .. -14 | -13 .. -9 | -8 .. -6 | -5 -4 -3 -2 -1 0 1  2
+    row           7           6           5           4  4  3  2  1 0 9 10
+
+  Args:
+    distance: key minus query.
+    num_buckets: rows of the table.
+    max_distance: from where on there are no steps.
+
+  Raises:
+    ValueError: for a table that has no place for both kinds of rows.
+  """
+  half = num_buckets // 2
+  exact = half // 2
+  if exact < 1 or max_distance <= exact:
+    raise ValueError(
+      f"A table of {num_buckets} rows for distances up to {max_distance}: "
+      f"expected 4 rows or more, and a distance above {exact}."
+    )
+  size = np.abs(distance)
+  # In float32 step by step, as rows were chosen in training: where a step
+  # ends on a whole number, another order of operations takes the other row.
+  ratio = np.maximum(size, exact).astype(np.float32) / np.float32(exact)
+  step = np.log(ratio.astype(np.float64)).astype(np.float32)
+  step /= np.float32(math.log(max_distance / exact))
+  step *= np.float32(half - exact)
+  far = np.minimum(exact + step.astype(np.int32), half - 1)
+  row = np.where(size < exact, size, far) + np.where(distance > 0, half, 0)
+  return row.astype(np.int32)
 
 
 def sinusoids(
@@ -111,6 +150,35 @@ def _bicubic(size: int, length: int) -> np.ndarray:
     np.add.at(
       result, (np.arange(length), np.clip(low + tap, 0, size - 1)), weight
     )
+  return result
+
+
+def num_grid_distances(height: int, width: int) -> int:
+  """How many rows a table for `grid_distances` has."""
+  return (2 * height - 1) * (2 * width - 1) + 3
+
+
+def grid_distances(height: int, width: int) -> Int[np.ndarray, "L L"]:
+  """Which row of a table tells how a query lies to a key (BEiT, 2106.08254).
+
+  Tokens are a class token and then a grid, row by row. A query that lies `i`
+  rows below and `j` columns right of its key reads row
+  (i + height - 1) (2 width - 1) + j + width - 1. The last three rows are for
+  the class token: as query of the grid, as its key, and with itself. A grid
+  of 1 x 2, whose table has 6 rows:
+
+              class  left  right
+    class       5      3     3
+    left        4      1     0
+    right       4      2     1
+  """
+  rows, columns = np.divmod(np.arange(height * width), width)
+  down = rows[:, None] - rows + height - 1
+  right = columns[:, None] - columns + width - 1
+  last = num_grid_distances(height, width) - 1
+  result = np.full((1 + height * width,) * 2, last)
+  result[0, 1:], result[1:, 0] = last - 2, last - 1
+  result[1:, 1:] = down * (2 * width - 1) + right
   return result
 
 

@@ -34,10 +34,10 @@ SIZES = {
 
 
 def alibi(
-  context: Context, num_heads: int, max_bias: float
+  context: Context, query: Float[Array, "B L N H"], max_bias: float
 ) -> Float[Array, "B N L S"]:
   """-slope * distance between query and key."""
-  slopes = jnp.asarray(alibi_slopes(num_heads, max_bias))[:, None, None]
+  slopes = jnp.asarray(alibi_slopes(query.shape[2], max_bias))[:, None, None]
   distance = (
     context.positions[:, None, :, None] - context.key_positions[:, None, None]
   )
@@ -65,9 +65,7 @@ class MptLayer(nn.Module):
     y, cache = SelfAttention(
       self.num_heads,
       self.head_dim,
-      bias=functools.partial(
-        alibi, num_heads=self.num_heads, max_bias=self.max_bias
-      ),
+      bias=functools.partial(alibi, max_bias=self.max_bias),
       norm=functools.partial(LayerNorm, use_bias=False)
       if self.qk_norm
       else None,

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from mmjax.typing import Array, Bool, Float
+from mmjax.typing import Array, Bool, Float, Int
 
 # Finite, so that a batch without any pair gives no NaN.
 _NEGATIVE = -1e30
@@ -33,21 +33,48 @@ def contrastive(
   Returns:
     the sum over pairs, and the number of pairs.
   """
-  if mask is None:
-    mask = jnp.ones(images.shape[0], bool)
-  count = mask.sum().astype(jnp.float32)
   scores = similarity(images, texts, inverse_temperature)
-  own = inverse_temperature * jnp.einsum(
-    "BE,BE->B", images, texts, preferred_element_type=jnp.float32
-  )
-  total = jnp.zeros(())
-  for axis in (0, 1):
-    candidate = jnp.expand_dims(mask, 1 - axis)
-    reach = jax.nn.logsumexp(jnp.where(candidate, scores, _NEGATIVE), axis=axis)
-    mean = jnp.where(candidate, scores, 0.0).sum(axis) / jnp.maximum(count, 1.0)
-    target = (1.0 - label_smoothing) * own + label_smoothing * mean
-    total += jnp.where(mask, reach - target, 0.0).sum()
-  return total, count
+  own = jnp.eye(images.shape[0], dtype=bool)
+  there, count = matching(scores, own, mask, label_smoothing=label_smoothing)
+  back, _ = matching(scores.T, own, mask, label_smoothing=label_smoothing)
+  return there + back, count
+
+
+def matching(
+  scores: Float[Array, "B B"],
+  partners: Bool[Array, "B B"],
+  mask: Bool[Array, "B"] | None = None,
+  *,
+  label_smoothing: float = 0.0,
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+  """Softmax cross-entropy of finding a row's partners among the columns.
+
+  Args:
+    scores: of every row with every column.
+    partners: which columns are a row's; they share the target evenly.
+    mask: False for a row, and column, that holds nothing.
+    label_smoothing: part of the target that is spread over all candidates.
+
+  Returns:
+    the sum over rows, and the number of rows.
+  """
+  if mask is None:
+    mask = jnp.ones(scores.shape[0], bool)
+  count = mask.sum().astype(jnp.float32)
+
+  def mean(chosen):
+    total = jnp.where(chosen, scores, 0.0).sum(axis=1)
+    return total / jnp.maximum(chosen.sum(axis=1), 1)
+
+  reach = jax.nn.logsumexp(jnp.where(mask, scores, _NEGATIVE), axis=1)
+  target = (1.0 - label_smoothing) * mean(partners & mask)
+  target += label_smoothing * mean(jnp.broadcast_to(mask, scores.shape))
+  return jnp.where(mask, reach - target, 0.0).sum(), count
+
+
+def partners(ids: Int[Array, "B"]) -> Bool[Array, "B B"]:
+  """Which rows and columns belong together: those of one id."""
+  return ids[:, None] == ids[None, :]
 
 
 def similarity(

@@ -10,6 +10,7 @@ def cross_entropy(
   logits: Float[Array, "B L V"],
   targets: Int[Array, "B L"],
   weights: Float[Array, "B L"],
+  label_smoothing: float = 0.0,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
   """Weighted negative log-likelihood as (sum, count).
 
@@ -20,9 +21,13 @@ def cross_entropy(
     logits: scores of every token at each place.
     targets: the token to predict there.
     weights: its weight, 0 where nothing is predicted.
+    label_smoothing: part of the target that is spread over all tokens.
   """
   logits = logits.astype(jnp.float32)
   chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+  if label_smoothing:
+    chosen *= 1.0 - label_smoothing
+    chosen += label_smoothing * logits.mean(axis=-1)
   losses = jax.nn.logsumexp(logits, axis=-1) - chosen
   return (losses * weights).sum(), weights.sum()
 

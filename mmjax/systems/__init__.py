@@ -4,11 +4,20 @@ A system is a module with `build(config)`, `loss(module, params, batch)` and
 `monitor(trainable)`.
 """
 
-from mmjax.systems import contrastive, flamingo, llava, text
+from mmjax.systems import (
+  blip2,
+  contrastive,
+  flamingo,
+  llava,
+  text,
+  x_instructblip,
+)
 
 SYSTEMS = {
+  "blip2": blip2,
   "contrastive": contrastive,
   "flamingo": flamingo,
   "llava": llava,
   "text": text,
+  "x_instructblip": x_instructblip,
 }

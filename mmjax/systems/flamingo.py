@@ -31,9 +31,8 @@ from mmjax.layers.stack import Injection, stacked_init
 from mmjax.lms import LMS
 from mmjax.lms.decoder import Decoder, stack_like
 from mmjax.losses.token import next_token
-from mmjax.sharding import constrain, rows_over_all
 from mmjax.systems import flamingo_decoding as decoding
-from mmjax.systems.media import encode, features
+from mmjax.systems.media import Media, encode, tokens
 from mmjax.typing import Array, Batch, Float, Output, Params
 
 PLACES = ("before", "vanilla", "graft")
@@ -96,20 +95,16 @@ class Flamingo(nn.Module):
     x, *_ = self.hidden(batch, run, self.blocks)
     return Output(self.lm.logits(x))
 
-  def latents(self, media: Mapping[str, Array]) -> Float[Array, "B M Q E"]:
-    """Encodes and resamples all media of a batch, each device its share.
-
-    They are shared out one by one, whatever rows they are of; then every row
-    gets its own again.
-    """
-    with rows_over_all():
-      latents = self.resampler(features(self, media), media["mask"])
-    latents = constrain(latents, "batch")
+  def latents(self, media: Media) -> Float[Array, "B M Q E"]:
+    """Encodes and resamples all media of a batch."""
+    latents = tokens(self.resampler, self.encoder, media)
     if self.block(parent=None).media_width == latents.shape[-1]:
       return latents
     return self.media_project(latents)
 
-  encode = encode
+  def encode(self, values: Array) -> Float[Array, "B M T P E"]:
+    """Features of images or frames, or of keys; see media.encode."""
+    return encode(self.encoder, values)
 
   def hidden(self, batch, run, xs, lm_cache=None, graft_cache=None):
     """The language model with blocks in their places, up to the last layer."""

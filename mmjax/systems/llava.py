@@ -20,9 +20,7 @@ from mmjax.config import nearest, require
 from mmjax.connectors import CONNECTORS
 from mmjax.encoders import ENCODERS
 from mmjax.lms import LMS
-from mmjax.sharding import constrain, rows_over_all
-from mmjax.systems.media import encode, features
-from mmjax.systems.merge import merge
+from mmjax.systems.media import Media, encode, place, tokens
 from mmjax.systems.text import TextModel, loss, monitor
 from mmjax.typing import Array, Batch, Float
 
@@ -49,29 +47,15 @@ class Llava(TextModel):
     media = batch.get("media", {}).get("image")
     if media is None:
       return x
-    if not media["mask"].shape[1]:
-      if self.is_initializing():
-        # The first of a mixture's datasets may be the one without images.
-        self.media_tokens(_with_a_slot(media))
-      return x
-    return merge(x, self.media_tokens(media), media["index"])
+    return place(x, media, self.media_tokens, self.is_initializing())
 
-  def media_tokens(self, media: Mapping[str, Array]) -> Float[Array, "B M Q D"]:
-    """Tokens of all media of a batch, each device its share of the work."""
-    with rows_over_all():
-      tokens = self.connector(features(self, media), media["mask"])
-    return constrain(tokens, "batch")
+  def media_tokens(self, media: Media) -> Float[Array, "B M Q D"]:
+    """Tokens of all images of a batch."""
+    return tokens(self.connector, self.encoder, media)
 
-  encode = encode
-
-
-def _with_a_slot(media: Mapping[str, Array]) -> dict[str, Array]:
-  """Media of which there are none, with one slot that is padding."""
-  slots = {k: x for k, x in media.items() if k != "index"}
-  pad = [(0, 0), (0, 1)]
-  return {
-    k: jnp.pad(x, pad + [(0, 0)] * (x.ndim - 2)) for k, x in slots.items()
-  }
+  def encode(self, values: Array) -> Float[Array, "B M T P E"]:
+    """Features of images, or of keys; see media.encode."""
+    return encode(self.encoder, values)
 
 
 def build(config: Mapping[str, Any]) -> Llava:

@@ -1,38 +1,88 @@
-"""What all systems do with media first: their frozen encoder's features.
+"""What all systems do with media first: features, tokens, and their places.
 
-Functions whose first argument is a system's module, with an `encoder` that is
-None when batches bring features.
+Encoders are frozen modules, or None when batches bring features; connectors
+make a fixed number of tokens of the features of a medium.
 """
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
+import flax.linen as nn
 import jax.numpy as jnp
 
-from mmjax.sharding import constrain, parts_of
+from mmjax.sharding import constrain, parts_of, rows_over_all
+from mmjax.systems.merge import merge
 from mmjax.typing import Array, Float
+
+Media = Mapping[str, Array]
+
+
+def place(
+  x: Float[Array, "B L D"],
+  media: Media,
+  make: Callable[[Media], Float[Array, "B M Q D"]],
+  initializing: bool,
+) -> Float[Array, "B L D"]:
+  """The text's embeddings with the tokens of media in their places.
+
+  Args:
+    x: embeddings.
+    media: of one kind, with an `index`; there may be room for none.
+    make: tokens of media.
+    initializing: parameters are made, of `make` too where there are no media:
+      the first of a mixture's datasets may be one without.
+  """
+  if media["mask"].shape[1]:
+    return merge(x, make(media), media["index"])
+  if initializing:
+    make(_with_a_slot(media))
+  return x
+
+
+def _with_a_slot(media: Media) -> Media:
+  """Media of which there are none, with one slot that is padding."""
+  slots = {k: x for k, x in media.items() if k != "index"}
+  pad = [(0, 0), (0, 1)]
+  return {
+    k: jnp.pad(x, pad + [(0, 0)] * (x.ndim - 2)) for k, x in slots.items()
+  }
+
+
+def tokens(
+  connector: nn.Module, encoder: nn.Module | None, media: Media
+) -> Float[Array, "B M Q D"]:
+  """Tokens of all media of a batch, each device its share of the work.
+
+  They are shared out one by one, whatever rows they are of; then every row
+  gets its own again.
+  """
+  text = {"text": media["text"]} if "text" in media else {}
+  with rows_over_all():
+    found = connector(features(encoder, media), media["mask"], **text)
+  return constrain(found, "batch")
 
 
 def features(
-  module: Any, media: Mapping[str, Array]
+  encoder: nn.Module | None, media: Media
 ) -> Float[Array, "B M T P E"]:
-  """Of the media of a batch, from their pixels or keys, or as they came."""
+  """Of the media of a batch, from what it brings of them."""
   found = media.get("features")
   if found is not None:
     return found
   values = media.get("values")
   if values is None:
     values = media["keys"][..., None]
-  return module.encode(values)
+  return encode(encoder, values)
 
 
-def encode(module: Any, values: Array) -> Float[Array, "B M T P E"]:
-  """Features of images or frames [B M T height width 3], or of keys [B M T].
+def encode(
+  encoder: nn.Module | None, values: Array
+) -> Float[Array, "B M T P E"]:
+  """Features of frames, [B M T ...], or of keys [B M T].
 
   All devices share the frames evenly, whatever rows they are of.
   """
-  if module.encoder is None:
+  if encoder is None:
     raise ValueError(
       "The batch brings pixels, but this model has no encoder. Set "
       "config.model.encoder, or let the pipeline bring features."
@@ -41,7 +91,7 @@ def encode(module: Any, values: Array) -> Float[Array, "B M T P E"]:
   fill = -media % _divisor(parts_of("batch"), batch * frames)
   values = jnp.pad(values, [(0, 0), (0, fill)] + [(0, 0)] * (values.ndim - 2))
   flat = constrain(values.reshape(-1, *values.shape[3:]), "batch")
-  found = constrain(module.encoder(flat), "batch")
+  found = constrain(encoder(flat), "batch")
   found = found.reshape(batch, -1, frames, *found.shape[1:])
   return found[:, :media]
 

@@ -83,6 +83,19 @@ def test_an_alias_serves_and_a_second_copy_is_left():
   assert "old.embed.weight" not in save(params, RULES)
 
 
+def test_a_repeated_tensor_goes_back_under_all_its_names():
+  names = ("a.table", "b.table", "c.table")
+  rule = Rule(names[0], "table", "D V -> V D", aliases=names[1:], repeated=True)
+  value = np.arange(6.0).reshape(2, 3)
+  given = dict.fromkeys(names, value)
+  like = {"table": np.zeros((3, 2))}
+  back = save(load(given, [rule], like), [rule])
+  assert back.keys() == given.keys()
+  assert all(np.array_equal(back[name], value) for name in names)
+  with pytest.raises(ConversionError, match="a.table and c.table"):
+    load(given | {"c.table": value + 1}, [rule], like)
+
+
 def test_joined_tables():
   rule = Rule("table", ("old", "new"), joined=True)
   table = np.arange(10.0).reshape(5, 2)
@@ -93,6 +106,38 @@ def test_joined_tables():
   np.testing.assert_array_equal(save(params, [rule])["table"], table)
   with pytest.raises(ConversionError, match="together"):
     load({"table": table[:4]}, [rule], shapes)
+
+
+def thirds():
+  return Rule("{layer}.qkv", ("query", None, "value"), "(X N H) -> X N H"), {
+    part: np.zeros((2, 2, 3), np.float32) for part in ("query", "value")
+  }
+
+
+def test_a_part_that_is_zero_there_is_nowhere_here():
+  rule, like = thirds()
+  rules = prefixed([rule], "a.", "b/")
+  given = {f"a.{i}.qkv": np.arange(18.0, dtype=np.float32) for i in range(2)}
+  for value in given.values():
+    value[6:12] = 0
+  params = load(given, rules, {"b": like})
+  np.testing.assert_array_equal(
+    params["b"]["value"][1], [[12, 13, 14], [15, 16, 17]]
+  )
+  back = save(params, rules)
+  assert back.keys() == given.keys()
+  for key, value in given.items():
+    np.testing.assert_array_equal(back[key], value)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("value", [-2.5, np.nan])
+def test_numbers_in_a_part_that_is_zero(value, dtype):
+  rule, like = thirds()
+  given = {f"{i}.qkv": np.zeros(18, dtype) for i in range(2)}
+  given["1.qkv"][7] = value
+  with pytest.raises(ConversionError, match=r"1.qkv has numbers up to (2|nan)"):
+    load(given, [rule], like)
 
 
 def test_a_model_within_a_model():

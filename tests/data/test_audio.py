@@ -84,3 +84,38 @@ def test_a_sound_that_grows_too_long(monkeypatch):
   monkeypatch.setattr(audio, "MAX_SAMPLES", 15_000)
   with pytest.raises(BadSample, match="more than 15000 samples at 16000"):
     audio.decode(data.getvalue())
+
+
+def test_segments_share_what_their_windows_overlap():
+  wave = np.arange(9, dtype=np.float32)
+  cut, lengths = audio.segments(wave, None, frames=2, window=4, hop=2)
+  np.testing.assert_array_equal(cut, [[0, 1, 2, 3, 4, 5], [4, 5, 6, 7, 8, 0]])
+  np.testing.assert_array_equal(lengths, [6, 5])
+
+
+@pytest.mark.parametrize(
+  "samples, count, expected",
+  [
+    (0, None, [0]),
+    (399, None, [399]),
+    (1_600, None, [1_600]),  # 0.1 s
+    (82_160, None, [82_160]),
+    (82_319, None, [82_160]),  # No further window.
+    (82_320, None, [82_160, 400]),
+    (160_000, None, [82_160, 78_080]),
+    (0, 2, [0, 0]),
+    (82_000, 2, [82_000, 80]),
+    (160_000, 1, [82_160]),
+  ],
+)
+def test_segments_hold_all_windows_or_as_many_as_are_wanted(
+  samples, count, expected
+):
+  wave = np.linspace(-1, 1, samples, dtype=np.float32)
+  cut, lengths = audio.segments(wave, count)
+  assert cut.shape == (len(expected), 82_160) and cut.dtype == np.float32
+  np.testing.assert_array_equal(lengths, expected)
+  for i, (row, length) in enumerate(zip(cut, lengths)):
+    start = 81_920 * i
+    np.testing.assert_array_equal(row[:length], wave[start : start + length])
+    assert not row[length:].any()

@@ -207,12 +207,13 @@ def test_a_folder_is_all_of_its_files(tmp_path, capsys):
 @pytest.mark.parametrize(
   "text, name, expected",
   [
-    ("atol 2e-5, rtol 1e-4", "y", (2e-5, 1e-4)),
-    ("atol=1e-5 rtol=0.001", "a.y", (1e-5, 1e-3)),
-    ("rtol 1e-3", "y", (0.0, 1e-3)),
-    ("logits/loss atol 1e-4, rtol 1e-3; ids exact", "loss", (1e-4, 1e-3)),
-    ("atol 1e-4; grad norms rtol 1e-3", "grad_norms", (0.0, 1e-3)),
-    ("logits atol 1e-4; scores exact", "beam_scores", (0.0, 0.0)),
+    ("atol 2e-5, rtol 1e-4", "y", (2e-5, 1e-4, 0.0)),
+    ("atol=1e-5 rtol=0.001", "a.y", (1e-5, 1e-3, 0.0)),
+    ("rtol 1e-3", "y", (0.0, 1e-3, 0.0)),
+    ("logits/loss atol 1e-4, rtol 1e-3; ids exact", "loss", (1e-4, 1e-3, 0.0)),
+    ("atol 1e-4; grad norms rtol 1e-3", "grad_norms", (0.0, 1e-3, 0.0)),
+    ("logits atol 1e-4; scores exact", "beam_scores", (0.0, 0.0, 0.0)),
+    ("atol 1e-5; grad peak 1e-4", "grad.x.weight", (0.0, 0.0, 1e-4)),
   ],
 )
 def test_tolerances_in_words(text, name, expected):

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
-from mmjax.layers.attention import Cache
+from mmjax.layers.attention import Cache, Context, SelfAttention
 from mmjax.layers.dot_product import Visibility, attend
 
 
@@ -138,3 +139,19 @@ def test_a_cache_writes_where_it_is_told():
   cache = cache.update(new, 2 * new, jnp.array(1))
   np.testing.assert_array_equal(cache.key[0, :, 0, 0], [0, 1, 1, 0])
   np.testing.assert_array_equal(cache.value[0, :, 0, 0], [0, 2, 2, 0])
+
+
+def test_a_bias_may_depend_on_the_query_before_it_is_scaled():
+  seen = {}
+
+  def bias(context, query):
+    seen["query"] = query
+    return jnp.zeros((1, 1, query.shape[1], query.shape[1]))
+
+  module = SelfAttention(2, 4, bias=bias, scale=0.1)
+  x, positions = draw(1, 3, 6), jnp.zeros((1, 3), jnp.int32)
+  context = Context(positions, positions, Visibility())
+  _, variables = module.init_with_output(jax.random.key(0), x, context, None)
+  kernel = nn.unbox(variables)["params"]["query"]["kernel"]
+  expected = np.einsum("BLD,DNH->BLNH", x, kernel)
+  np.testing.assert_allclose(seen["query"], expected, atol=1e-5)

@@ -8,8 +8,11 @@ import torch
 from mmjax.layers.position import (
   alibi_slopes,
   fold_positions,
+  grid_distances,
   interpolate,
   interpolate_grid,
+  num_grid_distances,
+  relative_buckets,
   rotary,
   sinusoids,
 )
@@ -94,8 +97,54 @@ def test_sinusoids():
   )
 
 
+def test_distances_in_a_grid():
+  """The example of the docstring, and a grid by its definition."""
+  expected = [[5, 3, 3], [4, 1, 0], [4, 2, 1]]
+  np.testing.assert_array_equal(grid_distances(1, 2), expected)
+  rows = grid_distances(3, 4)
+  assert rows.shape == (13, 13)
+  # Every row of the table is read, and no other.
+  assert set(rows.ravel()) == set(range(num_grid_distances(3, 4)))
+  grid = rows[1:, 1:].reshape(3, 4, 3, 4)
+  assert grid[2, 1, 0, 3] == (2 + 2) * 7 + (-2) + 3
+  # The same distance is the same row, wherever it lies.
+  np.testing.assert_array_equal(grid[1:, 1:, 1:, 1:], grid[:-1, :-1, :-1, :-1])
+
+
 def test_folded_positions():
   mask = jnp.array([[0, 0, 1, 1, 1, 0], [1, 1, 0, 0, 1, 1]])
   np.testing.assert_array_equal(
     fold_positions(mask), [[0, 0, 0, 1, 2, 2], [0, 1, 1, 1, 2, 3]]
   )
+
+
+def test_buckets_of_the_example():
+  """The table of the docstring."""
+  rows = relative_buckets(np.arange(-20, 3), 16, 20)
+  counts = [(7, 7), (6, 5), (5, 3), (4, 2), (3, 1), (2, 1), (1, 1), (0, 1)]
+  expected = [row for row, count in counts for _ in range(count)] + [9, 10]
+  np.testing.assert_array_equal(rows, expected)
+
+
+@pytest.mark.parametrize(
+  "num_buckets, max_distance",
+  [(320, 800), (32, 128), (33, 64), (16, 16), (64, 1024), (4, 2)],
+)
+def test_buckets_are_the_formula_in_single_precision(num_buckets, max_distance):
+  """Also where a step ends on a whole number."""
+  distance = torch.arange(-1100, 1101)
+  half = num_buckets // 2
+  exact = half // 2
+  size = distance.abs()
+  step = torch.log(size.float() / exact) / np.log(max_distance / exact)
+  far = exact + (step * (half - exact)).to(torch.long)
+  row = torch.where(size < exact, size, far.clamp(max=half - 1))
+  expected = row + half * (distance > 0)
+  rows = relative_buckets(distance.numpy(), num_buckets, max_distance)
+  np.testing.assert_array_equal(rows, expected)
+
+
+@pytest.mark.parametrize("sizes", [(3, 9), (32, 8)])
+def test_tables_without_room_for_buckets(sizes):
+  with pytest.raises(ValueError, match=f"A table of {sizes[0]} rows"):
+    relative_buckets(np.arange(3), *sizes)

@@ -2,9 +2,9 @@
 
 import re
 
+from mmjax.convert.families import parts
 from mmjax.convert.rules import Rule, prefixed
 
-_MATRIX = "F D -> D F"
 # Numbers that are no weights, and heads that `Bert` has not.
 BUFFERS = re.compile(r".*position_ids|cls\..*")
 
@@ -20,24 +20,16 @@ def bert(root: str = "") -> list[Rule]:
     Rule("embeddings.position_embeddings.weight", "position_table/table"),
     Rule("embeddings.token_type_embeddings.weight", "type_table/table"),
     *_norm("embeddings.LayerNorm", "norm"),
-    *_matrix("pooler.dense", "pooler"),
+    *parts.matrix("pooler.dense", "pooler"),
     *_norm(f"{layer}.attention.output.LayerNorm", "layers/attention_norm"),
     *_norm(f"{layer}.output.LayerNorm", "layers/mlp_norm"),
-    *_matrix(f"{layer}.intermediate.dense", "layers/mlp/up"),
-    *_matrix(f"{layer}.output.dense", "layers/mlp/down"),
-    Rule(
-      f"{layer}.attention.output.dense.weight",
-      f"{attention}/out/kernel",
-      "D (N H) -> N H D",
-    ),
-    Rule(f"{layer}.attention.output.dense.bias", f"{attention}/out/bias"),
+    *parts.matrix(f"{layer}.intermediate.dense", "layers/mlp/up"),
+    *parts.matrix(f"{layer}.output.dense", "layers/mlp/down"),
+    *parts.out_of_heads(f"{layer}.attention.output.dense", f"{attention}/out"),
   ]
   for part in ("query", "key", "value"):
-    name, path = f"{layer}.attention.self.{part}", f"{attention}/{part}"
-    rules += [
-      Rule(f"{name}.weight", f"{path}/kernel", "(N H) D -> D N H"),
-      Rule(f"{name}.bias", f"{path}/bias", "(N H) -> N H"),
-    ]
+    name = f"{layer}.attention.self.{part}"
+    rules += parts.into_heads(name, f"{attention}/{part}")
   return prefixed(rules, name=root)
 
 
@@ -45,11 +37,4 @@ def _norm(name: str, path: str) -> list[Rule]:
   return [
     Rule(f"{name}.weight", f"{path}/scale", aliases=(f"{name}.gamma",)),
     Rule(f"{name}.bias", f"{path}/bias", aliases=(f"{name}.beta",)),
-  ]
-
-
-def _matrix(name: str, path: str) -> list[Rule]:
-  return [
-    Rule(f"{name}.weight", f"{path}/kernel", _MATRIX),
-    Rule(f"{name}.bias", f"{path}/bias"),
   ]

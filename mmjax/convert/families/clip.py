@@ -9,12 +9,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from mmjax.convert.families import parts
 from mmjax.convert.rules import Rule, load, prefixed
 from mmjax.typing import Params
 
 _MATRIX = "F D -> D F"
 _PATCH = "E C h w -> h w C E"
-_OUT = "D (N H) -> N H D"
 _PARTS = ("query", "key", "value")
 # Numbers that are no weights.
 BUFFERS = re.compile(r".*position_ids")
@@ -32,16 +32,15 @@ def openai(root: str = "visual.") -> list[Rule]:
     Rule("conv1.weight", "patch/kernel", _PATCH),
     Rule("conv1.bias", "patch/bias"),
     Rule("proj", "projection/kernel"),
-    *_norm("ln_pre", "pre_norm"),
-    *_norm("ln_post", "post_norm"),
-    *_norm(f"{layer}.ln_1", "layers/attention_norm"),
-    *_norm(f"{layer}.ln_2", "layers/mlp_norm"),
+    *parts.norm("ln_pre", "pre_norm"),
+    *parts.norm("ln_post", "post_norm"),
+    *parts.norm(f"{layer}.ln_1", "layers/attention_norm"),
+    *parts.norm(f"{layer}.ln_2", "layers/mlp_norm"),
     Rule(f"{layer}.attn.in_proj_weight", kernels, "(X N H) D -> X D N H"),
     Rule(f"{layer}.attn.in_proj_bias", biases, "(X N H) -> X N H"),
-    Rule(f"{layer}.attn.out_proj.weight", f"{attention}/out/kernel", _OUT),
-    Rule(f"{layer}.attn.out_proj.bias", f"{attention}/out/bias"),
-    *_matrix(f"{layer}.mlp.c_fc", "layers/mlp/up"),
-    *_matrix(f"{layer}.mlp.c_proj", "layers/mlp/down"),
+    *parts.out_of_heads(f"{layer}.attn.out_proj", f"{attention}/out"),
+    *parts.matrix(f"{layer}.mlp.c_fc", "layers/mlp/up"),
+    *parts.matrix(f"{layer}.mlp.c_proj", "layers/mlp/down"),
   ]
   return prefixed(rules, name=root)
 
@@ -58,21 +57,17 @@ def hugging_face(root: str = "vision_model.") -> list[Rule]:
     Rule("embeddings.patch_embedding.weight", "patch/kernel", _PATCH),
     Rule("embeddings.patch_embedding.bias", "patch/bias"),
     # The name is misspelt in the original.
-    *_norm("pre_layrnorm", "pre_norm"),
-    *_norm("post_layernorm", "post_norm"),
-    *_norm(f"{layer}.layer_norm1", "layers/attention_norm"),
-    *_norm(f"{layer}.layer_norm2", "layers/mlp_norm"),
-    Rule(f"{layer}.self_attn.out_proj.weight", f"{attention}/out/kernel", _OUT),
-    Rule(f"{layer}.self_attn.out_proj.bias", f"{attention}/out/bias"),
-    *_matrix(f"{layer}.mlp.fc1", "layers/mlp/up"),
-    *_matrix(f"{layer}.mlp.fc2", "layers/mlp/down"),
+    *parts.norm("pre_layrnorm", "pre_norm"),
+    *parts.norm("post_layernorm", "post_norm"),
+    *parts.norm(f"{layer}.layer_norm1", "layers/attention_norm"),
+    *parts.norm(f"{layer}.layer_norm2", "layers/mlp_norm"),
+    *parts.out_of_heads(f"{layer}.self_attn.out_proj", f"{attention}/out"),
+    *parts.matrix(f"{layer}.mlp.fc1", "layers/mlp/up"),
+    *parts.matrix(f"{layer}.mlp.fc2", "layers/mlp/down"),
   ]
   for theirs, ours in zip("qkv", _PARTS):
     name, path = f"{layer}.self_attn.{theirs}_proj", f"{attention}/{ours}"
-    rules += [
-      Rule(f"{name}.weight", f"{path}/kernel", "(N H) D -> D N H"),
-      Rule(f"{name}.bias", f"{path}/bias", "(N H) -> N H"),
-    ]
+    rules += parts.into_heads(name, path)
   head = Rule("visual_projection.weight", "projection/kernel", _MATRIX)
   return [*prefixed(rules, name=root), head]
 
@@ -110,17 +105,3 @@ def load_vision(weights: Mapping[str, np.ndarray], like: Params) -> dict:
     return not key.startswith(root) or bool(BUFFERS.fullmatch(key))
 
   return load(weights, layouts[root](root), like, ignore=ignore)
-
-
-def _norm(name: str, path: str) -> list[Rule]:
-  return [
-    Rule(f"{name}.weight", f"{path}/scale"),
-    Rule(f"{name}.bias", f"{path}/bias"),
-  ]
-
-
-def _matrix(name: str, path: str) -> list[Rule]:
-  return [
-    Rule(f"{name}.weight", f"{path}/kernel", _MATRIX),
-    Rule(f"{name}.bias", f"{path}/bias"),
-  ]

@@ -8,6 +8,7 @@ flamingo-pytorch and flamingo-mini.
 import dataclasses
 import re
 
+from mmjax.convert.families import parts
 from mmjax.convert.families.clip import openai
 from mmjax.convert.families.lms import LAYER_ROOTS, LM_RULES
 from mmjax.convert.rules import Rule, prefixed
@@ -35,17 +36,10 @@ def _attention(fused: bool) -> list[Rule]:
   ]
 
 
-def _norm(name: str, path: str) -> list[Rule]:
-  return [
-    Rule(f"{name}.weight", f"{path}/scale"),
-    Rule(f"{name}.bias", f"{path}/bias"),
-  ]
-
-
 def feed_forward() -> list[Rule]:
   """`FeedForward`: LayerNorm, Linear, activation, Linear."""
   return [
-    *_norm("0", "mlp_norm"),
+    *parts.norm("0", "mlp_norm"),
     Rule("1.weight", "mlp/up/kernel", _MATRIX),
     Rule("3.weight", "mlp/down/kernel", _MATRIX),
   ]
@@ -53,7 +47,7 @@ def feed_forward() -> list[Rule]:
 
 def media_attention() -> list[Rule]:
   """`MaskedCrossAttention`."""
-  return [*_norm("norm", "text_norm"), *_attention(fused=True)]
+  return [*parts.norm("norm", "text_norm"), *_attention(fused=True)]
 
 
 def gated_attention(mini: bool = False) -> list[Rule]:
@@ -71,8 +65,8 @@ def gated_attention(mini: bool = False) -> list[Rule]:
 def resampler(mini: bool = False) -> list[Rule]:
   """`PerceiverResampler`; `mini` takes flamingo-mini's names."""
   layer = [
-    *_norm("0.norm_media", "media_norm"),
-    *_norm("0.norm_latents", "latents_norm"),
+    *parts.norm("0.norm_media", "media_norm"),
+    *parts.norm("0.norm_latents", "latents_norm"),
     *prefixed(_attention(fused=not mini), "0."),
     *prefixed(feed_forward(), "1."),
   ]
@@ -83,7 +77,7 @@ def resampler(mini: bool = False) -> list[Rule]:
     Rule(
       "media_time_embs", "media", "M () D -> M D", aliases=("media_pos_emb",)
     ),
-    *_norm("norm", "norm"),
+    *parts.norm("norm", "norm"),
     *prefixed(layer, "layers.{layer}.", "layers/"),
   ]
 

@@ -39,12 +39,37 @@ class Written:
     index: the medium each token may see, 1..M; 0 is none.
     media: which media of the document stay, by their place in it; number m
       of the index is `media[m - 1]`.
+    frames: which frame of it, where the frames of a medium are numbered one by
+      one; else empty.
+    texts: what its connector reads with it, ids; empty where none reads.
   """
 
   tokens: Int[np.ndarray, "L"]
   weights: Float[np.ndarray, "L"]
   index: Int[np.ndarray, "L"]
   media: tuple[int, ...]
+  frames: tuple[int, ...] = ()
+  texts: tuple[Int[np.ndarray, "_"], ...] = ()
+
+  def of_kind(
+    self, kind: str, kinds: Sequence[str]
+  ) -> tuple[list[int], Int[np.ndarray, "L"]]:
+    """The media of one kind, and an index that numbers them alone.
+
+      media    image audio image        index  1 1 2 2 3 3
+      image    0 2                             1 1 0 0 2 2
+
+    Args:
+      kind: which.
+      kinds: of all media of the document, by their place in it.
+
+    Returns:
+      their places in `media`, and the index.
+    """
+    own = [m for m, place in enumerate(self.media) if kinds[place] == kind]
+    number = np.zeros(len(self.media) + 1, np.int32)
+    number[[m + 1 for m in own]] = np.arange(1, len(own) + 1)
+    return own, number[self.index]
 
 
 class Chunked:

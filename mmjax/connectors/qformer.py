@@ -1,0 +1,364 @@
+"""The Q-Former: BLIP-2 (arXiv 2301.12597), InstructBLIP (arXiv 2305.06500).
+
+A BERT whose sequence is learned queries and, behind them, text:
+
+  queries [Q D], text [L] -> one norm over both -> layers -> [B Q + L D]
+
+  layer   x = norm(x + attention(x))                     queries and text
+          q = norm(q + cross_attention(q, features))     every second layer
+          q = norm(q + query_mlp(q)),  t = norm(t + text_mlp(t))
+
+Only queries read the features. Text has positions of its own, queries have
+none. What queries and text see of one another is a table, one for each use:
+
+  together    the query embeddings know the instruction (InstructBLIP), or
+              what the text says is compared with the image (BLIP-2, ITM)
+  apart       two towers (ITC)
+  captioning  text sees the queries and the text before it (ITG)
+
+LAVIS adds -10,000 where ours is hidden: the same unless a row sees nothing.
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.nn import initializers
+
+from mmjax.config import lookup
+from mmjax.layers.attention import Context, SelfAttention
+from mmjax.layers.dot_product import Visibility, attend
+from mmjax.layers.embed import Embedding
+from mmjax.layers.linear import Dtype, into_heads, out_of_heads
+from mmjax.layers.mlp import MLP
+from mmjax.layers.norm import LayerNorm
+from mmjax.layers.stack import scan_layers, stacked_init
+from mmjax.sharding import constrain
+from mmjax.typing import Array, Bool, Float, Int, Params
+
+# BERT's 30,522 tokens and [DEC], which begins a caption.
+VOCABULARY = 30523
+
+
+class QFormer(nn.Module):
+  """Features of media to one hidden state a query, and one a text token.
+
+  Attributes:
+    features_width: of the features that are read (E).
+    width, num_layers, num_heads: D, depth and N.
+    num_queries: Q.
+    cross_every: layers 0, this, twice this, ... read the features.
+    hidden: width of the MLPs; None is 4 D.
+    vocab_size: of the text; 0 leaves out all that is for text.
+    max_positions: rows of the position table.
+    activation: of the MLPs.
+    norm_eps: of all norms.
+    remat: what a scan of layers keeps for the backward pass.
+    dtype: of the computation; None is float32.
+  """
+
+  features_width: int
+  width: int = 768
+  num_layers: int = 12
+  num_heads: int = 12
+  num_queries: int = 32
+  cross_every: int = 2
+  hidden: int | None = None
+  vocab_size: int = VOCABULARY
+  max_positions: int = 512
+  activation: str = "gelu"
+  norm_eps: float = 1e-12
+  remat: str = "none"
+  dtype: Dtype | None = None
+
+  def setup(self):
+    if self.cross_every < 1 or self.num_queries < 1:
+      raise ValueError(
+        f"cross_every is {self.cross_every} and num_queries "
+        f"{self.num_queries}: expected 1 or more."
+      )
+    init = nn.with_logical_partitioning(
+      initializers.normal(0.02), (None, "embed")
+    )
+    self.queries = self.param("queries", init, (self.num_queries, self.width))
+    if self.vocab_size:
+      self.embedding = Embedding(self.vocab_size, self.width, dtype=self.dtype)
+      self.position_table = Embedding(
+        self.max_positions, self.width, dtype=self.dtype
+      )
+    self.norm = LayerNorm(self.norm_eps)
+    x = jnp.zeros((1, self.num_queries, self.width), self.dtype or jnp.float32)
+    features = jnp.zeros((1, 1, self.features_width), x.dtype)
+    reading = -(-self.num_layers // self.cross_every)
+    layer, cross = self._layer(), self._cross()
+    self.layers = self.param(
+      "layers", stacked_init(layer, self.num_layers, x, None, lambda x: x)
+    )
+    self.cross = self.param(
+      "cross", stacked_init(cross, reading, x, features, None)
+    )
+
+  def _layer(self) -> "Layer":
+    return Layer(
+      num_heads=self.num_heads,
+      num_queries=self.num_queries,
+      hidden=self.hidden or 4 * self.width,
+      with_text=bool(self.vocab_size),
+      activation=self.activation,
+      norm_eps=self.norm_eps,
+      dtype=self.dtype,
+      parent=None,
+    )
+
+  def _cross(self) -> "CrossAttention":
+    return CrossAttention(
+      self.num_heads, self.norm_eps, dtype=self.dtype, parent=None
+    )
+
+  def __call__(
+    self,
+    features: Float[Array, "B S E"],
+    mask: Bool[Array, "B S"] | None = None,
+    text: Int[Array, "B L"] | None = None,
+    table: Bool[Array, "B 1 X X"] | None = None,
+    positions: Int[Array, "B L"] | None = None,
+  ) -> Float[Array, "B X D"]:
+    """Hidden states of the Q queries and, behind them, of the text.
+
+    Args:
+      features: of one medium a row.
+      mask: False for features that are padding.
+      text: ids; None is no text.
+      table: who sees whom among queries and text, see `visible`; None lets
+        all see all.
+      positions: of the text tokens; None is 0, 1, ...
+    """
+    x = self.embed(features.shape[0], text, positions)
+    visible = None if mask is None else mask[:, None, None, :]
+    return self.run(x, table, features, visible)
+
+  def read(
+    self, text: Int[Array, "B L"], table: Bool[Array, "B 1 L L"] | None = None
+  ) -> Float[Array, "B L D"]:
+    """Hidden states of text alone, without queries and features."""
+    x = self.norm(self._text(text, None))
+    return self.run(x, table)
+
+  def embed(
+    self,
+    batch: int,
+    text: Int[Array, "B L"] | None,
+    positions: Int[Array, "B L"] | None = None,
+  ) -> Float[Array, "B X D"]:
+    """What the first layer gets."""
+    x = jnp.broadcast_to(self.queries, (batch, *self.queries.shape))
+    x = x.astype(self.dtype or x.dtype)
+    if self.vocab_size and (text is not None or self.is_initializing()):
+      given = jnp.zeros((batch, 1), jnp.int32) if text is None else text
+      words = self._text(given, positions)
+      x = x if text is None else jnp.concatenate([x, words], axis=1)
+    elif text is not None:
+      raise ValueError(
+        "This Q-Former reads no text (vocab_size=0), but there is some. Leave "
+        "the instruction out, or give it a vocabulary."
+      )
+    return self.norm(x)
+
+  def _text(self, text, positions):
+    length = text.shape[1]
+    if positions is None:
+      if length > self.max_positions:
+        raise ValueError(
+          f"The text has {length} tokens, the position table "
+          f"{self.max_positions} rows. Cut the text."
+        )
+      positions = jnp.broadcast_to(jnp.arange(length), text.shape)
+    return self.embedding(text) + self.position_table(positions)
+
+  def run(
+    self,
+    x: Float[Array, "B X D"],
+    table: Bool[Array, "B 1 X X"] | None,
+    features: Float[Array, "B S E"] | None = None,
+    visible: Bool[Array, "B 1 1 S"] | None = None,
+  ) -> Float[Array, "B X D"]:
+    """All layers; without features `x` is text alone."""
+    layer, cross = self._layer(), self._cross()
+    positions = jnp.zeros(x.shape[:2], jnp.int32)
+    context = Context(positions, positions, Visibility(table=table))
+
+    def one(weights, x, reading=None):
+      def read(queries):
+        if reading is None:
+          return queries
+        return cross.apply({"params": reading}, queries, features, visible)
+
+      alone = features is None
+      given = {"params": weights}
+      return layer.apply(given, x, context, read, alone=alone)
+
+    def group(weights, x):
+      own, reading = weights
+      reading = None if features is None else reading
+      for i in range(jax.tree.leaves(own)[0].shape[0]):
+        x = one(_at(own, i), x, None if i else reading)
+      return x, None
+
+    whole = self.num_layers // self.cross_every
+    end = whole * self.cross_every
+    shape = (whole, self.cross_every)
+    groups = jax.tree.map(
+      lambda w: w[:end].reshape(*shape, *w.shape[1:]), self.layers
+    )
+    reading = jax.tree.map(lambda w: w[:whole], self.cross)
+    x, _ = scan_layers(group, (groups, reading), x, remat=self.remat)
+    if end < self.num_layers:
+      rest = jax.tree.map(lambda w: w[end:], self.layers)
+      x, _ = group((rest, _at(self.cross, whole)), x)
+    return x
+
+
+def _at(params: Params, i: int) -> Params:
+  return jax.tree.map(lambda w: w[i], params)
+
+
+class Layer(nn.Module):
+  """Attention among queries and text, then an MLP for each of the two.
+
+  Attributes:
+    num_heads: N.
+    num_queries: Q.
+    hidden: width of the MLPs.
+    with_text: there is an MLP for text.
+    activation: of the MLPs.
+    norm_eps: of all norms.
+    dtype: of the computation.
+  """
+
+  num_heads: int
+  num_queries: int
+  hidden: int
+  with_text: bool
+  activation: str
+  norm_eps: float
+  dtype: Dtype | None = None
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, "B X D"],
+    context: Context | None,
+    read: Callable[[Array], Array],
+    alone: bool = False,
+  ) -> Float[Array, "B X D"]:
+    """One layer.
+
+    Args:
+      x: queries and text.
+      context: of the attention among them; None lets all see all.
+      read: what queries do with the features.
+      alone: there is text only.
+    """
+    if x.shape[-1] % self.num_heads:
+      raise ValueError(
+        f"A width of {x.shape[-1]} does not part into {self.num_heads} heads."
+      )
+    if context is None:
+      positions = jnp.zeros(x.shape[:2], jnp.int32)
+      context = Context(positions, positions, Visibility())
+    attention = SelfAttention(
+      num_heads=self.num_heads,
+      head_dim=x.shape[-1] // self.num_heads,
+      qkv_bias=True,
+      out_bias=True,
+      dtype=self.dtype,
+      name="attention",
+    )
+    x = self._norm("attention_norm")(x + attention(x, context, None)[0])
+    count = 0 if alone else self.num_queries
+    queries, text = x[:, :count], x[:, count:]
+    if not alone:
+      queries = self._mlp("query_mlp", read(queries))
+    if self.with_text and (text.shape[1] or self.is_initializing()):
+      text = self._mlp("text_mlp", text)
+    return jnp.concatenate([queries, text], axis=1)
+
+  def _mlp(self, name, x):
+    mlp = MLP(
+      self.hidden, self.activation, use_bias=True, dtype=self.dtype, name=name
+    )
+    return self._norm(f"{name}_norm")(x + mlp(x))
+
+  def _norm(self, name):
+    return LayerNorm(self.norm_eps, name=name)
+
+
+class CrossAttention(nn.Module):
+  """norm(x + attention(x, features)), features of a width of their own.
+
+  Attributes:
+    num_heads: N.
+    norm_eps: of the norm.
+    dtype: of the computation.
+  """
+
+  num_heads: int
+  norm_eps: float
+  dtype: Dtype | None = None
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, "B Q D"],
+    features: Float[Array, "B S E"],
+    mask: Bool[Array, "B 1 1 S"] | None,
+  ) -> Float[Array, "B Q D"]:
+    width = x.shape[-1]
+    heads = (self.num_heads, width // self.num_heads)
+    common = dict(use_bias=True, dtype=self.dtype)
+    features = constrain(features, "batch")
+    query = into_heads(width, *heads, name="query", **common)(x)
+    key, value = (
+      into_heads(features.shape[-1], *heads, name=name, **common)(features)
+      for name in ("key", "value")
+    )
+    out = out_of_heads(*heads, width, name="out", **common)
+    y = out(attend(query, key, value, mask=mask))
+    return LayerNorm(self.norm_eps, name="norm")(x + y)
+
+
+def visible(
+  how: str, num_queries: int, text: Bool[Array, "B L"]
+) -> Bool[Array, "B 1 X X"]:
+  """Who sees whom among queries and text; padding is seen by nobody.
+
+    together    apart       captioning
+    1 1 1 1     1 1 . .     1 1 . .      two queries,
+    1 1 1 1     1 1 . .     1 1 . .      then two tokens;
+    1 1 1 1     . . 1 1     1 1 1 .      a row sees its columns
+    1 1 1 1     . . 1 1     1 1 1 1
+
+  Args:
+    how: a name of SEES.
+    num_queries: Q.
+    text: False for padding.
+  """
+  (forward, back), causal = lookup(SEES, how, "way to see")
+  length = text.shape[1]
+  is_text = jnp.arange(num_queries + length) >= num_queries
+  at = jnp.arange(num_queries + length)
+  row, column = is_text[:, None], is_text[None, :]
+  table = (row == column) | (~row & column & forward) | (row & ~column & back)
+  if causal:
+    table &= ~(row & column) | (at[:, None] >= at[None, :])
+  there = jnp.pad(text, ((0, 0), (num_queries, 0)), constant_values=True)
+  return (table[None] & there[:, None, :])[:, None]
+
+
+# Name to (queries see text, text sees queries), and whether text is causal.
+SEES = {
+  "together": ((True, True), False),
+  "apart": ((False, False), False),
+  "captioning": ((False, True), True),
+}

@@ -1,0 +1,41 @@
+"""Arrays in NumPy's own format (.npy) as clouds; nothing is unpickled."""
+
+import io
+
+import numpy as np
+
+from mmjax.data.document import BadSample
+from mmjax.data.meshes.mesh import Mesh
+
+
+def read(data: bytes, name: str) -> Mesh:
+  """The cloud whose x, y and z are the first columns of an array [n 3]."""
+  file = io.BytesIO(data)
+  try:
+    version = np.lib.format.read_magic(file)
+    header = {
+      (1, 0): np.lib.format.read_array_header_1_0,
+      (2, 0): np.lib.format.read_array_header_2_0,
+    }[version]
+    shape, fortran, dtype = header(file)
+  # The header is a Python literal, and fails in as many ways as there are.
+  except Exception as error:
+    raise BadSample(
+      f"{name} has no sound header of a NumPy array: {type(error).__name__}: "
+      f"{error!s:.200}"
+    ) from error
+  if dtype.kind not in "fiu":
+    raise BadSample(f"{name} is an array of {dtype!s:.80}, expected numbers.")
+  if len(shape) != 2 or shape[0] < 1 or shape[1] < 3:
+    raise BadSample(
+      f"{name} is an array of shape {list(shape)}, expected [n 3] or wider."
+    )
+  size, left = shape[0] * shape[1] * dtype.itemsize, len(data) - file.tell()
+  if size > left:
+    raise BadSample(
+      f"{name} is an array of shape {list(shape)} and {size} bytes, {left} are "
+      "there."
+    )
+  order = "F" if fortran else "C"
+  values = np.ndarray(shape, dtype, data, file.tell(), order=order)
+  return Mesh(values[:, :3].astype(np.float64), np.zeros((0, 3), np.int64))

@@ -1,0 +1,331 @@
+"""X-InstructBLIP's sequence: cues and media, a question, an answer.
+
+  image: <32 places> audio: <64 places> Is it loud? ▁yes </s>
+
+Every piece (cue, prefix, question with postfix) is tokenized alone, and which
+of them begin with the start token, </s> in LAVIS, is a part of the format;
+the released models were trained with two. The answer goes on from the last
+token of the question. BLIP-2 and InstructBLIP have images and no cues.
+
+Facts from LAVIS' `blip2_vicuna_xinstruct.py`; its training of a prefix put
+every medium in twice, ours once.
+"""
+
+import dataclasses
+import string
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from mmjax.config import lookup
+from mmjax.text.prompts.base import (
+  Segments,
+  TooLong,
+  Written,
+  check_learned,
+  merged,
+)
+from mmjax.text.tokenizer import Tokenizer
+from mmjax.typing import Int
+
+KINDS = ("image", "video", "audio", "points")
+# Which pieces begin with the start token.
+STARTS = ("every", "first", "first_and_question")
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+  """What stands around media and question, as data.
+
+  Attributes:
+    cues: kind of medium to the text before each; kinds without have none.
+    prefix: text before all media.
+    postfix: text behind the question, tokenized with it.
+    starts: a name of STARTS.
+    numbered: puts "(a) ", "(b) ", ... before the cues.
+    space: text behind every medium.
+    joint: kinds of which the frames take turns, each with its cue.
+  """
+
+  cues: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  prefix: str = ""
+  postfix: str = ""
+  starts: str = "every"
+  numbered: bool = False
+  space: str = ""
+  joint: Sequence[str] = ()
+
+  def __post_init__(self):
+    lookup(dict.fromkeys(STARTS), self.starts, "rule of the start token")
+    for kind in (*self.cues, *self.joint):
+      lookup(dict.fromkeys(KINDS), kind, "kind of medium")
+
+
+_CUES = {
+  "image": " image: ",
+  "points": " 3d: ",
+  "video": " video: ",
+  "audio": " audio: ",
+}
+_STRIPPED = {kind: cue.lstrip() for kind, cue in _CUES.items()}
+FORMATS = {
+  # All evaluations of the paper, and the 13B models.
+  "x_instructblip": Format(_CUES),
+  # The 7B models as they are released.
+  "x_instructblip_7b": Format(
+    _STRIPPED, prefix="USER: ", postfix="\nASSISTANT:", starts="first"
+  ),
+  "x_instructblip_no_cue": Format(),
+  "instructblip": Format(),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Cued:
+  """Writes documents of media, one question and its answer.
+
+  Attributes:
+    tokenizer: of the language model.
+    format: a name of FORMATS, or the fields of one.
+    length: tokens of a row.
+    media: kind to how many of it there is room for.
+    units: kind to the frames (or segments of sound) of a medium; 1 without.
+    media_tokens: places of a frame.
+    start: token before the pieces that have one; "" is none.
+    reader: tokenizer of what the connectors read, with first and last token;
+      None where they read nothing.
+    reader_length: tokens of that at most, cut on the left.
+    question_length: of the question at most, cut on the left.
+    answer_length: of the answer at most, cut on the right.
+    shuffled: media come in a random order in training.
+  """
+
+  tokenizer: Tokenizer
+  format: str | Mapping | Format = "x_instructblip"
+  length: int = 512
+  media: Mapping[str, int] = dataclasses.field(
+    default_factory=lambda: {"image": 1}
+  )
+  units: Mapping[str, int] = dataclasses.field(default_factory=dict)
+  media_tokens: int = 32
+  start: str = "</s>"
+  reader: Tokenizer | None = None
+  reader_length: int = 128
+  question_length: int = 128
+  answer_length: int = 256
+  shuffled: bool = False
+
+  def __post_init__(self):
+    found = self.format
+    if isinstance(found, str):
+      found = lookup(FORMATS, found, "format of prompts")
+    elif not isinstance(found, Format):
+      found = Format(**found)
+    object.__setattr__(self, "format", found)
+    for kind in (*self.media, *self.units):
+      lookup(dict.fromkeys(KINDS), kind, "kind of medium")
+    sizes = (self.media_tokens, *self.units.values(), self.answer_length)
+    if min(sizes) < 1 or min(self.reader_length, self.question_length) < 3:
+      raise ValueError(
+        f"{self}: frames, their places and an answer have 1 token or more, a "
+        "question 3."
+      )
+
+  @property
+  def stops(self) -> tuple[int, ...]:
+    """Ids that end an answer."""
+    return (self._end,)
+
+  @property
+  def _end(self) -> int:
+    if self.tokenizer.eos is None:
+      raise ValueError("The tokenizer has no token that ends an answer (eos).")
+    return self.tokenizer.eos
+
+  def cut(self, text: str) -> str:
+    """An answer up to a text that ends it; here only a token does."""
+    return text
+
+  def write(
+    self, document: Segments, rng: np.random.Generator | None = None
+  ) -> Written:
+    """A question with its answer, for training or to be scored.
+
+    Raises:
+      ValueError: for another shape of document, for more media than there is
+        room for, and for what does not fit.
+    """
+    media, question, answer = self._parts(document)
+    if answer is None:
+      raise ValueError(f"Document {document.id!r} has no answer (target).")
+    order = list(media)
+    if self.shuffled and rng is not None:
+      order = [media[i] for i in rng.permutation(len(media))]
+    sheet = self._asked(order, question)
+    sheet.add(self._answer(answer), learned=True)
+    written = self._written(sheet, question)
+    if len(written.tokens) > self.length:
+      raise ValueError(self._too_long(document, written))
+    check_learned(written, document.id)
+    return written
+
+  def query(self, document: Segments, overflow: str = "error") -> Written:
+    """A question that is to be answered; nothing of it can go.
+
+    Raises:
+      TooLong: when it does not fit.
+    """
+    del overflow
+    media, question, answer = self._parts(document)
+    if answer is not None:
+      raise ValueError(f"Document {document.id!r} has its answer already.")
+    written = self._written(self._asked(media, question), question)
+    if len(written.tokens) > self.length:
+      raise TooLong(self._too_long(document, written))
+    return written
+
+  def _too_long(self, document, written) -> str:
+    return (
+      f"Document {document.id!r} has {len(written.tokens)} tokens, "
+      f"{self.length} fit. Use fewer media, or a longer `length`."
+    )
+
+  def _parts(self, document: Segments):
+    """Media as (place, kind), the question, and the answer or None."""
+    media, question, answer, number = [], [], None, 0
+    for part in merged(document, KINDS):
+      if not isinstance(part, tuple):
+        media.append((number, part.kind))
+        number += 1
+      elif part[1]:
+        if answer is not None:
+          raise ValueError(f"Document {document.id!r} has two answers.")
+        answer = part[0]
+      elif answer is not None:
+        raise ValueError(
+          f"Document {document.id!r} goes on behind its answer; one question "
+          "and one answer are written here."
+        )
+      else:
+        question.append(part[0].strip())
+    for kind in {kind for _, kind in media}:
+      count = sum(kind == k for _, k in media)
+      if count > self.media.get(kind, 0):
+        raise ValueError(
+          f"Document {document.id!r} has {count} of {kind!r}, "
+          f"{self.media.get(kind, 0)} fit. Raise the prompt's `media`."
+        )
+    return media, " ".join(filter(None, question)), answer
+
+  def _answer(self, answer: str) -> list[int]:
+    ids = [*self.tokenizer.encode(answer.strip()), self._end]
+    # The start token, which the original drops, takes one of the places.
+    return ids[: self.answer_length - bool(self.start)]
+
+  def _asked(self, media: Sequence[tuple[int, str]], question: str) -> "_Sheet":
+    form, sheet = self.format, _Sheet(self)
+    if form.prefix:
+      sheet.piece(form.prefix, "prefix")
+    for i, step in enumerate(self._steps(media)):
+      (_, kind, _), *_ = step
+      if form.numbered:
+        gap = " " if sheet.tokens else ""
+        sheet.piece(f"{gap}({_letter(i)}) ", "mark")
+      if form.cues.get(kind):
+        sheet.piece(form.cues[kind], "cue")
+      for place, _, frame in step:
+        sheet.medium(place, frame)
+      if form.space:
+        sheet.add(self.tokenizer.encode(form.space))
+    if question or form.postfix:
+      room = self.question_length
+      sheet.piece(question + form.postfix, "question", room)
+    return sheet
+
+  def _steps(
+    self, media: Sequence[tuple[int, str]]
+  ) -> Iterator[list[tuple[int, str, int]]]:
+    """What stands behind one cue: the frames of a medium, or one of a joint.
+
+    Joint media, one of each kind, take turns:
+
+      video of 2 frames, audio of 2 segments  ->  v0  a0  v1  a1
+    """
+    joint = [m for m in media if m[1] in self.format.joint]
+    if len(joint) < 2:
+      joint = []
+    for place, kind in media:
+      if (place, kind) not in joint:
+        count = self.units.get(kind, 1)
+        yield [(place, kind, frame) for frame in range(count)]
+      elif (place, kind) == joint[0]:
+        most = max(self.units.get(k, 1) for _, k in joint)
+        for frame in range(most):
+          for other, k in joint:
+            if frame < self.units.get(k, 1):
+              yield [(other, k, frame)]
+
+  def _written(self, sheet: "_Sheet", question: str) -> Written:
+    texts = ()
+    if self.reader is not None:
+      texts = (self._read(question),) * len(sheet.media)
+    return Written(
+      tokens=np.asarray(sheet.tokens, np.int32),
+      weights=np.asarray(sheet.weights, np.float32),
+      index=np.asarray(sheet.index, np.int32),
+      media=tuple(place for place, _ in sheet.media),
+      frames=tuple(frame for _, frame in sheet.media),
+      texts=texts,
+    )
+
+  def _read(self, question: str) -> Int[np.ndarray, "_"]:
+    reader = self.reader
+    ids = reader.encode(question)
+    first = [] if reader.bos is None else [reader.bos]
+    last = [] if reader.eos is None else [reader.eos]
+    room = self.reader_length - len(first) - len(last)
+    return np.asarray([*first, *ids[-room:], *last], np.int32)
+
+
+def _letter(i: int) -> str:
+  if i >= len(string.ascii_lowercase):
+    raise ValueError(
+      f"More than {i} media are to be numbered by letters. Use fewer, or a "
+      "format that is not `numbered`."
+    )
+  return string.ascii_lowercase[i]
+
+
+class _Sheet:
+  """Collects ids, what is learned, and which frame each place is of."""
+
+  def __init__(self, prompt: Cued):
+    self._prompt = prompt
+    self.tokens: list[int] = []
+    self.weights: list[float] = []
+    self.index: list[int] = []
+    self.media: list[tuple[int, int]] = []
+
+  def add(self, ids: Sequence[int], learned: bool = False, medium: int = 0):
+    self.tokens += ids
+    self.weights += [float(learned)] * len(ids)
+    self.index += [medium] * len(ids)
+
+  def piece(self, text: str, name: str, room: int | None = None) -> None:
+    """A text of its own, cut on the left where there is little room."""
+    prompt, rule = self._prompt, self._prompt.format.starts
+    begins = (
+      rule == "every"
+      or not self.tokens
+      or (rule == "first_and_question" and name == "question")
+    )
+    start = [prompt.tokenizer.id(prompt.start)]
+    start = start if begins and prompt.start else []
+    ids = prompt.tokenizer.encode(text)
+    self.add([*start, *(ids if room is None else ids[len(start) - room :])])
+
+  def medium(self, place: int, frame: int) -> None:
+    prompt = self._prompt
+    self.media.append((place, frame))
+    ids = [prompt.tokenizer.pad] * prompt.media_tokens
+    self.add(ids, medium=len(self.media))
