@@ -117,41 +117,16 @@ def test_it_learns_pairs():
 
 
 def on_devices(count):
-  """Loss and gradients with the batch sharded; run in a process of its own."""
-  axis = jax.sharding.AxisType.Auto
-  mesh = jax.make_mesh((count,), ("data",), axis_types=(axis,))
-  spec = jax.sharding.PartitionSpec
-  rows = jax.sharding.NamedSharding(mesh, spec("data"))
-  whole = jax.sharding.NamedSharding(mesh, spec())
   model, batch = build(CONFIG), make_batch()
-  params = jax.device_put(make_params(model, batch), whole)
-  batch = jax.device_put(batch, rows)
-  step = jax.jit(
-    lambda params, batch: jax.value_and_grad(objective, argnums=1)(
-      model, params, batch
-    )
+  params = make_params(model, batch)
+  return eight_devices.gradients(
+    lambda params, batch: objective(model, params, batch), params, batch, count
   )
-  compiled = step.lower(params, batch).compile()
-  return compiled(params, batch), compiled.as_text()
 
 
 def test_eight_devices_give_the_loss_of_one(tmp_path):
   """Candidates come from all devices, so the program gathers."""
-  path = tmp_path / "eight.npz"
-  code = (
-    "import jax, numpy as np\n"
-    "from tests.systems.test_contrastive import on_devices\n"
-    "(value, grads), text = on_devices(8)\n"
-    "assert 'all-gather' in text\n"
-    f"np.savez({str(path)!r}, value, *jax.tree.leaves(grads))\n"
-  )
-  eight_devices.run(code)
-  (value, grads), _ = on_devices(1)
-  with np.load(path) as eight:
-    theirs = [eight[name] for name in eight.files]
-  for ours, other in zip([value, *jax.tree.leaves(grads)], theirs, strict=True):
-    scale = np.abs(ours).max()
-    assert np.abs(ours - other).max() <= 1e-5 * scale + 1e-7
+  eight_devices.check_gathered(__name__, on_devices, tmp_path / "eight.npz")
 
 
 @pytest.mark.parametrize(
