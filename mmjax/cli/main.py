@@ -211,21 +211,11 @@ def _index(args) -> None:
 
 
 def _instruct(args) -> int:
-  from mmjax.cli.instruct import Wanted, generate, prices
-  from mmjax.data.instruct.generate import Sampling
+  from mmjax.cli.answering import Asking
+  from mmjax.cli.instruct import Wanted, generate
 
-  names = ("model", "temperature", "max_tokens", "seed")
-  return generate(
-    args.target,
-    Wanted(args.captions, args.instances, args.types, args.limit),
-    Sampling(**{name: getattr(args, name) for name in names}),
-    folder=args.prompts,
-    dry_run=args.dry_run,
-    pace={"concurrency": args.concurrency, "per_minute": args.rpm},
-    tries=args.tries,
-    prices=prices(args.price_in, args.price_out),
-    max_cost=args.max_cost,
-  )
+  wanted = Wanted(args.captions, args.instances, args.types, args.limit)
+  return generate(args.target, wanted, Asking.of(args))
 
 
 def _select(args) -> None:

@@ -7,8 +7,9 @@ import shutil
 import pytest
 
 from mmjax.data.instruct import answers, pictures, plan, prompts
-from mmjax.data.instruct.answers import KINDS, REASONS, Rejected
+from mmjax.data.instruct.answers import KINDS
 from mmjax.data.instruct.pictures import Box, Picture
+from mmjax.data.instruct.reasons import REASONS, Rejected
 from mmjax.endpoint import Completion
 
 DOG = Box("dog", (0.25, 0.5, 0.75, 0.9))
