@@ -132,6 +132,8 @@ class Asking:
     tries, prices, max_cost: of a Run.
     pace: `concurrency` and `per_minute` of an endpoint.
     prompts: a folder in place of the prompts that ship.
+    local: the folder of a model that answers here, in place of an endpoint.
+    template: of its chats.
     dry_run: shows an estimate and a request; sends and writes nothing.
   """
 
@@ -141,31 +143,63 @@ class Asking:
   max_cost: float | None = None
   pace: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   prompts: str | Path | None = None
+  local: str | Path | None = None
+  template: str | None = None
   dry_run: bool = False
 
   @classmethod
   def of(cls, args: argparse.Namespace) -> "Asking":
-    names = ("model", "temperature", "max_tokens", "seed")
+    """What a command line says.
+
+    Raises:
+      ValueError: unless it names a model of an endpoint, or a local one.
+    """
+    if (args.model is None) == (args.local is None):
+      raise ValueError(
+        "Name either the --model of an endpoint, or the folder of a --local "
+        "one."
+      )
+    if args.template and args.local is None:
+      raise ValueError("--template is of a --local model.")
+    how = {n: getattr(args, n) for n in ("temperature", "max_tokens", "seed")}
     return cls(
-      Sampling(**{name: getattr(args, name) for name in names}),
+      Sampling(args.model or str(args.local), **how),
       tries=args.tries,
       prices=prices(args.price_in, args.price_out),
       max_cost=args.max_cost,
       pace={"concurrency": args.concurrency, "per_minute": args.rpm},
       prompts=args.prompts,
+      local=args.local,
+      template=args.template,
       dry_run=args.dry_run,
     )
+
+  @property
+  def settings(self) -> dict[str, Any]:
+    """What of it the answers of a folder have in common."""
+    named = {"template": self.template} if self.template else {}
+    return {**dataclasses.asdict(self.sampling), **named}
 
   def run(self, recipe: Any) -> Run:
     return Run(recipe, self.sampling, self.tries, self.prices, self.max_cost)
 
   def answerer(self) -> Answerer:
-    """The endpoint of the environment.
+    """The endpoint of the environment, or the local model.
 
     Raises:
-      ValueError: where none is named.
+      ValueError: where no endpoint is named, or the folder holds no model.
     """
-    return from_environment(**self.pace)
+    if self.local is None:
+      return from_environment(**self.pace)
+    # Imports JAX, which an endpoint does without.
+    from mmjax.cli.local import load_local
+
+    return load_local(
+      self.local,
+      template=self.template,
+      batch_size=self.pace["concurrency"],
+      seed=self.sampling.seed,
+    )
 
 
 @contextlib.contextmanager

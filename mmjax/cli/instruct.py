@@ -8,7 +8,6 @@ from mmjax.cli.answering import Asking, Folder, digest
 from mmjax.data.instruct import pictures, plan, prompts
 from mmjax.data.instruct.answers import KINDS
 from mmjax.data.instruct.generate import Instruct
-from mmjax.data.instruct.generate import settings as settings_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +60,7 @@ def generate(
   sampling = asking.sampling
   told = prompts.load(asking.prompts or prompts.ASSETS)
   data = digest((wanted.captions, wanted.instances))
-  settings = settings_of(sampling, told, data)
+  settings = {**asking.settings, "prompts": told.digest, "data": data}
   run = asking.run(Instruct(told, sampling.seed))
   jobs = wanted.jobs(sampling.seed)
   folder = Folder(Path(target), settings, run, write)

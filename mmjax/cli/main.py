@@ -218,6 +218,23 @@ def _instruct(args) -> int:
   return generate(args.target, wanted, Asking.of(args))
 
 
+def _qa(args) -> int:
+  from mmjax.cli.answering import Asking
+  from mmjax.cli.qa import make_questions
+  from mmjax.data.instruct.questions import Limits
+
+  words = (3, max(args.question_words, 3))
+  limits = Limits(args.caption_words, args.answer_words, words, args.same)
+  return make_questions(
+    args.target,
+    args.captions,
+    Asking.of(args),
+    limits=limits,
+    colourless=args.drop_colours,
+    limit=args.limit,
+  )
+
+
 def _select(args) -> None:
   from mmjax.cli.progress import show_progress
   from mmjax.cli.select import select
@@ -302,6 +319,7 @@ VERBS: Mapping[str, Callable[[argparse.Namespace], int | None]] = {
   "replay": _replay,
   "index": _index,
   "instruct": _instruct,
+  "qa": _qa,
   "select": _select,
 }
 

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from mmjax.cli import answering, arguments
+from mmjax.cli import answering, writing_data
 from mmjax.cli import main as cli
 from mmjax.data.instruct.answers import KINDS
 from mmjax.endpoint import Endpoint
@@ -52,7 +52,7 @@ def start(captions, target, *options):
 
 
 def test_the_parser_knows_every_kind():
-  assert tuple(KINDS) == arguments._KINDS
+  assert tuple(KINDS) == writing_data.KINDS
 
 
 def test_a_run(captions, tmp_path, endpoint, capsys):

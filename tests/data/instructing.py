@@ -1,6 +1,7 @@
 """Runs of the instruction data against an endpoint of the tests."""
 
 import collections
+import dataclasses
 import json
 import re
 import time
@@ -17,7 +18,7 @@ KEY = "sk-very-secret-key-0123456789"
 TOLD = prompts.load()
 RECIPE = generate.Instruct(TOLD)
 SAMPLING = Sampling("m", max_tokens=200)
-SETTINGS = generate.settings(SAMPLING, TOLD, "data")
+SETTINGS = {**dataclasses.asdict(SAMPLING), "prompts": "p", "data": "data"}
 GOOD = {
   "conversation": "Question:\nWhat?\n===\nAnswer:\nIt is {0}.\n===\n"
   "Question:\nWhere?\n===\nAnswer:\nHere.\n===",

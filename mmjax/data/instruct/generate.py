@@ -15,7 +15,6 @@ from mmjax.data.instruct.journal import (
 )
 from mmjax.data.instruct.plan import Job
 from mmjax.data.instruct.prompts import Messages, Prompts
-from mmjax.data.instruct.work import Sampling
 from mmjax.endpoint import Completion
 
 
@@ -63,18 +62,3 @@ class Instruct:
     names = ("id", "image", "conversations")
     rows = ({n: line[n] for n in names} for line in journal.lines(keys))
     write_whole(journal.folder / self.output, array(rows))
-
-
-def settings(sampling: Sampling, prompts: Prompts, data: str) -> dict[str, Any]:
-  """What the answers of a folder have in common.
-
-  Args:
-    sampling: how they are made.
-    prompts: what is said before a picture.
-    data: a digest of the files of captions and boxes.
-  """
-  return {
-    **dataclasses.asdict(sampling),
-    "prompts": prompts.digest,
-    "data": data,
-  }

@@ -12,9 +12,15 @@ REASONS = {
   "turns": "questions and answers that do not pair up",
   "source": "speaks of captions, boxes or coordinates",
   "placeholder": "has <image> in it",
+  "short": "a caption of too few words",
+  "long": "more words than are wanted",
+  "changed": "a caption with words that it did not have",
+  "absent": "an answer that the caption does not have",
+  "leak": "a question that gives its answer away",
+  "disagrees": "another answer when it was asked again",
 }
 # Another answer to the same request would be no better.
-FINAL = frozenset({"refused"})
+FINAL = frozenset({"refused", "short", "disagrees"})
 
 
 class Rejected(ValueError):
