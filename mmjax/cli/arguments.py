@@ -256,6 +256,7 @@ def _add_data(verbs) -> None:
   _add_select(actions)
   writing_data.add_instruct(_verb(actions, *writing_data.INSTRUCT))
   writing_data.add_qa(_verb(actions, *writing_data.QA))
+  writing_data.add_discrn(_verb(actions, *writing_data.DISCRN))
 
 
 def _add_select(actions) -> None:

@@ -235,6 +235,26 @@ def _qa(args) -> int:
   )
 
 
+def _discrn(args) -> int | None:
+  from mmjax.cli.answering import Asking
+  from mmjax.cli.discrn import by_attribute, make_comparisons
+  from mmjax.data.instruct.pairs import Drawing
+
+  drawing = Drawing(args.others, args.among, args.seed)
+  options = {"limit": args.limit}
+  if args.encoder is not None:
+    from mmjax.cli.sentences import Sentences
+
+    options["encode"] = Sentences(args.encoder)
+  if args.attribute is not None:
+    given = (args.target, args.captions, args.attribute, drawing)
+    return by_attribute(*given, templates=args.prompts, **options)
+  if args.encoder is not None:
+    options["encoder"] = str(args.encoder)
+  given = (args.target, args.captions, Asking.of(args), drawing)
+  return make_comparisons(*given, **options)
+
+
 def _select(args) -> None:
   from mmjax.cli.progress import show_progress
   from mmjax.cli.select import select
@@ -320,6 +340,7 @@ VERBS: Mapping[str, Callable[[argparse.Namespace], int | None]] = {
   "index": _index,
   "instruct": _instruct,
   "qa": _qa,
+  "discrn": _discrn,
   "select": _select,
 }
 

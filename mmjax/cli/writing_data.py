@@ -19,6 +19,12 @@ QA = (
   "of medium, answer them again, and keep those on which it agrees with "
   f"itself. {_WHO}",
 )
+DISCRN = (
+  "discrn",
+  "Make questions about which of two things it is, from captions of things "
+  "that two kinds of media show; written and checked by a language model, or "
+  f"from an --attribute without one. {_WHO}",
+)
 # For --help, which has no time to import the table.
 KINDS = ("conversation", "detail", "reasoning")
 
@@ -70,6 +76,36 @@ def add_qa(verb: argparse.ArgumentParser) -> None:
   ):
     _add(verb, option, type(default), default, text)
   _add_asking(verb, "qa", "captions", temperature=0.0, max_tokens=128)
+
+
+def add_discrn(verb: argparse.ArgumentParser) -> None:
+  _add_target(verb)
+  verb.add_argument(
+    "--captions",
+    required=True,
+    metavar="FILE",
+    help=".jsonl of id and caption; start_seconds and captions_pred_* are "
+    "carried on",
+  )
+  verb.add_argument(
+    "--attribute",
+    metavar="NAME",
+    help="field of the .jsonl that questions are made of, such as category; no "
+    "model is asked, and --prompts is a file of questions",
+  )
+  verb.add_argument(
+    "--encoder",
+    type=Path,
+    metavar="DIR",
+    help="all-MiniLM-L6-v2 of Hugging Face, for the similarity of captions; "
+    "default: by the words they share (TF-IDF)",
+  )
+  for option, default, text in (
+    ("--others", 100, "others that are drawn for each; 500 for sounds"),
+    ("--among", 10, "the most alike of them, of which one is taken"),
+  ):
+    _add(verb, option, int, default, text)
+  _add_asking(verb, "discrn", "things", temperature=0.0, max_tokens=256)
 
 
 def _add_target(verb: argparse.ArgumentParser) -> None:

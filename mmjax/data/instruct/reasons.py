@@ -17,6 +17,10 @@ REASONS = {
   "changed": "a caption with words that it did not have",
   "absent": "an answer that the caption does not have",
   "leak": "a question that gives its answer away",
+  "medium": "a question that speaks of the medium",
+  "place": "a question that names a place in the pair",
+  "entity": "an answer that names neither or both of two",
+  "unknown": "nothing is known of one of the two",
   "disagrees": "another answer when it was asked again",
 }
 # Another answer to the same request would be no better.
