@@ -14,7 +14,7 @@ _FAMILIES = (
   "clip, efficientnet_lite0, gpt_neox, llama, llava, mpt, nfnet, open_flamingo "
   "or opt"
 )
-_FORMATS = "conversations, messages, mmc4, obelics, pairs or video_text"
+_FORMATS = "conversations, messages, mmc4, obelics, pairs, qa or video_text"
 
 
 def take_changes(given: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -27,6 +27,7 @@ from mmjax.data.document import (
 )
 from mmjax.data.fields import base64_of, embedded, field, text_of
 from mmjax.data.paths import below, check_folder
+from mmjax.data.questions import QuestionAnswer
 from mmjax.data.sources import Jsonl, Record, Source
 
 
@@ -374,5 +375,6 @@ FORMATS = {
   "mmc4": MMC4,
   "obelics": Obelics,
   "pairs": Pairs,
+  "qa": QuestionAnswer,
   "video_text": VideoText,
 }
