@@ -112,7 +112,9 @@ def build(config: Mapping[str, Any]) -> XInstructBlip:
     raise ValueError(f"X-InstructBLIP takes no {key!r}. {nearest(key, known)}")
   if unread := sorted(encoders.keys() - set(reads.values())):
     raise ValueError(f"No kind of media has the encoder(s) {unread}.")
-  return XInstructBlip(lm, connectors, encoders, reads)
+  # Frozen, as what is compiled for a module asks for its hash.
+  tables = (FrozenDict(x) for x in (connectors, encoders, reads))
+  return XInstructBlip(lm, *tables)
 
 
 def _connector(kind: str, entry: Any, width: int, dtype: Any) -> nn.Module:
