@@ -59,6 +59,11 @@ class Field:
       raise ValueError(f"{self._path}: {key!r} is {str(values)[:100]}.")
     return values
 
+  def strings(self, key: str) -> dict[str, str]:
+    """The entries of a dict that are texts."""
+    found = self._get(key, dict, {})
+    return {k: v for k, v in found.items() if isinstance(v, str)}
+
   def empty(self, key: str) -> bool:
     """Whether there is nothing, null or no letter."""
     return key not in self or self._value[key] in (None, "")

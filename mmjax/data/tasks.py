@@ -14,6 +14,7 @@ from typing import Any
 
 from mmjax.data.annotations import load
 from mmjax.data.document import Document, Media, Text
+from mmjax.data.items import ItemPairs, Items
 from mmjax.data.paths import below
 
 log = logging.getLogger(__name__)
@@ -292,4 +293,6 @@ TASKS = {
   "textvqa": TextVqa,
   "vizwiz": VizWiz,
   "hateful_memes": HatefulMemes,
+  "items": Items,
+  "item_pairs": ItemPairs,
 }
