@@ -6,11 +6,15 @@
 The families of wordings are the paper's (arXiv 2311.18799); the words are ours.
 """
 
+import dataclasses
+import re
+import zlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from mmjax.config import lookup
+from mmjax.data.document import BadSample, Document, Text
 
 # What a medium is called, and what one does with it.
 MEDIA = {
@@ -99,9 +103,66 @@ def ask(
 def fill(wording: str, kinds: Sequence[str], question: str = "") -> str:
   """A wording with its fields, in lower case and without doubled marks."""
   media = [lookup(MEDIA, kind, "kind of medium") for kind in kinds]
-  text = wording.format(
-    medium=" and the ".join(dict.fromkeys(name for name, _ in media)),
-    attend=media[0][1] if media else "",
-    question=question.strip(),
-  )
-  return text.lower().replace("??", "?").strip()
+  fields = {
+    "medium": " and the ".join(dict.fromkeys(name for name, _ in media)),
+    "attend": media[0][1],
+    # Last: what is in it is no field.
+    "question": question.strip(),
+  }
+  for name, value in fields.items():
+    wording = wording.replace(f"{{{name}}}", value)
+  return wording.lower().replace("??", "?").strip()
+
+
+@dataclasses.dataclass(frozen=True)
+class Instructed:
+  """Writes a document of any source as an instruction.
+
+    <audio> "Is it loud?" "Yes"*  ->  <audio> "q: is it loud? a:" "Yes"*
+
+  As a filter of a data set. Of several answers one is drawn; captions lose
+  their marks and what is behind the 50th word.
+
+  Attributes:
+    task: of WORDINGS.
+    wording: one of one's own, with {question}, {medium} and {attend}, in place
+      of a drawn one: what an evaluation asks.
+    seed: another seed, other wordings. They depend on it and on the document's
+      id alone.
+  """
+
+  task: str
+  wording: str | None = None
+  seed: int = 0
+
+  def __post_init__(self):
+    lookup(WORDINGS, self.task, "task")
+
+  def __call__(self, document: Document) -> Document:
+    texts = [s for s in document.segments if isinstance(s, Text)]
+    asked = " ".join(t.text.strip() for t in texts if not t.target)
+    said = [t.text for t in texts if t.target]
+    said = list(document.metadata.get("answers") or said)
+    if not said or not document.media:
+      raise BadSample(f"{document.id} has no answer, or no media to ask about.")
+    # A document that is read once more is the same.
+    key = zlib.crc32(document.id.encode(errors="replace"))
+    rng = np.random.default_rng([self.seed, key])
+    kinds = [medium.kind for medium in document.media]
+    if self.wording is None:
+      text = ask(self.task, kinds, rng, asked)
+    else:
+      text = fill(self.wording, kinds, asked)
+    answer = said[int(rng.integers(len(said)))]
+    if self.task == "caption":
+      answer = plain_caption(answer)
+    return dataclasses.replace(
+      document,
+      segments=(*document.media, Text(text), Text(answer, target=True)),
+    )
+
+
+def plain_caption(text: str) -> str:
+  """`"A dog (barks)!"` -> `a dog barks`, of 50 words at most."""
+  words = re.sub(r"[.!\"()*#:;~]", " ", text.lower()).split()
+  return " ".join(words[:50])

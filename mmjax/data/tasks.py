@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmjax.data.annotations import load
+from mmjax.data.annotations import load, named
 from mmjax.data.document import Document, Media, Text
 from mmjax.data.items import ItemPairs, Items
 from mmjax.data.paths import below
+from mmjax.data.published import Published
 
 log = logging.getLogger(__name__)
 
@@ -53,11 +54,6 @@ class Task:
     if target:
       segments.append(Text(target, target=True))
     return Document(tuple(segments), f"{self._name}/{index}", fields)
-
-
-def named(kind: str, path: str) -> str:
-  """Ids differ between splits, so that none of one is taken for the other's."""
-  return f"{kind}/{Path(path).stem}"
 
 
 class CocoCaptions(Task):
@@ -295,4 +291,5 @@ TASKS = {
   "hateful_memes": HatefulMemes,
   "items": Items,
   "item_pairs": ItemPairs,
+  "published": Published,
 }
