@@ -14,7 +14,8 @@ from typing import Any
 
 from mmjax.data.annotations import load, named
 from mmjax.data.document import Document, Media, Text
-from mmjax.data.items import ItemPairs, Items
+from mmjax.data.item_pairs import ItemPairs
+from mmjax.data.items import Items
 from mmjax.data.paths import below
 from mmjax.data.published import Published
 

@@ -10,7 +10,8 @@ import pytest
 from mmjax.data import instructions
 from mmjax.data.build import documents
 from mmjax.data.document import Media, Text
-from mmjax.data.items import PAIR_QUESTIONS, ItemPairs, Items, read
+from mmjax.data.item_pairs import PAIR_QUESTIONS, ItemPairs
+from mmjax.data.items import Items, read
 from tests.data.mutations import spoiled
 from tests.data.real import make_set
 

@@ -8,7 +8,8 @@ from mmjax.data.annotations import load
 from mmjax.data.build import documents
 from mmjax.data.document import BadSample, Text
 from mmjax.data.instructions import Instructed, plain_caption
-from mmjax.data.published import LAYOUTS, Published
+from mmjax.data.layouts import LAYOUTS
+from mmjax.data.published import Published
 from tests.data.mutations import spoiled
 
 CAPTIONS = ",".join(f"caption_{i}" for i in range(1, 6))
