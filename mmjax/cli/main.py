@@ -228,6 +228,13 @@ def _instruct(args) -> int:
   )
 
 
+def _fetch(args) -> None:
+  from mmjax.cli.fetch import fetch
+  from mmjax.cli.progress import show_progress
+
+  fetch(args.name, args.folder, show_progress())
+
+
 def _select(args) -> None:
   from mmjax.cli.progress import show_progress
   from mmjax.cli.select import select
@@ -313,6 +320,7 @@ VERBS: Mapping[str, Callable[[argparse.Namespace], int | None]] = {
   "index": _index,
   "instruct": _instruct,
   "select": _select,
+  "fetch": _fetch,
 }
 
 

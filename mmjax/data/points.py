@@ -8,18 +8,20 @@ A file that has no faces is a cloud, whose own points are taken.
 import numpy as np
 
 from mmjax.data.document import MAX_BYTES, BadSample
-from mmjax.data.meshes import glb, npy, obj, ply
+from mmjax.data.meshes import glb, npy, obj, ply, xyz
 from mmjax.data.meshes.mesh import Mesh, sample_surface
 from mmjax.typing import Float
 
 # Fewer points are no shape.
 MIN_POINTS = 4
-# Readers by how a file begins. OBJ has no mark: what is left is parsed as one.
+# Readers by how a file begins. OBJ has no mark, but never begins with a number:
+# what is left is parsed as one.
 READERS = (
   (b"\x93NUMPY", npy.read),
   (b"ply\n", ply.read),
   (b"ply\r", ply.read),
   (b"glTF", glb.read),
+  *((bytes([mark]), xyz.read) for mark in b"+-.0123456789"),
 )
 
 
@@ -42,8 +44,8 @@ def decode(
 
   Args:
     data: a NumPy array [n 3] or wider, whose first columns are x, y and z, as
-      it is or as a file; a PLY; a binary glTF (.glb); or a Wavefront OBJ. Its
-      first bytes tell which.
+      it is or as a file; a PLY; a binary glTF (.glb); lines of numbers, as
+      ModelNet40's; or a Wavefront OBJ. Its first bytes tell which.
     count: how many points; 8192 is what ULIP-2 was trained with.
     seed: of what is drawn.
     name: what an error calls it.
@@ -75,8 +77,8 @@ def read(data: bytes | np.ndarray, name: str = "points") -> Mesh:
   reader = next((r for mark, r in READERS if data.startswith(mark)), obj.read)
   if reader is obj.read and (b"\0" in data or not data):
     raise BadSample(
-      f"{name} is no NumPy array, PLY, glTF binary or OBJ; its {len(data)} "
-      f"bytes begin with {data[:12]!r}."
+      f"{name} is no NumPy array, PLY, glTF binary, OBJ or lines of numbers; "
+      f"its {len(data)} bytes begin with {data[:12]!r}."
     )
   # What a hostile number overflows to is refused afterwards.
   with np.errstate(all="ignore"):
