@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmjax.cli import asking
+from mmjax.cli import asking, writing_data
 
 DEMO = "configs/flamingo/demo.py"
 _CHANGE = re.compile(r"--config\.([\w.]+)(?:=(.*))?", re.DOTALL)
@@ -20,7 +20,6 @@ _SETS_HELP = (
   "speech (18 MB to load, CC-BY-SA-3.0), sounds (22 MB, CC0), animated (165 "
   "MB, MIT) or furniture (120 MB, CC-BY-3.0 and CC0)"
 )
-_KINDS = ("conversation", "detail", "reasoning")
 
 
 def take_changes(given: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -260,7 +259,9 @@ def _add_data(verbs) -> None:
   index = _verb(actions, "index", "Write the index of tar shards.")
   index.add_argument("paths", nargs="+", help="files or patterns")
   _add_select(actions)
-  _add_instruct(actions)
+  writing_data.add_instruct(_verb(actions, *writing_data.INSTRUCT))
+  writing_data.add_qa(_verb(actions, *writing_data.QA))
+  writing_data.add_discrn(_verb(actions, *writing_data.DISCRN))
   _add_fetch(actions)
 
 
@@ -309,51 +310,6 @@ def _add_select(actions) -> None:
     )
 
 
-def _add_instruct(actions) -> None:
-  verb = _verb(
-    actions,
-    "generate",
-    "Let a language model write LLaVA's instruction data from captions and "
-    "boxes. OPENAI_BASE_URL and OPENAI_API_KEY name the endpoint. Start it "
-    "again to go on: nothing that was answered is asked twice.",
-  )
-  # `mmjax generate` has that name.
-  verb.set_defaults(command="instruct")
-  verb.add_argument(
-    "target", metavar="DST", type=Path, help="folder of the data set"
-  )
-  verb.add_argument(
-    "--captions",
-    required=True,
-    metavar="FILE",
-    help="COCO's captions_*.json; or a .jsonl of id, image, captions and boxes",
-  )
-  verb.add_argument(
-    "--instances", metavar="FILE", help="COCO's instances_*.json, for boxes"
-  )
-  verb.add_argument("--model", required=True, help="as the endpoint calls it")
-  verb.add_argument(
-    "--types",
-    nargs="+",
-    choices=_KINDS,
-    default=_KINDS,
-    metavar="TYPE",
-    help=f"of {', '.join(_KINDS)}; default all",
-  )
-  verb.add_argument(
-    "--prompts",
-    type=Path,
-    metavar="FOLDER",
-    help="a changed copy of mmjax/data/assets/instruct",
-  )
-  verb.add_argument(
-    "--dry-run",
-    action="store_true",
-    help="shows an estimate and a request; sends and writes nothing",
-  )
-  _add_amounts(verb)
-
-
 def _add_fetch(actions) -> None:
   verb = _verb(
     actions,
@@ -368,25 +324,3 @@ def _add_fetch(actions) -> None:
     metavar="FOLDER",
     help="of the set; packages that are in its folder packages are not loaded",
   )
-
-
-def _add_amounts(verb) -> None:
-  for option, kind, default, text in (
-    ("--limit", int, None, "pictures, drawn by the seed; default all"),
-    ("--seed", int, 0, "of our own draws"),
-    ("--temperature", float, 1.0, "of sampling"),
-    ("--max-tokens", int, 1024, "of an answer at most"),
-    ("--tries", int, 3, "answers to a request, until it counts as failed"),
-    ("--concurrency", int, 8, "requests at a time"),
-    ("--rpm", float, None, "requests a minute at most"),
-    ("--price-in", float, None, "of a million tokens that are read"),
-    ("--price-out", float, None, "of a million that are written"),
-    ("--max-cost", float, None, "stops before the whole folder costs more"),
-  ):
-    verb.add_argument(
-      option,
-      type=kind,
-      default=default,
-      metavar="N" if kind is int else "X",
-      help=text if default is None else f"{text}; default {default}",
-    )

@@ -211,20 +211,27 @@ def _index(args) -> None:
 
 
 def _instruct(args) -> int:
-  from mmjax.cli.instruct import Wanted, generate, prices
-  from mmjax.data.instruct.generate import Sampling
+  from mmjax.cli.answering import Asking
+  from mmjax.cli.instruct import Wanted, generate
 
-  names = ("model", "temperature", "max_tokens", "seed")
-  return generate(
+  wanted = Wanted(args.captions, args.instances, args.types, args.limit)
+  return generate(args.target, wanted, Asking.of(args))
+
+
+def _qa(args) -> int:
+  from mmjax.cli.answering import Asking
+  from mmjax.cli.qa import make_questions
+  from mmjax.data.instruct.questions import Limits
+
+  words = (3, max(args.question_words, 3))
+  limits = Limits(args.caption_words, args.answer_words, words, args.same)
+  return make_questions(
     args.target,
-    Wanted(args.captions, args.instances, args.types, args.limit),
-    Sampling(**{name: getattr(args, name) for name in names}),
-    folder=args.prompts,
-    dry_run=args.dry_run,
-    pace={"concurrency": args.concurrency, "per_minute": args.rpm},
-    tries=args.tries,
-    prices=prices(args.price_in, args.price_out),
-    max_cost=args.max_cost,
+    args.captions,
+    Asking.of(args),
+    limits=limits,
+    colourless=args.drop_colours,
+    limit=args.limit,
   )
 
 
@@ -233,6 +240,26 @@ def _fetch(args) -> None:
   from mmjax.cli.progress import show_progress
 
   fetch(args.name, args.folder, show_progress())
+
+
+def _discrn(args) -> int | None:
+  from mmjax.cli.answering import Asking
+  from mmjax.cli.discrn import by_attribute, make_comparisons
+  from mmjax.data.instruct.pairs import Drawing
+
+  drawing = Drawing(args.others, args.among, args.seed)
+  options = {"limit": args.limit}
+  if args.encoder is not None:
+    from mmjax.cli.sentences import Sentences
+
+    options["encode"] = Sentences(args.encoder)
+  if args.attribute is not None:
+    given = (args.target, args.captions, args.attribute, drawing)
+    return by_attribute(*given, templates=args.prompts, **options)
+  if args.encoder is not None:
+    options["encoder"] = str(args.encoder)
+  given = (args.target, args.captions, Asking.of(args), drawing)
+  return make_comparisons(*given, **options)
 
 
 def _select(args) -> None:
@@ -319,6 +346,8 @@ VERBS: Mapping[str, Callable[[argparse.Namespace], int | None]] = {
   "replay": _replay,
   "index": _index,
   "instruct": _instruct,
+  "qa": _qa,
+  "discrn": _discrn,
   "select": _select,
   "fetch": _fetch,
 }

@@ -55,7 +55,7 @@ def config_of(
   if config.get("hugging_face", {}).get("mm_use_im_start_end"):
     chat["around"] = _AROUND
   chat |= dict(template=template, system=system)
-  dtype = dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
+  dtype = dtype or _dtype()
   return dict(
     system="llava",
     model=dict(
@@ -69,6 +69,44 @@ def config_of(
     init=dict(all=dict(name="converted", path=str(folder), dtype=dtype)),
     train=dict(trainable=[(".*", True)]),
   )
+
+
+def language_model_of(
+  folder: str | Path,
+  *,
+  template: str = "vicuna_v0",
+  dtype: str | None = None,
+  length: int = LENGTH,
+) -> dict[str, Any]:
+  """The same of a language model, which answers chats without pictures.
+
+  Args:
+    folder: that `mmjax convert` wrote, with a tokenizer.
+    template: of text.prompts.chat_templates; the default is plain text, that
+      any model can go on with.
+    dtype: of weights and computation, as above.
+    length: tokens of a chat at most.
+
+  Raises:
+    ValueError: for a folder that has no tokenizer.
+  """
+  folder = Path(folder)
+  config = read_json(folder / "config.json")
+  tokenizer, chat = _tokenizer(folder, None)
+  dtype = dtype or _dtype()
+  prompt = dict(name="chat", template=template, length=length, **chat)
+  return dict(
+    system="text",
+    model=dict(lm=dict(name=config["family"], **config["model"]), dtype=dtype),
+    tokenizer=tokenizer,
+    data=dict(datasets=dict(chat=dict(prompt=prompt))),
+    init=dict(lm=dict(name="converted", path=str(folder), dtype=dtype)),
+    train=dict(trainable=[(".*", True)]),
+  )
+
+
+def _dtype() -> str:
+  return "float32" if jax.default_backend() == "cpu" else "bfloat16"
 
 
 def _reading(

@@ -44,6 +44,10 @@ class Field:
       raise ValueError(f"{self._path}: {key!r} is {str(found)[:100]}.")
     return found
 
+  def values(self, key: str) -> list[Any]:
+    """A list of anything."""
+    return self._get(key, list, {})
+
   def id(self, key: str, **default: Any) -> int | str | None:
     return self._get(key, int | str, default)
 

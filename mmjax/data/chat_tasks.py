@@ -11,6 +11,7 @@ from typing import Any
 
 from mmjax.config import lookup
 from mmjax.data.annotations import Field, load, named
+from mmjax.data.discrn import Discrn
 from mmjax.data.tasks import Task, file_name
 
 LETTERS = "ABCDE"
@@ -288,6 +289,7 @@ def _context(row: Field) -> str:
 
 
 CHAT_TASKS = {
+  "discrn": Discrn,
   "gqa": Gqa,
   "pope": Pope,
   "mme": Mme,

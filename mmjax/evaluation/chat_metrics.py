@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mmjax.evaluation import vqa
+from mmjax.evaluation import discrn, vqa
 
 Record = dict[str, Any]
 Scores = dict[str, float]
@@ -130,21 +130,51 @@ def _scienceqa(records: Sequence[Record]) -> tuple[Scores, list[float]]:
   return scores, hits
 
 
+def _discrn(records: Sequence[Record]) -> tuple[Scores, list[float]]:
+  """By the strict rule, then by the original's; how often which is named.
+
+  An answer that names both is right by the original's rule alone.
+  """
+  _need(records, "kinds")
+  found = [discrn.named(r["prediction"], r["kinds"]) for r in records]
+  hits = [100.0 * (n == {r["label"]}) for n, r in zip(found, records)]
+  scores = {
+    "accuracy": _mean(hits),
+    "original": _mean(
+      100.0 * discrn.original(r["prediction"], r["kinds"], r["label"])
+      for r in records
+    ),
+    "both": _mean(100.0 * (len(n) == 2) for n in found),
+    "neither": _mean(100.0 * (not n) for n in found),
+  }
+  return scores, hits
+
+
 def _groups(records: Sequence[Record], key: str) -> dict[str, list[Record]]:
   """Records by what their metadata hold, in the order they come.
 
   Raises:
     ValueError: for records of another benchmark.
   """
+  _need(records, key)
   groups = collections.defaultdict(list)
+  for record in records:
+    groups[record[key]].append(record)
+  return dict(groups)
+
+
+def _need(records: Sequence[Record], key: str) -> None:
+  """What records have to hold.
+
+  Raises:
+    ValueError: for records of another benchmark.
+  """
   for record in records:
     if key not in record:
       raise ValueError(
         f"{record['id']!r} has no {key!r} to be scored by, only "
         f"{sorted(record)}; is the source that of the task?"
       )
-    groups[record[key]].append(record)
-  return dict(groups)
 
 
 METRICS: Mapping[str, Metric] = {
@@ -153,4 +183,5 @@ METRICS: Mapping[str, Metric] = {
   "pope": _pope,
   "mme": _mme,
   "scienceqa": _scienceqa,
+  "discrn": _discrn,
 }

@@ -24,6 +24,10 @@ _VIZWIZ = (
   "'Unanswerable'.\nAnswer the question using a single word or phrase."
 )
 
+_COMPARE = (
+  "question: {question} name the first or the second of the two. answer:"
+)
+
 # What a text says, or None when it cannot be told.
 Parse = Callable[[str], str | None]
 
@@ -121,6 +125,7 @@ CHAT_TASKS: Mapping[str, ChatTask] = {
   "vqav2": _VQA,
   "textvqa": dataclasses.replace(_VQA, capitalize=True),
   "vizwiz": dataclasses.replace(_VQA, ask=_VIZWIZ, capitalize=True),
+  "discrn": ChatTask(_COMPARE, "discrn", max_new_tokens=10),
   "gqa": ChatTask(_SHORT, "exact", "plain"),
   "pope": ChatTask(_SHORT, "pope", "yes_or_no"),
   "mme": ChatTask(_SHORT, "mme", "begins_yes_or_no"),

@@ -39,6 +39,21 @@ log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
+class Said:
+  """An answer.
+
+  Attributes:
+    text: of it.
+    tokens: that were written, the one that ends it among them.
+    ended: whether it came to its end within `max_new_tokens`.
+  """
+
+  text: str
+  tokens: int
+  ended: bool
+
+
+@dataclasses.dataclass(frozen=True)
 class Model:
   """A system with its parameters and its way to read and write.
 
@@ -111,12 +126,16 @@ class Model:
 
   def generate(self, documents: Sequence[Document]) -> list[str]:
     """What the system says after each document."""
-    texts: list[str] = []
+    return [said.text for said in self.answers(documents)]
+
+  def answers(self, documents: Sequence[Document]) -> list[Said]:
+    """The same, and how each answer ended."""
+    found: list[Said] = []
     for i, (batch, count) in enumerate(self._batches(documents)):
       with self._on_mesh():
         tokens = np.asarray(self._tokens(batch, i))[:count]
-      texts += [self._text(row) for row in tokens]
-    return texts
+      found += [self._said(row) for row in tokens]
+    return found
 
   def _tokens(self, batch, number):
     if self.num_beams > 1:
@@ -173,11 +192,13 @@ class Model:
       self.seed,
     )
 
-  def _text(self, row: np.ndarray) -> str:
+  def _said(self, row: np.ndarray) -> Said:
     ends = np.flatnonzero(np.isin(row, self.stops))
-    row = row[: ends[0]] if len(ends) else row
-    text = self.tokenizer.decode(row)
-    return self.encoder.prompt.cut(text).strip()
+    written = ends[0] + 1 if len(ends) else len(row)
+    text = self.tokenizer.decode(row[: ends[0]] if len(ends) else row)
+    cut = self.encoder.prompt.cut(text)
+    ended = bool(len(ends)) or cut != text
+    return Said(cut.strip(), int(written), ended)
 
   def score(
     self, documents: Sequence[Document], answers: Sequence[str]

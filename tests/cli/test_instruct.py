@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from mmjax.cli import arguments, instruct
+from mmjax.cli import answering, writing_data
 from mmjax.cli import main as cli
 from mmjax.data.instruct.answers import KINDS
 from mmjax.endpoint import Endpoint
@@ -52,7 +52,7 @@ def start(captions, target, *options):
 
 
 def test_the_parser_knows_every_kind():
-  assert tuple(KINDS) == arguments._KINDS
+  assert tuple(KINDS) == writing_data.KINDS
 
 
 def test_a_run(captions, tmp_path, endpoint, capsys):
@@ -157,7 +157,7 @@ def test_failures_and_what_is_left_are_told(
   captions, tmp_path, endpoint, monkeypatch, capsys
 ):
   monkeypatch.setattr(
-    instruct,
+    answering,
     "from_environment",
     lambda **options: Endpoint(server.url, tries=1, **options),
   )

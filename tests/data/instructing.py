@@ -1,22 +1,24 @@
 """Runs of the instruction data against an endpoint of the tests."""
 
 import collections
+import dataclasses
 import json
 import re
 import time
 
 from mmjax.data.instruct import generate, journal, plan, prompts
 from mmjax.data.instruct.answers import KINDS
-from mmjax.data.instruct.generate import Run, Sampling
 from mmjax.data.instruct.journal import Journal
 from mmjax.data.instruct.pictures import Box, Picture
+from mmjax.data.instruct.work import Run, Sampling
 from mmjax.endpoint import Endpoint
 from tests.stand_in import StandIn, chat
 
 KEY = "sk-very-secret-key-0123456789"
 TOLD = prompts.load()
+RECIPE = generate.Instruct(TOLD)
 SAMPLING = Sampling("m", max_tokens=200)
-SETTINGS = generate.settings(SAMPLING, TOLD, "data")
+SETTINGS = {**dataclasses.asdict(SAMPLING), "prompts": "p", "data": "data"}
 GOOD = {
   "conversation": "Question:\nWhat?\n===\nAnswer:\nIt is {0}.\n===\n"
   "Question:\nWhere?\n===\nAnswer:\nHere.\n===",
@@ -77,7 +79,7 @@ def run(folder, server, jobs, *, concurrency=4, progress=None, **options):
     sleep=brief_sleep,
   )
   with Journal(folder, SETTINGS) as opened:
-    return Run(TOLD, SAMPLING, **options)(
+    return Run(RECIPE, SAMPLING, **options)(
       jobs, endpoint, opened, progress or (lambda done, total: None)
     )
 
@@ -87,7 +89,7 @@ def lines(folder):
 
 
 def output(folder):
-  return json.loads((folder / generate.OUTPUT).read_text())
+  return json.loads((folder / RECIPE.output).read_text())
 
 
 def keys_of(jobs):

@@ -7,12 +7,13 @@ import time
 
 import pytest
 
-from mmjax.data.instruct import generate, plan
-from mmjax.data.instruct.generate import Run
+from mmjax.data.instruct import plan, work
 from mmjax.data.instruct.journal import Journal
+from mmjax.data.instruct.work import Run
 from mmjax.endpoint import Endpoint, EndpointError, Refused
 from tests.data.instructing import (
   KEY,
+  RECIPE,
   SAMPLING,
   SETTINGS,
   TOLD,
@@ -36,11 +37,11 @@ def test_a_run_and_again(tmp_path):
     assert server.busiest <= 4
     assert found.done == 24 and not found.failed and not found.left
     assert seen[0] == (0, 24) and seen[-1] == (24, 24)
-    before = (tmp_path / generate.OUTPUT).read_bytes()
+    before = (tmp_path / RECIPE.output).read_bytes()
     assert run(tmp_path, server, jobs).done == 24
     assert server.asked.total() == 24
   check_output(tmp_path, jobs)
-  assert (tmp_path / generate.OUTPUT).read_bytes() == before
+  assert (tmp_path / RECIPE.output).read_bytes() == before
   questions = {
     row["conversations"][0]["value"].replace("<image>", "").strip()
     for row, job in zip(output(tmp_path), jobs)
@@ -157,9 +158,9 @@ def test_a_run_stops_before_it_costs_too_much(tmp_path):
     assert not found.over_budget and not found.left
     assert len(server.requests) == 10
   with pytest.raises(ValueError, match="max_cost needs prices"):
-    Run(TOLD, SAMPLING, max_cost=1.0)
+    Run(RECIPE, SAMPLING, max_cost=1.0)
   with pytest.raises(ValueError, match="tries is 0"):
-    Run(TOLD, SAMPLING, tries=0)
+    Run(RECIPE, SAMPLING, tries=0)
 
 
 def test_a_wrong_key_ends_the_run_at_once(tmp_path):
@@ -203,7 +204,7 @@ def test_settings_that_are_refused_fail_no_picture(tmp_path, count):
   with Server(lambda *_: REFUSAL).running() as server:
     with pytest.raises(Refused, match="too long"):
       run(tmp_path, server, jobs)
-    assert len(server.requests) <= generate.GIVE_UP + 4
+    assert len(server.requests) <= work.GIVE_UP + 4
   assert not lines(tmp_path)
   with Server().running() as server:
     assert run(tmp_path, server, jobs).done == count
@@ -227,7 +228,7 @@ def test_an_endpoint_that_is_down_ends_the_run(tmp_path):
   with Server(lambda *_: (503, b"")).running() as server:
     with pytest.raises(EndpointError, match="no answer in 3 tries"):
       run(tmp_path, server, wanted(50, ["detail"]))
-    assert len(server.requests) <= 3 * (generate.GIVE_UP + 4)
+    assert len(server.requests) <= 3 * (work.GIVE_UP + 4)
   assert not lines(tmp_path)
 
 
@@ -260,7 +261,7 @@ def test_an_interrupt_does_not_wait_for_further_tries(tmp_path):
       pytest.raises(KeyboardInterrupt),
     ):
       jobs = wanted(3, ["detail"])
-      Run(TOLD, SAMPLING)(jobs, endpoint, opened, interrupt)
+      Run(RECIPE, SAMPLING)(jobs, endpoint, opened, interrupt)
     assert time.monotonic() - start < 10
   assert len(lines(tmp_path)) == 2
 

@@ -17,19 +17,9 @@ import random
 import re
 from collections.abc import Callable, Sequence
 
+from mmjax.data.instruct.reasons import Rejected, check
 from mmjax.endpoint import Completion
 
-# Of the model's own words, or of what the endpoint says of them.
-REASONS = {
-  "truncated": "longer than max_tokens",
-  "filtered": "held back by the endpoint",
-  "refused": "a request that the endpoint did not accept",
-  "empty": "without a word, or with an empty question or answer",
-  "format": "not in the form that was asked for",
-  "turns": "questions and answers that do not pair up",
-  "source": "speaks of captions, boxes or coordinates",
-  "placeholder": "has <image> in it",
-}
 IMAGE = "<image>"
 _END = re.compile(r"^[ \t]*={3,}[ \t]*$", re.MULTILINE)
 _BLOCK = re.compile(r"(Question|Answer):(.*)", re.DOTALL)
@@ -43,18 +33,6 @@ _SOURCE = re.compile(
 )
 
 Turn = tuple[str, str]
-
-
-class Rejected(ValueError):
-  """An answer that is no training data.
-
-  Attributes:
-    reason: of REASONS.
-  """
-
-  def __init__(self, reason: str):
-    super().__init__(f"{reason}: {REASONS[reason]}")
-    self.reason = reason
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,12 +59,7 @@ def turns(kind: str, said: Completion, question: str = "") -> list[Turn]:
   Raises:
     Rejected: when they are no training data.
   """
-  if said.finish_reason in ("length", "max_tokens"):
-    raise Rejected("truncated")
-  if said.finish_reason == "content_filter":
-    raise Rejected("filtered")
-  if not said.text.strip():
-    raise Rejected("empty")
+  check(said)
   if IMAGE in said.text.lower():
     raise Rejected("placeholder")
   found = KINDS[kind].read(said.text, question)

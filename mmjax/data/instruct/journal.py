@@ -2,11 +2,11 @@
 
   settings.json    what all answers of the folder have in common
   journal.jsonl    a line an answer, good or not; only ever grows
-  instruct.json    the good ones, as LLaVA-Instruct
+  instruct.json    what the good ones make, here LLaVA-Instruct
   lock             held while a process is at work
 
 A line is on the disk before the next request of its thread is sent. One that
-a killed process left unfinished is cut off, and its picture asked about anew.
+a killed process left unfinished is cut off, and its request sent anew.
 """
 
 import collections
@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from mmjax.config import differences
+from mmjax.data.instruct.reasons import FINAL
 
 log = logging.getLogger(__name__)
 
-# The picture's id, and the kind of answer.
+# What is asked about (a picture's id), and the kind of answer.
 Key = tuple[str, str]
 DONE, REJECTED = "done", "rejected"
 NAME = "journal.jsonl"
@@ -54,7 +55,8 @@ class Contents:
   def is_finished(self, key: Key, tries: int) -> bool:
     """Whether there is a good answer, or no use in asking for one."""
     reasons = self.rejected.get(key, ())
-    return key in self.done or len(reasons) >= tries or "refused" in reasons
+    ended = len(reasons) >= tries or not FINAL.isdisjoint(reasons)
+    return key in self.done or ended
 
   def add(self, line: Mapping[str, Any], size: int) -> None:
     key = (line["id"], line["kind"])
@@ -89,7 +91,7 @@ def read(folder: str | Path, settings: Mapping[str, Any]) -> Contents:
         if file.read(1):
           raise ValueError(
             f"{path}, line {number} is damaged ({error}), and others follow "
-            "it. Remove the line: its picture is then asked about again."
+            "it. Remove the line: its request is then sent again."
           ) from None
         log.warning("%s ends in an unfinished line, which is done anew.", path)
   return found
@@ -164,6 +166,15 @@ def write_whole(path: Path, parts: Iterable[str]) -> None:
     file.flush()
     os.fsync(file.fileno())
   partial.replace(path)
+
+
+def array(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+  """A JSON array with a row a line, without holding it in memory."""
+  mark = "["
+  for row in rows:
+    yield f"{mark}\n{json.dumps(row)}"
+    mark = ","
+  yield "[]\n" if mark == "[" else "\n]\n"
 
 
 def _hold(path: Path) -> int:

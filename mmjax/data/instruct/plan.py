@@ -3,6 +3,7 @@
 import dataclasses
 import random
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from mmjax.config import lookup
 from mmjax.data.instruct.answers import KINDS
@@ -69,13 +70,19 @@ def jobs(
     seed: draws the order; a larger limit has the pictures of a smaller one.
     limit: of the pictures; None for all.
   """
-  if limit is not None and limit < 1:
-    raise ValueError(f"limit is {limit}, expected 1 or more.")
   for kind in (kinds := list(dict.fromkeys(kinds))):
     lookup(KINDS, kind, "kind of answer")
-  order = sorted(pictures, key=lambda picture: picture.id)
+  order = drawn(pictures, seed, limit)
+  return [Job(picture, kind) for kind in kinds for picture in order]
+
+
+def drawn(items: Sequence[Any], seed: int, limit: int | None) -> list[Any]:
+  """Items with an `id` in an order that a seed draws; None is no limit."""
+  if limit is not None and limit < 1:
+    raise ValueError(f"limit is {limit}, expected 1 or more.")
+  order = sorted(items, key=lambda item: item.id)
   random.Random(seed).shuffle(order)
-  return [Job(picture, kind) for kind in kinds for picture in order[:limit]]
+  return order[:limit]
 
 
 def count(messages: Messages) -> int:

@@ -18,7 +18,8 @@ from pathlib import Path
 from mmjax.config import nearest
 from mmjax.data.annotations import Field
 from mmjax.data.instruct import answers, pictures
-from mmjax.data.instruct.answers import KINDS, REASONS
+from mmjax.data.instruct.answers import KINDS
+from mmjax.data.instruct.reasons import REASONS, Rejected
 from mmjax.endpoint import Completion
 
 ASSETS = Path(__file__).parents[1] / "assets" / "instruct"
@@ -76,18 +77,12 @@ def load(folder: str | Path = ASSETS) -> Prompts:
   Raises:
     ValueError: when a file is missing or is not as described above.
   """
-  reader = _Reader(Path(folder))
+  reader = Reader(Path(folder), ASSETS)
   kinds = {name: _prompt(reader, name) for name in KINDS}
   questions = _lines(reader.read("questions/detail.txt"))
   if not questions:
     raise ValueError(f"{folder}/questions/detail.txt has no question.")
-  notes = reader.json("notes.json")
-  for reason, note in notes.items():
-    if reason not in REASONS or not isinstance(note, str):
-      raise ValueError(
-        f"{folder}/notes.json: {reason!r} is no reason with a text. "
-        f"{nearest(reason, REASONS)}"
-      )
+  notes = reader.notes()
   return Prompts(kinds, questions, notes, reader.digest.hexdigest())
 
 
@@ -97,11 +92,17 @@ def brief_questions() -> tuple[str, ...]:
   return _lines(path.read_text(encoding="utf-8"))
 
 
-class _Reader:
-  """Reads files of a folder, and keeps a digest of them all."""
+class Reader:
+  """Reads files of a folder, and keeps a digest of them all.
 
-  def __init__(self, folder: Path):
-    self.folder, self.digest = folder, hashlib.sha256()
+  Attributes:
+    folder: with the files of `original`, which ships.
+    digest: of all that was read.
+  """
+
+  def __init__(self, folder: Path, original: Path):
+    self.folder, self.original = folder, original
+    self.digest = hashlib.sha256()
 
   def read(self, name: str) -> str:
     try:
@@ -110,7 +111,7 @@ class _Reader:
     except (OSError, ValueError) as error:
       raise ValueError(
         f"Cannot read {self.folder / name} ({error}). A folder of prompts has "
-        f"the files of {ASSETS}: copy it and change the copy."
+        f"the files of {self.original}: copy it and change the copy."
       ) from None
     for part in (name.encode(), content):
       self.digest.update(len(part).to_bytes(8, "big") + part)
@@ -125,18 +126,37 @@ class _Reader:
       raise ValueError(f"{self.folder / name} is no JSON object.")
     return found
 
+  def notes(self) -> dict[str, str]:
+    """What is added to a request, by the reason of REASONS."""
+    notes = self.json("notes.json")
+    for reason, note in notes.items():
+      if reason not in REASONS or not isinstance(note, str):
+        raise ValueError(
+          f"{self.folder}/notes.json: {reason!r} is no reason with a text. "
+          f"{nearest(reason, REASONS)}"
+        )
+    return notes
 
-def _prompt(reader: _Reader, kind: str) -> Prompt:
-  system = reader.read(f"{kind}/system.txt").strip()
-  if not system:
-    raise ValueError(f"{reader.folder}/{kind}/system.txt is empty.")
-  files = sorted((reader.folder / kind).glob("*.json"))
-  return Prompt(
-    system, tuple(_shot(reader, kind, f"{kind}/{f.name}") for f in files)
-  )
+  def words(self, name: str) -> str:
+    """A file that says something."""
+    text = self.read(name).strip()
+    if not text:
+      raise ValueError(f"{self.folder}/{name} is empty.")
+    return text
+
+  def examples(self, folder: str) -> list[str]:
+    """Names of the JSON files of a folder, in their order."""
+    files = sorted((self.folder / folder).glob("*.json"))
+    return [f"{folder}/{file.name}" for file in files]
 
 
-def _shot(reader: _Reader, kind: str, name: str) -> tuple[str, str]:
+def _prompt(reader: Reader, kind: str) -> Prompt:
+  system = reader.words(f"{kind}/system.txt")
+  names = reader.examples(kind)
+  return Prompt(system, tuple(_shot(reader, kind, name) for name in names))
+
+
+def _shot(reader: Reader, kind: str, name: str) -> tuple[str, str]:
   """An example, which has to be as good as an answer."""
   content, path = reader.json(name), str(reader.folder / name)
   shown = {"id": path, "image": path, "boxes": [], **content}
@@ -155,7 +175,7 @@ def _shot(reader: _Reader, kind: str, name: str) -> tuple[str, str]:
     )
   try:
     answers.turns(kind, Completion(answer, "stop"), "A question?")
-  except answers.Rejected as error:
+  except Rejected as error:
     raise ValueError(f"{path} is no example of {kind}: {error}.") from None
   return picture.context(KINDS[kind].boxes), answer.strip()
 

@@ -1,0 +1,115 @@
+"""`mmjax data discrn`: questions about which of two things it is."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from mmjax.cli.answering import Asking, Folder, digest
+from mmjax.data.instruct import captions, discrn, pairs, plan
+from mmjax.data.instruct.discrn import Comparisons, Properties
+from mmjax.data.instruct.journal import array, write_whole
+from mmjax.data.instruct.pairs import Drawing, Encode
+
+
+def make_comparisons(
+  target: str | Path,
+  source: str | Path,
+  asking: Asking,
+  drawing: Drawing,
+  *,
+  encode: Encode = pairs.tf_idf,
+  encoder: str = "tf_idf",
+  limit: int | None = None,
+  write: Callable[[str], None] = print,
+) -> int:
+  """Makes a DisCRn by a language model in a folder, or goes on with one.
+
+  Args:
+    target: the folder; gets `discrn.json`.
+    source: jsonl of id, caption, and what rows carry on.
+    asking: who is asked, and how.
+    drawing: of pairs.
+    encode: captions, for their similarity.
+    encoder: its name, which the folder keeps.
+    limit: of things, of each of which a pair is made; None for all.
+    write: takes a line at a time.
+
+  Returns:
+    The exit code, see `Folder.make`.
+  """
+  items = plan.drawn(captions.read(source), asking.sampling.seed, limit)
+  told = discrn.load(asking.prompts)
+  drawn = pairs.draw(items, encode, drawing)
+  settings = {
+    **asking.settings,
+    **{"recipe": "discrn", "prompts": told.digest, "encoder": encoder},
+    **{"others": drawing.others, "among": drawing.among, "limit": limit},
+    "data": digest([source]),
+  }
+  alone, both = Properties(told), Comparisons(drawn, told)
+  first, second = (
+    Folder(Path(target), settings, asking.run(recipe), write)
+    for recipe in (alone, both)
+  )
+  found = first.contents()
+  wanted = {
+    "properties": [
+      {"caption": item.caption}
+      for item in items
+      if (item.id, "properties") not in found.done
+    ],
+    **{
+      name: [
+        {"caption_1": a.caption, "caption_2": b.caption}
+        for a, b in (p.items for p in drawn if (p.id, name) not in found.done)
+      ]
+      for name in ("question", "check")
+    },
+  }
+  write(plan.table(told.estimate(wanted), asking.prices))
+  if asking.dry_run:
+    fields = {"caption": items[0].caption}
+    messages = told.steps["properties"].messages(fields)
+    first.show(f"properties of {items[0].id}", messages)
+    return 0
+  if first.todo(items) and (code := first.make(items, asking.answerer())):
+    return code
+  return second.make(drawn, asking.answerer())
+
+
+def by_attribute(
+  target: str | Path,
+  source: str | Path,
+  attribute: str,
+  drawing: Drawing,
+  *,
+  encode: Encode = pairs.tf_idf,
+  templates: str | Path | None = None,
+  limit: int | None = None,
+  write: Callable[[str], None] = print,
+) -> None:
+  """Makes one of what is known of everything; no model is asked.
+
+  Args:
+    target: the folder; gets `discrn.json`.
+    source: jsonl of id, caption and the attribute.
+    attribute: the name of a text, such as "category".
+    drawing: of pairs.
+    encode: captions, for their similarity.
+    templates: a file of questions in place of those that ship.
+    limit: of things; None for all.
+    write: takes a line at a time.
+
+  Raises:
+    ValueError: where the folder has an answer of a language model.
+  """
+  items = plan.drawn(captions.read(source), drawing.seed, limit)
+  lines = discrn.questions(*([Path(templates)] if templates else []))
+  rows = discrn.by_attribute(items, attribute, lines, encode, drawing)
+  folder = Path(target)
+  if (folder / "journal.jsonl").exists():
+    raise ValueError(
+      f"{folder} was made by a language model; name another folder."
+    )
+  folder.mkdir(parents=True, exist_ok=True)
+  write_whole(folder / discrn.OUTPUT, array(rows))
+  write(f"{len(rows):,} rows are in {folder / discrn.OUTPUT}")

@@ -1,0 +1,166 @@
+"""DisCRn files as documents: two media, a question, which of them it is.
+
+  image: <a.jpg>  3d: <b.ply>  "which of the two options is alive?"  "first"*
+
+As in the evaluation of X-InstructBLIP (arXiv 2311.18799): the question speaks
+of options, media come in either order, and connectors read "a short
+description" in place of the question (`instruction` in the metadata).
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmjax.config import lookup
+from mmjax.data.annotations import Field, load
+from mmjax.data.document import KINDS, Document, Media, Text
+from mmjax.data.paths import below
+
+PLACES = ("first", "second")
+INSTRUCTION = "a short description"
+FILES = {
+  "image": "{sample_id}.jpg",
+  "video": "{sample_id}.mp4",
+  "audio": "{sample_id}.wav",
+  "points": "{sample_id}.ply",
+}
+_OPTIONS = "which of the two options"
+# The longer beginnings come first.
+_WHICH = re.compile(
+  r"\bwhich (of (the|these) (two )?(entities|options|objects|things|scenes|"
+  r"sounds|two)|(entity|option|object|thing|scene|one))\b",
+  re.IGNORECASE,
+)
+
+
+def reworded(question: str) -> str:
+  """A question that speaks of two options.
+
+  "Which entity is alive?"      ->  "which of the two options is alive?"
+  "which of the two is a dog?"  ->  "which of the two options is a dog?"
+  "Who is alive?"               ->  "which of the two options: Who is alive?"
+  """
+  found, count = _WHICH.subn(_OPTIONS, question.strip(), count=1)
+  return found if count else f"{_OPTIONS}: {found}"
+
+
+class Discrn:
+  """A DisCRn file and the folders of its media, one of each kind.
+
+  The media of rows 2 and 3 of every four come in the other order, so that
+  neither kind nor place tells the label.
+  """
+
+  def __init__(
+    self,
+    annotations: str,
+    folders: Mapping[str, str],
+    files: Mapping[str, str] | None = None,
+    by_caption: bool = False,
+  ):
+    """Reads the rows.
+
+    Args:
+      annotations: a JSON list of rows, see `instruct.discrn`.
+      folders: of two kinds of media.
+      files: how a medium of a kind is called, with {sample_id} and
+        {start_seconds}; what is not named is as in FILES.
+      by_caption: shows the captions `captions_pred_{kind}` in place of the
+        media, as the paper's baseline does.
+    """
+    for kind in folders:
+      lookup(dict.fromkeys(KINDS), kind, "kind of medium")
+    if len(folders) != 2:
+      raise ValueError(
+        f"folders has the kinds {list(folders)}; expected two, one a medium."
+      )
+    for folder in folders.values():
+      if not by_caption and not Path(folder).is_dir():
+        raise ValueError(f"There is no folder of media {folder}.")
+    self._path, self._folders = annotations, dict(folders)
+    self._files, self._by_caption = {**FILES, **(files or {})}, by_caption
+    rows = load(annotations).rows()
+    if not rows:
+      raise ValueError(f"{annotations} has no rows.")
+    self._rows = [self._row(row, i) for i, row in enumerate(rows)]
+
+  def __len__(self) -> int:
+    return len(self._rows)
+
+  def __getitem__(self, index: int) -> Document:
+    if not 0 <= index < len(self._rows):
+      raise IndexError(f"Row {index} of {len(self._rows)}.")
+    row = self._rows[index]
+    fields = {k: v for k, v in row.items() if k not in ("names", "shown")}
+    segments: list[Text | Media] = []
+    for kind, name in zip(row["kinds"], row["names"]):
+      if not self._by_caption:
+        file = below(self._folders[kind], name)
+        segments.append(Media(kind, file, name))
+    if self._by_caption:
+      fields["question"] = f"{row['shown']} {row['question']}"
+    segments.append(Text(fields["question"]))
+    segments.append(Text(row["answer"], target=True))
+    name = f"discrn/{Path(self._path).stem}/{index}"
+    return Document(tuple(segments), name, fields)
+
+  def _row(self, row: Field, index: int) -> dict[str, Any]:
+    label = row.id("label")
+    if label not in (0, 1):
+      raise ValueError(
+        f"{self._path}, row {index}: label is {label!r}, expected 0 or 1."
+      )
+    kinds = list(self._folders)
+    if index // 2 % 2:
+      kinds.reverse()
+    captions = row.texts("captions")
+    shown = ""
+    if self._by_caption:
+      shown = self._shown(row, kinds, index)
+    return {
+      "question": reworded(row.text("question")),
+      "answer": PLACES[label],
+      "answers": [PLACES[label]],
+      "label": label,
+      "kinds": kinds,
+      "captions": captions,
+      "instruction": INSTRUCTION,
+      "names": self._names(row, kinds, index),
+      "shown": shown,
+    }
+
+  def _shown(self, row: Field, kinds: Sequence[str], index: int) -> str:
+    """The captions in place of the media: "image: a dog. audio: a horn." """
+    parts = []
+    for place, kind in enumerate(kinds):
+      name = f"captions_pred_{kind}"
+      told = self._two(row.texts(name), name, index)
+      parts.append(f"{kind}: {told[place]}")
+    return " ".join(parts)
+
+  def _names(self, row: Field, kinds: Sequence[str], index: int) -> list[str]:
+    ids = self._two(row.values("sample_ids"), "sample_ids", index)
+    starts: Sequence[Any] = ("", "")
+    if "start_seconds" in row:
+      starts = self._two(row.values("start_seconds"), "start_seconds", index)
+    names = []
+    for kind, sample, start in zip(kinds, ids, starts):
+      fields = {"sample_id": sample, "start_seconds": start}
+      try:
+        names.append(self._files[kind].format_map(fields))
+      except (LookupError, AttributeError, ValueError) as error:
+        raise ValueError(
+          f"files[{kind!r}] is {self._files[kind]!r}, which cannot be filled "
+          f"with {list(fields)} ({error})."
+        ) from None
+    return names
+
+  def _two(self, values: Sequence[Any], name: str, index: int) -> Sequence[Any]:
+    plain = all(type(x) in (str, int, float) for x in values)
+    if len(values) != 2 or not plain:
+      raise ValueError(
+        f"{self._path}, row {index}: {name} is {str(values)[:80]}; expected "
+        "two texts or numbers."
+      )
+    return values
