@@ -27,6 +27,7 @@ import numpy as np
 from mmjax.data.batching import Slots, occupancy
 from mmjax.data.filled import Fill, Filled, Measured
 from mmjax.data.lengths import Lengths
+from mmjax.data.readers import Pictures
 from mmjax.data.stream import Encoder, Stream
 
 TARGET = Path("benchmarks/results/packing.md")
@@ -87,7 +88,7 @@ def measured(tokens: np.ndarray, length: int) -> Measured:
   """A stream of documents of these lengths, with a picture each."""
   media = np.ones_like(tokens)
   lengths = Lengths(tokens, media, np.zeros(len(tokens), bool))
-  made = Encoder(Prompt(length), Slots(1))
+  made = Encoder(Prompt(length), {"image": Pictures()})
   return Measured(Stream(Records(len(tokens)), made), lengths)
 
 
@@ -114,7 +115,8 @@ def row_of(length: int, image: int, count: int, spread: float) -> str:
   text = text_lengths(spread, np.random.default_rng(0))
   tokens = np.minimum(text + image, ALONE)
   stream, media = measured(tokens, ALONE), length // image
-  rows = Filled(stream, len(tokens), Fill(length, media), Slots(media))
+  slots = {"image": Slots(media)}
+  rows = Filled(stream, len(tokens), Fill(length, media), slots)
   began = time.perf_counter()
   plan = rows.epoch(0)
   seconds = time.perf_counter() - began

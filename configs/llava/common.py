@@ -136,7 +136,7 @@ def dataset(size: Size, stage: int, *, template, length, pad) -> dict:
       template=template,
       length=length,
       media=1,
-      image_tokens=size.tokens,
+      media_tokens=size.tokens,
       loss="token",
       legacy=size.legacy,
     ),

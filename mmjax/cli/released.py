@@ -123,7 +123,7 @@ def _reading(
   steps = lookup(ASPECTS, aspect or fields["aspect"], "aspect of pictures")
   sizes = {"clip_val": dict(size=encoder["image_size"])}
   return dict(
-    prompt=dict(name="chat", image_tokens=tokens, **room, **chat),
+    prompt=dict(name="chat", media_tokens=tokens, **room, **chat),
     transforms=[dict(name=step, **sizes.get(step, {})) for step in steps],
   )
 

@@ -17,7 +17,7 @@ from mmjax.sharding import BATCH, make_mesh
 from mmjax.systems import SYSTEMS
 from mmjax.text.tokenizer import Tokenizer
 from mmjax.training import loop
-from mmjax.training.checks import check_media_tokens, check_tokens
+from mmjax.training.checks import check_media, check_tokens
 from mmjax.training.goodput import Goodput
 from mmjax.training.recipe import Recipe, make_recipe
 from mmjax.training.sources import load_parts, make_tokenizer
@@ -103,7 +103,7 @@ def _check_media(
   for name, entry in config["datasets"].items():
     encoder = call(data.encoder, data.reading(entry), tokenizer=tokenizer)
     where = f"config.data.datasets.{name}.prompt"
-    check_media_tokens(encoder, module, where)
+    check_media(encoder, module, where)
 
 
 def begin(

@@ -31,12 +31,14 @@ def package_file(package: str, version: str, suffix: str, sha256: str) -> Path:
   return path
 
 
-def check_sha256(path: Path, expected: str) -> None:
+def check_sha256(
+  path: Path, expected: str, advice: str = "Install it again."
+) -> None:
   """Raises ValueError when a file is not the one that is expected."""
   with path.open("rb") as file:
     found = hashlib.file_digest(file, "sha256").hexdigest()
   if found != expected:
     raise ValueError(
       f"{path} has sha256 {found}, expected {expected}: it is damaged or "
-      "another version. Install it again."
+      f"another version. {advice}"
     )

@@ -15,6 +15,11 @@ class Field:
   def __init__(self, value: Any, path: str):
     self._value, self._path = value, path
 
+  @property
+  def content(self) -> Any:
+    """All of it, as JSON's reader gives it."""
+    return self._value
+
   def __contains__(self, key: str) -> bool:
     return isinstance(self._value, dict) and key in self._value
 
@@ -62,6 +67,11 @@ class Field:
     if not all(type(x) in (int, float) and abs(x) < 1e9 for x in values):
       raise ValueError(f"{self._path}: {key!r} is {str(values)[:100]}.")
     return values
+
+  def strings(self, key: str) -> dict[str, str]:
+    """The entries of a dict that are texts."""
+    found = self._get(key, dict, {})
+    return {k: v for k, v in found.items() if isinstance(v, str)}
 
   def empty(self, key: str) -> bool:
     """Whether there is nothing, null or no letter."""
@@ -120,3 +130,8 @@ def load(path: str, lines: bool | None = None) -> Field:
     raise ValueError(
       f"Cannot read annotations {path}{place}: {error}"
     ) from None
+
+
+def named(kind: str, path: str) -> str:
+  """Ids differ between splits, so that none of one is taken for the other's."""
+  return f"{kind}/{Path(path).stem}"

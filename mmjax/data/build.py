@@ -24,19 +24,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from mmjax.config import build, call, lookup
 from mmjax.data import mixtures, rows
-from mmjax.data.batching import Slots, empty
+from mmjax.data.batching import empty
 from mmjax.data.chat_tasks import CHAT_TASKS
 from mmjax.data.drawn_chat import DrawnChat
 from mmjax.data.episodes import Drawn
 from mmjax.data.filters import FILTERS
 from mmjax.data.formats import FORMATS, Documents
-from mmjax.data.image import TRANSFORMS, Transform
 from mmjax.data.pipeline import Batches, Dataset
+from mmjax.data.readers import READERS, Reader
 from mmjax.data.sources import SOURCES, Source
 from mmjax.data.stream import Encoder, Stream
 from mmjax.data.tasks import TASKS
@@ -92,29 +91,46 @@ def _seeded(source: Mapping[str, Any], seed: int) -> Mapping[str, Any]:
 
 
 def encoder(
-  tokenizer: Tokenizer,
+  tokenizer: Tokenizer | None,
   prompt: Mapping[str, Any],
+  media: Mapping[str, Mapping[str, Any]] | None = None,
   transforms: tuple[Mapping[str, Any], ...] = (),
   frames: int = 1,
-  fps: float = 1.0,
+  fps: float | None = 1.0,
   keys: bool = False,
   values: bool = True,
 ) -> Encoder:
   """What turns documents into examples.
 
   Args:
-    tokenizer: of the system.
+    tokenizer: of the system; None where only room is asked for.
     prompt: of PROMPTS.
+    media: kind of medium to what reads it, of READERS. None is pictures, as
+      the other arguments say.
     transforms: of TRANSFORMS, the last of a fixed size.
     frames: of a medium at most.
-    fps: of videos.
+    fps: of videos; None spreads `frames` over all of a clip.
     keys: see `Slots`.
     values: see `Slots`.
   """
-  written = build(PROMPTS, prompt, tokenizer=tokenizer)
-  chain = tuple(build(TRANSFORMS, t) for t in transforms)
-  slots = _slots(written.media, chain, frames, keys, values)
-  return Encoder(written, slots, chain, fps)
+  readers = _readers(media, transforms, frames, fps, keys, values)
+  return Encoder(_prompt(prompt, tokenizer, readers), readers)
+
+
+def _prompt(
+  prompt: Mapping[str, Any],
+  tokenizer: Tokenizer | None,
+  readers: Mapping[str, Reader],
+) -> Any:
+  """Of PROMPTS; without a tokenizer it can say what room it takes, no more.
+
+  One that numbers frames is told how many the readers bring.
+  """
+  units = {}
+  made = lookup(PROMPTS, prompt.get("name"), "prompt")
+  if "units" in inspect.signature(made).parameters:
+    units = {"units": {name: own.frames for name, own in readers.items()}}
+  return build(PROMPTS, {**units, **prompt}, tokenizer=tokenizer)
 
 
 def reading(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,18 +139,23 @@ def reading(entry: Mapping[str, Any]) -> dict[str, Any]:
   return {key: entry[key] for key in names if key in entry}
 
 
-def _slots(
-  media: int,
-  chain: tuple[Transform, ...],
-  frames: int,
-  keys: bool,
-  values: bool,
-) -> Slots:
-  """Room for media of the size that the transforms end with."""
-  sample = np.zeros((64, 64, 3), np.uint8)
-  for transform in chain:
-    sample = transform(sample, None)
-  return Slots(media, frames, *sample.shape[:2], keys=keys, values=values)
+def _readers(
+  media: Mapping[str, Mapping[str, Any]] | None = None,
+  transforms: tuple[Mapping[str, Any], ...] = (),
+  frames: int = 1,
+  fps: float | None = 1.0,
+  keys: bool = False,
+  values: bool = True,
+) -> dict[str, Reader]:
+  pictures = (transforms, frames, fps, keys, values)
+  if media is None:
+    return {"image": READERS["pictures"](*pictures)}
+  if pictures != ((), 1, 1.0, False, True):
+    raise ValueError(
+      "`media` says how each kind is read; give transforms, frames, fps, keys "
+      "and values there."
+    )
+  return {kind: build(READERS, entry) for kind, entry in media.items()}
 
 
 def dataset(
@@ -161,15 +182,16 @@ def dataset(
     format: Mapping | None = None,
     filter: Mapping | None = None,
     mix: Mapping[str, Mapping] | None = None,
+    media: Mapping[str, Mapping] | None = None,
     transforms: tuple[Mapping, ...] = (),
     frames: int = 1,
-    fps: float = 1.0,
+    fps: float | None = 1.0,
     keys: bool = False,
     values: bool = True,
     weight: float = 1.0,
     pack: int = 1,
     pack_length: int | None = None,
-    pack_media: int | None = None,
+    pack_media: int | Mapping[str, int] | None = None,
     pack_overflow: str = "error",
     fill: Mapping | None = None,
     shuffle: bool = True,
@@ -177,7 +199,8 @@ def dataset(
   ) -> Dataset:
     if pack < 1:
       raise ValueError(f"Dataset {name!r}: pack is {pack}; 1 packs nothing.")
-    made = encoder(tokenizer, prompt, transforms, frames, fps, keys, values)
+    pictures = (transforms, frames, fps, keys, values)
+    made = encoder(tokenizer, prompt, media, *pictures)
     room = rows.Room(pack, pack_length, pack_media, pack_overflow, fill)
     order = dict(seed=seed, shuffle=shuffle, repeat=repeat)
     part = dict(source=source, format=format, filter=filter)
@@ -185,7 +208,7 @@ def dataset(
       room,
       _parts(name, made, part, mix, order),
       made,
-      dict(prompt=prompt, tokenizer=tokenizer.fingerprint),
+      dict(prompt=prompt, media=media, tokenizer=tokenizer.fingerprint),
       processes,
       order | dict(name=name),
     )
@@ -223,20 +246,13 @@ def abstract_batches(
 
 def abstract_batch(entry: Mapping[str, Any]) -> dict[str, Any]:
   """Shapes of the batch of one entry of `config.datasets`, of plain dicts."""
-  prompt = entry["prompt"]
-  wording = lookup(PROMPTS, prompt.get("name"), "prompt")
-  length, media = (
-    prompt.get(key, inspect.signature(wording).parameters[key].default)
-    for key in ("length", "media")
-  )
-  chain = tuple(build(TRANSFORMS, t) for t in entry.get("transforms", ()))
-  frames, keys = entry.get("frames", 1), entry.get("keys", False)
-  slots = _slots(media, chain, frames, keys, entry.get("values", True))
+  made = encoder(None, **reading(entry))
   names = (field.name for field in dataclasses.fields(rows.Room))
   room = rows.Room(**{name: entry[name] for name in names if name in entry})
+  sizes = room.sizes(made.prompt.length, made.slots)
   return jax.tree.map(
     lambda x: jax.ShapeDtypeStruct((entry["batch"], *x.shape), x.dtype),
-    empty(*room.sizes(length, slots)),
+    empty(*sizes),
   )
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from mmjax.config import lookup
-from mmjax.data.annotations import Field, load
+from mmjax.data.annotations import Field, load, named
 from mmjax.data.discrn import Discrn
-from mmjax.data.tasks import Task, file_name, named
+from mmjax.data.tasks import Task, file_name
 
 LETTERS = "ABCDE"
 _YES_NO = {"yes": "yes", "no": "no"}

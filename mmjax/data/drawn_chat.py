@@ -96,21 +96,12 @@ class DrawnChat:
       size: how many; without it there is no end.
       wordings: of each question that are used, from the first; None is all.
     """
-    if not questions:
-      raise ValueError(f"No questions. Known: {', '.join(QUESTIONS)}.")
-    for name in questions:
-      lookup(QUESTIONS, name, "question")
-    weights = np.array(list(questions.values()), np.float64)
-    if min(weights) < 0 or not weights.sum() > 0:
-      raise ValueError(
-        f"questions are {dict(questions)}: expected weights that are not "
-        "negative, and one above 0."
-      )
+    self._names = list(questions)
+    self._chances = chances(questions, QUESTIONS)
     if min(turns, default=0) < 1 or wordings is not None and wordings < 1:
       raise ValueError(
         f"turns are {list(turns)} and wordings {wordings}: expected 1 or more."
       )
-    self._names, self._chances = list(questions), weights / weights.sum()
     self._turns, self._wordings = tuple(turns), wordings
     self._concepts, self._split = drawn.concepts(split), split
     self._seed = seed
@@ -165,6 +156,23 @@ class DrawnChat:
           return [one, other]
       # Hardly any is like it. To let it be would make "no" the better guess.
       one = self._picture(rng)
+
+
+def chances(
+  questions: Mapping[str, float], known: Mapping
+) -> Float[np.ndarray, "question"]:
+  """How often each comes up, of weights; a ValueError for others."""
+  if not questions:
+    raise ValueError(f"No questions. Known: {', '.join(known)}.")
+  for name in questions:
+    lookup(known, name, "question")
+  weights = np.array(list(questions.values()), np.float64)
+  if min(weights) < 0 or not weights.sum() > 0:
+    raise ValueError(
+      f"questions are {dict(questions)}: expected weights that are not "
+      "negative, and one above 0."
+    )
+  return weights / weights.sum()
 
 
 def _answer(name: str, pictures: Sequence[Picture]) -> str:

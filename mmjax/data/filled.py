@@ -15,7 +15,7 @@ import logging
 import threading
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -55,15 +55,26 @@ class Fill:
         f"{self.window}; expected 2, 0 and 1, or more."
       )
 
-  def check(self, length: int, media: int) -> None:
+  def check(self, length: int, media: Mapping[str, int]) -> None:
     """Whether every document of a prompt fits a row.
 
+    Args:
+      length: tokens of a document at most.
+      media: of each kind, how many at most.
+
     Raises:
-      ValueError: when a document may be larger.
+      ValueError: when a document may be larger, or have media of two kinds,
+        which lengths do not tell apart.
     """
-    if length > self.length or media > self.media:
+    if len(media) > 1:
       raise ValueError(
-        f"A document may have {length} tokens and {media} media by its prompt, "
+        f"Documents have media of the kinds {sorted(media)}; `fill` counts one "
+        "kind. Use `pack`, or a dataset for each kind."
+      )
+    most = sum(media.values())
+    if length > self.length or most > self.media:
+      raise ValueError(
+        f"A document may have {length} tokens and {most} media by its prompt, "
         f"a row {self.length} and {self.media} by `fill`. Lower the prompt's "
         "`length` and `media`, or raise those of `fill`."
       )
@@ -153,7 +164,7 @@ class Filled:
     stream: Sized,
     epoch: int,
     fill: Fill,
-    slots: Slots,
+    slots: Mapping[str, Slots],
     *,
     seed: int = 0,
     name: str = "",

@@ -1,4 +1,4 @@
-"""Leaving pictures out of documents, by what they look like."""
+"""Documents to documents: pictures that are left out, instructions written."""
 
 import dataclasses
 
@@ -6,6 +6,7 @@ import numpy as np
 
 from mmjax.data import image
 from mmjax.data.document import BadSample, Document, Filtered, Media
+from mmjax.data.instructions import Instructed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,4 +62,4 @@ class Pictures:
     return self.plain or bool((pixels != pixels[0, 0]).any())
 
 
-FILTERS = {"pictures": Pictures}
+FILTERS = {"pictures": Pictures, "instructed": Instructed}

@@ -8,23 +8,28 @@ A file that has no faces is a cloud, whose own points are taken.
 import numpy as np
 
 from mmjax.data.document import MAX_BYTES, BadSample
-from mmjax.data.meshes import glb, npy, obj, ply
+from mmjax.data.meshes import glb, npy, obj, ply, xyz
 from mmjax.data.meshes.mesh import Mesh, sample_surface
 from mmjax.typing import Float
 
 # Fewer points are no shape.
 MIN_POINTS = 4
-# Readers by how a file begins. OBJ has no mark: what is left is parsed as one.
+# Readers by how a file begins. OBJ has no mark, but never begins with a number:
+# what is left is parsed as one.
 READERS = (
   (b"\x93NUMPY", npy.read),
   (b"ply\n", ply.read),
   (b"ply\r", ply.read),
   (b"glTF", glb.read),
+  *((bytes([mark]), xyz.read) for mark in b"+-.0123456789"),
 )
 
 
 def decode(
-  data: bytes, count: int = 8192, seed: int = 0, name: str = "points"
+  data: bytes | np.ndarray,
+  count: int = 8192,
+  seed: int = 0,
+  name: str = "points",
 ) -> Float[np.ndarray, "count 3"]:
   """A shape as `count` points around 0, the farthest of them 1 away.
 
@@ -38,8 +43,9 @@ def decode(
   textures are left out.
 
   Args:
-    data: a NumPy array [n 3] or wider, whose first columns are x, y and z; a
-      PLY; a binary glTF (.glb); or a Wavefront OBJ. Its first bytes tell which.
+    data: a NumPy array [n 3] or wider, whose first columns are x, y and z, as
+      it is or as a file; a PLY; a binary glTF (.glb); lines of numbers, as
+      ModelNet40's; or a Wavefront OBJ. Its first bytes tell which.
     count: how many points; 8192 is what ULIP-2 was trained with.
     seed: of what is drawn.
     name: what an error calls it.
@@ -52,8 +58,9 @@ def decode(
   if count < 2:
     raise ValueError(f"count is {count}, expected at least 2.")
   cap = MAX_BYTES["points"]
-  if len(data) > cap:
-    raise BadSample(f"{name} has {len(data)} bytes, the cap is {cap}.")
+  size = data.nbytes if isinstance(data, np.ndarray) else len(data)
+  if size > cap:
+    raise BadSample(f"{name} has {size} bytes, the cap is {cap}.")
   mesh = read(data, name)
   rng = np.random.default_rng(seed)
   if len(mesh.triangles):
@@ -63,18 +70,24 @@ def decode(
   return _unit_sphere(points, name)
 
 
-def read(data: bytes, name: str = "points") -> Mesh:
+def read(data: bytes | np.ndarray, name: str = "points") -> Mesh:
   """The vertices and triangles of a file, all of them finite in float32."""
+  if isinstance(data, np.ndarray):
+    return _finite(npy.cloud(data, name), name)
   reader = next((r for mark, r in READERS if data.startswith(mark)), obj.read)
   if reader is obj.read and (b"\0" in data or not data):
     raise BadSample(
-      f"{name} is no NumPy array, PLY, glTF binary or OBJ; its {len(data)} "
-      f"bytes begin with {data[:12]!r}."
+      f"{name} is no NumPy array, PLY, glTF binary, OBJ or lines of numbers; "
+      f"its {len(data)} bytes begin with {data[:12]!r}."
     )
-  # What a hostile number overflows to is refused below.
+  # What a hostile number overflows to is refused afterwards.
   with np.errstate(all="ignore"):
     mesh = reader(data, name)
-  # Neither is what is not a number.
+  return _finite(mesh, name)
+
+
+def _finite(mesh: Mesh, name: str) -> Mesh:
+  # What is not a number is not below either.
   fine = np.abs(mesh.vertices) <= np.finfo(np.float32).max
   wrong = len(fine) - int(fine.all(axis=1).sum())
   if wrong:

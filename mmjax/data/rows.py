@@ -39,14 +39,14 @@ class Room:
   Attributes:
     pack: documents of a row.
     pack_length: tokens of such a row; default `pack` times a document's.
-    pack_media: media of such a row; likewise.
+    pack_media: media of such a row, or of each kind; likewise.
     pack_overflow: see `batching.pack`.
     fill: fields of `Fill`, in place of all these.
   """
 
   pack: int = 1
   pack_length: int | None = None
-  pack_media: int | None = None
+  pack_media: int | Mapping[str, int] | None = None
   pack_overflow: str = "error"
   fill: Mapping[str, Any] | None = None
 
@@ -57,17 +57,35 @@ class Room:
         "a row."
       )
 
-  def sizes(self, length: int, slots: Slots) -> tuple[int, Slots]:
+  def sizes(
+    self, length: int, slots: Mapping[str, Slots]
+  ) -> tuple[int, dict[str, Slots]]:
     """Length and slots of a row, by those of a document."""
     if self.fill is not None:
       fill = call(Fill, self.fill)
-      fill.check(length, slots.count)
-      return fill.length, dataclasses.replace(slots, count=fill.media)
+      fill.check(length, {name: own.count for name, own in slots.items()})
+      return fill.length, _counted(slots, dict.fromkeys(slots, fill.media))
+    media = self.pack_media
     if self.pack == 1:
-      return length, slots
-    media = self.pack_media or slots.count * self.pack
-    length = self.pack_length or length * self.pack
-    return length, dataclasses.replace(slots, count=media)
+      return length, dict(slots)
+    if not media:
+      media = {name: own.count * self.pack for name, own in slots.items()}
+    elif isinstance(media, int):
+      media = dict.fromkeys(slots, media)
+    if media.keys() != slots.keys():
+      raise ValueError(
+        f"pack_media has {sorted(media)}, read are {sorted(slots)}."
+      )
+    return self.pack_length or length * self.pack, _counted(slots, media)
+
+
+def _counted(
+  slots: Mapping[str, Slots], counts: Mapping[str, int]
+) -> dict[str, Slots]:
+  return {
+    name: dataclasses.replace(own, count=counts[name])
+    for name, own in slots.items()
+  }
 
 
 def stream(
@@ -122,10 +140,11 @@ def _measured(
 ) -> Measured:
   """A part whose documents' lengths are known, or are measured now."""
   prompt = made.prompt
+  media = sum(own.count for own in made.slots.values())
   found = lengths.kept(
     Path(fill.cache) if fill.cache else lengths.cache_folder(),
     lengths.fingerprint({**part.named, **wording}),
     lambda: lengths.measure(part.documents, prompt, processes, part.name),
-    lambda x: x.sound(len(part.documents), prompt.length, prompt.media),
+    lambda x: x.sound(len(part.documents), prompt.length, media),
   )
   return Measured(part.stream, found)

@@ -6,16 +6,24 @@ option gives way to another, drawn by (seed, p) too.
 """
 
 import dataclasses
-import math
+import functools
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from grain import experimental
 
-from mmjax.data import image, video
-from mmjax.data.batching import Example, Slots, empty, pack, pad, stack, trim
+from mmjax.data.batching import (
+  Clip,
+  Example,
+  Slots,
+  empty,
+  pack,
+  pad,
+  stack,
+  trim,
+)
 from mmjax.data.document import (
   BadSample,
   Document,
@@ -23,6 +31,7 @@ from mmjax.data.document import (
   Media,
   printable,
 )
+from mmjax.data.readers import Reader
 from mmjax.data.sources import Source
 from mmjax.text.prompts.base import Written
 
@@ -38,24 +47,24 @@ class Encoder:
 
   Attributes:
     prompt: has `write` and `query`; see `mmjax.text.prompts`.
-    slots: room for the media.
-    transforms: applied in this order; the last has to give the slots' size.
-    fps: frames a second that are taken of a video.
+    readers: of media, by the name of their entry in an example's `media`.
   """
 
   prompt: Any
-  slots: Slots
-  transforms: Sequence[image.Transform] = ()
-  fps: float = 1.0
+  readers: Mapping[str, Reader]
 
   def __post_init__(self):
-    if not 0 < self.fps < math.inf:
-      raise ValueError(f"fps is {self.fps}; expected a positive number.")
     if self.prompt.length < 2:
       raise ValueError(
         f"The prompt's length is {self.prompt.length}; expected 2 or more, as "
         "the first token is never learned."
       )
+    _ = self.slots
+
+  @functools.cached_property
+  def slots(self) -> dict[str, Slots]:
+    """Room for the media of a document."""
+    return slots(self.prompt, self.readers)
 
   def __call__(
     self,
@@ -115,31 +124,79 @@ class Encoder:
     Raises:
       BadSample: where no example could be made with it.
     """
-    self._frames(media, name, ())
+    self._clip(media, name, ())
 
-  def _example(self, document, written, seed: Sequence[int]) -> Example:
-    chosen = [document.media[m] for m in written.media]
-    keys = [_key(m, document.id) for m in chosen] if self.slots.keys else []
-    clips = [self._frames(m, document.id, seed) for m in chosen]
-    length = self.prompt.length
-    return pad(written, clips, length, self.slots, keys)
+  def _example(
+    self, document: Document, written: Written, seed: Sequence[int]
+  ) -> Example:
+    media, clips = document.media, {}
+    for place in written.media:
+      if place not in clips:
+        clips[place] = self._clip(media[place], document.id, seed)
+    chosen = [clips[place] for place in written.media]
+    if written.frames:
+      chosen = [c.frame(t) for c, t in zip(chosen, written.frames)]
+    if written.texts:
+      pairs = zip(chosen, written.texts)
+      chosen = [dataclasses.replace(c, text=ids) for c, ids in pairs]
+    names = [self._entry(m) for m in media]
+    return pad(written, chosen, names, self.prompt.length, self.slots)
 
-  def _frames(
-    self, media: Media, name: str, seed: Sequence[int]
-  ) -> np.ndarray | None:
-    """uint8 [frames height width 3], or None where only keys are asked."""
-    if not self.slots.values:
-      return None
-    name = f"{name}:{media.name}" if media.name else name
-    pixels = _decode(media, name, self.slots.frames, self.fps)
-    out = []
-    for frame in pixels[: self.slots.frames]:
-      # The same coins for all pictures of the document.
-      rng = np.random.default_rng([*seed, 1]) if seed else None
-      for transform in self.transforms:
-        frame = transform(frame, rng)
-      out.append(frame)
-    return np.stack(out)
+  def _clip(self, media: Media, document: str, seed: Sequence[int]) -> Clip:
+    """A medium, or only its key where nothing else is asked."""
+    reader = self.readers[self._entry(media)]
+    name = f"{document}:{media.name}" if media.name else document
+    key = _key(media, document) if reader.keys else -1
+    if not reader.values:
+      return Clip(None, key=key)
+    return dataclasses.replace(reader.read(media, name, seed), key=key)
+
+  def _entry(self, media: Media) -> str:
+    """The reader of its kind by name, or else the first that reads it."""
+    if media.kind in self.readers:
+      return media.kind
+    for name, reader in self.readers.items():
+      if media.kind in reader.kinds:
+        return name
+    raise BadSample(
+      f"{media.name or 'A medium'} is {media.kind!r}; read here are "
+      f"{sorted({k for r in self.readers.values() for k in r.kinds})}."
+    )
+
+
+def slots(prompt: Any, readers: Mapping[str, Reader]) -> dict[str, Slots]:
+  """Room for the media of a document.
+
+  Args:
+    prompt: with `media`, how many there may be, or of each kind how many;
+      perhaps with `units`, when every frame is a medium of its own.
+    readers: by entry.
+
+  Raises:
+    ValueError: for a prompt that counts on other media than are read.
+  """
+  counts = prompt.media
+  if isinstance(counts, int):
+    counts = dict.fromkeys(readers, counts)
+  if counts.keys() != readers.keys():
+    raise ValueError(
+      f"The prompt has room for {sorted(counts)}, read are {sorted(readers)}. "
+      "Give the prompt's `media` and the dataset's `media` the same kinds."
+    )
+  found = {}
+  for name, reader in readers.items():
+    own, count = reader.slots, counts[name]
+    if hasattr(prompt, "units"):
+      units = prompt.units.get(name, 1)
+      if units != reader.frames:
+        raise ValueError(
+          f"The prompt has places for {units} frames of {name!r}, its reader "
+          f"brings {reader.frames}. Set the prompt's units.{name}."
+        )
+      own, count = dataclasses.replace(own, frames=1), count * units
+    text = getattr(prompt, "text_length", 0)
+    found[name] = dataclasses.replace(own, count=count, text=text)
+  return found
 
 
 def _fits(written: Written, room: tuple[int, int] | None) -> bool:
@@ -154,26 +211,6 @@ def _key(media: Media, name: str) -> int:
       "for keys. The white picture of the drawn set has `drawn.blank_key()`."
     )
   return int(media.metadata["key"])
-
-
-def _decode(media: Media, name: str, frames: int, fps: float) -> np.ndarray:
-  payload = media.load()
-  if isinstance(payload, np.ndarray):
-    pixels = payload if payload.ndim == 4 else payload[None]
-    if pixels.ndim != 4 or pixels.shape[-1] != 3 or pixels.dtype != np.uint8:
-      raise BadSample(
-        f"{name} is {payload.dtype}{list(payload.shape)}, expected uint8 "
-        "[height, width, 3] or [frames, height, width, 3]."
-      )
-    if not pixels.size:
-      raise BadSample(f"{name} is empty: {list(payload.shape)}.")
-    return pixels
-  if media.kind == "image":
-    return image.decode(payload, name)[None]
-  if media.kind == "video":
-    start, end = media.metadata.get("start", 0.0), media.metadata.get("end")
-    return video.decode(payload, frames, fps, start, end, name)
-  raise BadSample(f"{name} is {media.kind!r}; only pictures are read here.")
 
 
 def _skipped(
@@ -322,7 +359,7 @@ class Packed:
     stream: Source,
     documents: int,
     length: int,
-    slots: Slots,
+    slots: Mapping[str, Slots],
     overflow: str = "error",
   ):
     """Makes the rows.
@@ -355,7 +392,7 @@ class Packed:
 def packed(
   parts: Sequence[Example],
   length: int,
-  slots: Slots,
+  slots: Mapping[str, Slots],
   overflow: str = "error",
   room: int = 0,
 ) -> Example:
@@ -382,7 +419,9 @@ def packed(
   return row
 
 
-def blank(length: int, slots: Slots, room: int = REASON) -> Example:
+def blank(
+  length: int, slots: Mapping[str, Slots], room: int = REASON
+) -> Example:
   """What fills up a last batch: it stands for no sample."""
   example = empty(length, slots)
   example["skipped"] = _skipped(0, 0, 0, "", room=room)

@@ -22,20 +22,30 @@ MAX_FIELD = 2**20
 
 
 class Table:
-  """The rows of a csv or tsv with a header, in memory."""
+  """The rows of a csv or tsv, in memory."""
 
-  def __init__(self, path: str, delimiter: str, column: str):
+  def __init__(
+    self,
+    path: str,
+    delimiter: str,
+    column: str,
+    header: Sequence[str] = (),
+  ):
     """Reads it.
 
     Args:
       path: UTF-8, with or without a byte order mark.
       delimiter: between fields.
       column: that the header has to have.
+      header: names of the columns of a table that has none. Its lines with `#`
+        are comments, and blanks behind a delimiter are no part of a field.
 
     Raises:
       ValueError: for another encoding, broken quotes, or another header.
     """
-    header, *self._rows = _parse(path, delimiter) or [[]]
+    given = [list(header)] if header else []
+    rows = [*given, *_parse(path, delimiter, bare=bool(header))]
+    header, *self._rows = rows or [[]]
     self._header, self._path, self._delimiter = header, path, delimiter
     if column not in header:
       advice = (
@@ -75,7 +85,9 @@ class Table:
       yield line.getvalue().encode()
 
 
-def _parse(path: str, delimiter: str) -> Sequence[list[str]]:
+def _parse(
+  path: str, delimiter: str, bare: bool = False
+) -> Sequence[list[str]]:
   with Reader(path) as reader:
     data = reader.read(0, reader.size)
   try:
@@ -86,10 +98,13 @@ def _parse(path: str, delimiter: str) -> Sequence[list[str]]:
     ) from None
   csv.field_size_limit(MAX_FIELD)
   file = io.StringIO(text, newline="")
-  rows = csv.reader(file, delimiter=delimiter, strict=True)
+  rows = csv.reader(
+    file, delimiter=delimiter, strict=True, skipinitialspace=bare
+  )
   try:
-    return [row for row in rows if row]
+    found = [row for row in rows if row]
   except csv.Error as error:
     raise ValueError(
       f"{path}, line {rows.line_num}: {error}. Check its quotes."
     ) from None
+  return [row for row in found if not (bare and row[0].startswith("#"))]

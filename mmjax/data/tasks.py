@@ -12,9 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmjax.data.annotations import load
+from mmjax.data.annotations import load, named
 from mmjax.data.document import Document, Media, Text
+from mmjax.data.item_pairs import ItemPairs
+from mmjax.data.items import Items
 from mmjax.data.paths import below
+from mmjax.data.published import Published
 
 log = logging.getLogger(__name__)
 
@@ -52,11 +55,6 @@ class Task:
     if target:
       segments.append(Text(target, target=True))
     return Document(tuple(segments), f"{self._name}/{index}", fields)
-
-
-def named(kind: str, path: str) -> str:
-  """Ids differ between splits, so that none of one is taken for the other's."""
-  return f"{kind}/{Path(path).stem}"
 
 
 class CocoCaptions(Task):
@@ -292,4 +290,7 @@ TASKS = {
   "textvqa": TextVqa,
   "vizwiz": VizWiz,
   "hateful_memes": HatefulMemes,
+  "items": Items,
+  "item_pairs": ItemPairs,
+  "published": Published,
 }

@@ -27,7 +27,7 @@ CONTAINERS = (
 def decode(
   data: bytes,
   frames: int = 8,
-  fps: float = 1.0,
+  fps: float | None = 1.0,
   start: float = 0.0,
   end: float | None = None,
   name: str = "video",
@@ -43,7 +43,8 @@ def decode(
   Args:
     data: an MP4/MOV, Matroska/WebM or AVI file.
     frames: how many at most.
-    fps: how many a second.
+    fps: how many a second; None spreads `frames` over all of the clip, each
+      at the beginning of its share.
     start: seconds.
     end: seconds; no frame at or after it.
     name: what an error calls it.
@@ -95,6 +96,8 @@ def _sample(file, frames, fps, start, end, name) -> list[np.ndarray]:
   # FFmpeg counts in microseconds; a clip that was cut out of a longer one may
   # begin anywhere.
   first = (file.start_time or 0) / 1e6
+  if fps is None:
+    fps = frames / _seconds(file, start, end, name)
   if start > 0:
     file.seek(int((first + start) / stream.time_base), stream=stream)
   found: list[np.ndarray] = []
@@ -115,3 +118,15 @@ def _sample(file, frames, fps, start, end, name) -> list[np.ndarray]:
     if len(found) == frames:
       break
   return found
+
+
+def _seconds(file, start: float, end: float | None, name: str) -> float:
+  """How long a clip is, by its container where `end` does not say."""
+  whole = None if file.duration is None else file.duration / 1e6
+  last = whole if end is None else end
+  if last is None or last <= start:
+    raise BadSample(
+      f"{name} has {whole} seconds by its container, no time between {start} "
+      f"and {end}."
+    )
+  return (last if whole is None else min(last, whole)) - start

@@ -243,7 +243,11 @@ class Model:
     if lacking := [d.id for d in documents if not d.media]:
       raise ValueError(f"{lacking[:3]} have no media to be compared by.")
     alone = [dataclasses.replace(d, segments=d.media[:1]) for d in documents]
-    name = self.encoder.slots.name
+    if len(self.encoder.slots) != 1:
+      raise ValueError(
+        f"Media of the kinds {sorted(self.encoder.slots)} are not compared."
+      )
+    (name,) = self.encoder.slots
     rows = []
     for batch, count in self._batches(alone):
       with self._on_mesh():

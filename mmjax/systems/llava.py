@@ -49,8 +49,11 @@ class Llava(TextModel):
       return x
     return place(x, media, self.media_tokens, self.is_initializing())
 
-  def media_tokens(self, media: Media) -> Float[Array, "B M Q D"]:
-    """Tokens of all images of a batch."""
+  def media_tokens(
+    self, media: Media, kind: str = "image"
+  ) -> Float[Array, "B M Q D"]:
+    """Tokens of all images of a batch; there is no other kind."""
+    del kind
     return tokens(self.connector, self.encoder, media)
 
   def encode(self, values: Array) -> Float[Array, "B M T P E"]:

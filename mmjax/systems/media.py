@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from mmjax.sharding import constrain, parts_of, rows_over_all
 from mmjax.systems.merge import merge
-from mmjax.typing import Array, Float
+from mmjax.typing import Array, Float, Int
 
 Media = Mapping[str, Array]
 
@@ -72,15 +72,22 @@ def features(
   values = media.get("values")
   if values is None:
     values = media["keys"][..., None]
-  return encode(encoder, values)
+  return encode(encoder, values, media.get("lengths"))
 
 
 def encode(
-  encoder: nn.Module | None, values: Array
+  encoder: nn.Module | None,
+  values: Array,
+  lengths: Int[Array, "B M T"] | None = None,
 ) -> Float[Array, "B M T P E"]:
   """Features of frames, [B M T ...], or of keys [B M T].
 
   All devices share the frames evenly, whatever rows they are of.
+
+  Args:
+    encoder: of frames; where they have lengths, it takes those too.
+    values: of the frames.
+    lengths: how many values of each frame are real.
   """
   if encoder is None:
     raise ValueError(
@@ -89,9 +96,13 @@ def encode(
     )
   batch, media, frames = values.shape[:3]
   fill = -media % _divisor(parts_of("batch"), batch * frames)
-  values = jnp.pad(values, [(0, 0), (0, fill)] + [(0, 0)] * (values.ndim - 2))
-  flat = constrain(values.reshape(-1, *values.shape[3:]), "batch")
-  found = constrain(encoder(flat), "batch")
+
+  def flat(x):
+    x = jnp.pad(x, [(0, 0), (0, fill)] + [(0, 0)] * (x.ndim - 2))
+    return constrain(x.reshape(-1, *x.shape[3:]), "batch")
+
+  known = () if lengths is None else (flat(lengths),)
+  found = constrain(encoder(flat(values), *known), "batch")
   found = found.reshape(batch, -1, frames, *found.shape[1:])
   return found[:, :media]
 

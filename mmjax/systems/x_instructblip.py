@@ -50,7 +50,7 @@ class XInstructBlip(TextModel):
     x, given = super().inputs(batch), batch.get("media", {})
     for kind in self.connectors:
       if kind in given:
-        make = functools.partial(self.media_tokens, kind)
+        make = functools.partial(self.media_tokens, kind=kind)
         x = place(x, given[kind], make, self.is_initializing())
       elif self.is_initializing():
         raise ValueError(
@@ -59,7 +59,12 @@ class XInstructBlip(TextModel):
         )
     return x
 
-  def media_tokens(self, kind: str, media: Media) -> Float[Array, "B M Q D"]:
+  @property
+  def kinds(self) -> tuple[str, ...]:
+    """Of the media that the model reads."""
+    return tuple(self.connectors)
+
+  def media_tokens(self, media: Media, kind: str) -> Float[Array, "B M Q D"]:
     """Tokens of all media of one kind."""
     return tokens(self.connectors[kind], self._encoder(kind), media)
 
@@ -107,7 +112,9 @@ def build(config: Mapping[str, Any]) -> XInstructBlip:
     raise ValueError(f"X-InstructBLIP takes no {key!r}. {nearest(key, known)}")
   if unread := sorted(encoders.keys() - set(reads.values())):
     raise ValueError(f"No kind of media has the encoder(s) {unread}.")
-  return XInstructBlip(lm, connectors, encoders, reads)
+  # Frozen, as what is compiled for a module asks for its hash.
+  tables = (FrozenDict(x) for x in (connectors, encoders, reads))
+  return XInstructBlip(lm, *tables)
 
 
 def _connector(kind: str, entry: Any, width: int, dtype: Any) -> nn.Module:

@@ -34,7 +34,11 @@ class Tokenizer:
     pad: id of padding; 0 where the vocabulary has none (it is masked).
     base_size: entries of the base vocabulary.
     vocab_size: those and the added tokens.
+    reader: of what connectors read beside media, with first and last token;
+      None where they read nothing.
   """
+
+  reader: "Tokenizer | None" = None
 
   def __init__(
     self,
@@ -108,7 +112,8 @@ class Tokenizer:
   @property
   def fingerprint(self) -> str:
     """Tells it from any other, for what is kept on disk."""
-    named = (self.added, self.bos, self.eos, self.pad)
+    reader = self.reader.fingerprint if self.reader else ""
+    named = (self.added, self.bos, self.eos, self.pad, reader)
     text = json.dumps([self._backend.to_str(), *named])
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -35,29 +35,41 @@ def check_tokens(tokenizer: Tokenizer, module: nn.Module) -> None:
     )
 
 
-def check_media_tokens(encoder: Encoder, module: nn.Module, name: str) -> None:
-  """Whether a prompt leaves as many places for an image as it has tokens.
+def check_media(encoder: Encoder, module: nn.Module, name: str) -> None:
+  """Whether a system reads the media, and a prompt has places for them.
 
   Args:
-    encoder: with the prompt, and the size of the images.
+    encoder: with the prompt, and the room for media.
     module: a system that puts media into the sequence; others are not asked.
     name: of the prompt in the config.
 
   Raises:
-    ValueError: when the numbers differ.
+    ValueError: for a kind of media that it does not read, or when the places
+      are not as many as the tokens.
   """
-  places = getattr(encoder.prompt, "image_tokens", None)
-  asked = places is not None and hasattr(module, "media_tokens")
-  if not asked or not encoder.slots.count:
-    return
-  media = stack([encoder.slots.empty(1)])
-
-  def made(key):
-    return module.init_with_output(key, media, method="media_tokens")[0]
-
-  tokens = jax.eval_shape(made, jax.random.key(0)).shape[2]
-  if tokens != places:
+  known = getattr(module, "kinds", ("image",))
+  if unread := sorted(encoder.slots.keys() - set(known)):
     raise ValueError(
-      f"The prompt leaves {places} places for an image, of which encoder and "
-      f"connector make {tokens} tokens. Set {name}.image_tokens={tokens}."
+      f"The data have media of the kinds {unread}, the model reads "
+      f"{sorted(known)}. Name them so in the dataset's `media`, or give "
+      "config.model.media the kinds."
     )
+  places = getattr(encoder.prompt, "media_tokens", None)
+  if places is None or not hasattr(module, "media_tokens"):
+    return
+  for kind, slots in encoder.slots.items():
+    if not slots.count:
+      continue
+    media = stack([slots.empty(1)])
+
+    def made(key):
+      asked = dict(kind=kind, method="media_tokens")
+      return module.init_with_output(key, media, **asked)[0]
+
+    tokens = jax.eval_shape(made, jax.random.key(0)).shape[2]
+    if tokens != places:
+      raise ValueError(
+        f"The prompt leaves {places} places for a medium ({kind}), of which "
+        f"encoder and connector make {tokens} tokens. Set {name}.media_tokens="
+        f"{tokens}."
+      )

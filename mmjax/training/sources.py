@@ -360,8 +360,16 @@ def smollm2_tokenizer(added: Sequence[str] = ()) -> Tokenizer:
 
 
 def make_tokenizer(config: Mapping[str, Any]) -> Tokenizer:
-  """The tokenizer that `config.tokenizer` names."""
-  return build(TOKENIZERS, config)
+  """The tokenizer that `config.tokenizer` names.
+
+  Its `reader` names the one of what connectors read, where they read any.
+  """
+  own = dict(config)
+  reader = own.pop("reader", None)
+  made = build(TOKENIZERS, own)
+  if reader is not None:
+    made.reader = build(TOKENIZERS, reader)
+  return made
 
 
 TOKENIZERS = {

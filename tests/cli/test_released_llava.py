@@ -92,7 +92,7 @@ def test_its_config_is_that_of_a_run(made):
     system="w1",
     length=40,
     media=10,
-    image_tokens=4,
+    media_tokens=4,
     image="<image>",
     legacy=True,
   )

@@ -11,7 +11,7 @@ from mmjax.cli import main as cli
 from mmjax.cli.evaluate import load_params
 from mmjax.data import build as data
 from mmjax.data import drawn
-from mmjax.data.batching import Slots, pad, stack
+from mmjax.data.batching import Clip, Slots, pad, stack
 from mmjax.data.document import Document, Media, Text
 from mmjax.data.image import Square
 from mmjax.evaluation.classification import top_k_accuracy
@@ -90,9 +90,10 @@ def test_held_out_things_are_found_by_name(run):
   names = [
     pad(
       prompt.write(Document((PICTURE, Text(thing.name, target=True)))),
-      [None],
+      [Clip(None)],
+      ["image"],
       16,
-      Slots(1, values=False),
+      {"image": Slots(1, values=False)},
     )
     for thing in things
   ]

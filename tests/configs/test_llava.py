@@ -77,7 +77,7 @@ def test_every_config_builds(name):
     *(recipe.shapes, example["media"]["image"]),
   )
   for dataset in config.data.datasets.values():
-    assert dataset.prompt.image_tokens == tokens.shape[2]
+    assert dataset.prompt.media_tokens == tokens.shape[2]
 
 
 # Updates of both stages, and what trains in the first.

@@ -17,6 +17,7 @@ from mmjax.connectors.resamplers import (
 
 SMALL = dict(width=8, depth=2, num_latents=3, max_frames=2, project_input=True)
 HEADS = dict(num_heads=2, head_dim=4)
+# Those of many frames and few latents; the others have tests of their own.
 TINY = {
   "mlp": SMALL,
   "perceiver": SMALL | HEADS,
@@ -25,7 +26,7 @@ TINY = {
 }
 
 
-@pytest.fixture(params=sorted(CONNECTORS))
+@pytest.fixture(params=sorted(TINY))
 def made(request):
   fields = {"name": request.param} | TINY[request.param]
   module = build(CONNECTORS, fields)

@@ -119,6 +119,8 @@ CLOUDS = {
   "little": ply(LITTLE, faces=None),
   "big": ply(BIG, faces=None),
   "obj": obj(faces=()),
+  "commas": b"".join(b"%g,%g,%g,0,0,1\n" % tuple(v) for v in VERTICES),
+  "blanks": b"".join(b"%g %g %g\n" % tuple(v) for v in VERTICES),
   "glb": glb(
     meshes=[{"primitives": [{"attributes": {"POSITION": 0}, "mode": 0}]}]
   ),

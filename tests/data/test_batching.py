@@ -1,10 +1,19 @@
 import numpy as np
 import pytest
 
-from mmjax.data.batching import Slots, empty, occupancy, pack, pad, stack, trim
+from mmjax.data.batching import (
+  Clip,
+  Slots,
+  empty,
+  occupancy,
+  pack,
+  pad,
+  stack,
+  trim,
+)
 from mmjax.text.prompts import Written
 
-SLOTS = Slots(count=2, frames=2, height=2, width=3, keys=True)
+SLOTS = {"image": Slots(count=2, frames=2, shape=(2, 3, 3), keys=True)}
 
 
 def written(tokens, weights=None, index=None, media=()):
@@ -21,14 +30,19 @@ def frames(count, value):
   return np.full((count, 2, 3, 3), value, np.uint8)
 
 
+def clips(key, *values):
+  return [Clip(x, key=key + i) for i, x in enumerate(values)]
+
+
 def first():
   doc = written([5, 6, 7], [0, 0, 1], [0, 1, 1], (0,))
-  return pad(doc, [frames(2, 9)], 5, SLOTS, [40])
+  return pad(doc, clips(40, frames(2, 9)), ["image"], 5, SLOTS)
 
 
 def second():
   doc = written([8, 9], [0, 1], [1, 2], (0, 1))
-  return pad(doc, [frames(1, 3), frames(1, 4)], 5, SLOTS, [41, 42])
+  made = clips(41, frames(1, 3), frames(1, 4))
+  return pad(doc, made, ["image"] * 2, 5, SLOTS)
 
 
 def test_pad_table():
@@ -52,7 +66,7 @@ def test_shorter_clips_are_masked():
 
 
 def test_pack_table():
-  slots = Slots(count=4, frames=2, height=2, width=3, keys=True)
+  slots = {"image": Slots(count=4, frames=2, shape=(2, 3, 3), keys=True)}
   row, dropped = pack([first(), second()], 6, slots)
   assert dropped == 0
   assert row["tokens"].tolist() == [5, 6, 7, 8, 9, 0]
@@ -68,14 +82,14 @@ def test_pack_table():
 
 
 def test_a_row_may_be_filled_to_the_last_token_and_slot():
-  slots = Slots(count=3, frames=2, height=2, width=3, keys=True)
+  slots = {"image": Slots(count=3, frames=2, shape=(2, 3, 3), keys=True)}
   row, dropped = pack([first(), second(), empty(5, SLOTS)], 5, slots)
   assert dropped == 0 and row["segments"].tolist() == [1, 1, 1, 2, 2]
   assert row["media"]["image"]["mask"].any(1).all()
 
 
 def test_packing_leaves_out_empty_examples_and_keeps_the_sums():
-  slots = Slots(count=4, frames=2, height=2, width=3, keys=True)
+  slots = {"image": Slots(count=4, frames=2, shape=(2, 3, 3), keys=True)}
   row, _ = pack([first(), empty(5, SLOTS), second()], 10, slots)
   assert row["segments"].max() == 2
   parts = [first(), second()]
@@ -84,6 +98,9 @@ def test_packing_leaves_out_empty_examples_and_keeps_the_sums():
 
 
 def test_what_does_not_fit():
+  def one(values):
+    pad(written([1], media=(0,)), clips(0, values), ["image"], 5, SLOTS)
+
   with pytest.raises(ValueError, match="5 tokens and 3 media do not fit"):
     pack([first(), second()], 5, SLOTS)
   row, dropped = pack([first(), second()], 5, SLOTS, overflow="drop")
@@ -91,19 +108,20 @@ def test_what_does_not_fit():
   with pytest.raises(ValueError, match="'ignore'"):
     pack([], 5, SLOTS, overflow="ignore")
   with pytest.raises(ValueError, match="6 tokens does not fit a row of 5"):
-    pad(written(range(6)), [], 5, SLOTS)
+    pad(written(range(6)), [], [], 5, SLOTS)
   with pytest.raises(ValueError, match="3 media does not fit 2"):
-    pad(written([1]), [frames(1, 0)] * 3, 5, SLOTS)
+    many = written([1], media=(0, 1, 2))
+    pad(many, clips(0, *[frames(1, 0)] * 3), ["image"] * 3, 5, SLOTS)
   with pytest.raises(ValueError, match="3 frames, 2 fit"):
-    pad(written([1]), [frames(3, 0)], 5, SLOTS)
+    one(frames(3, 0))
   with pytest.raises(ValueError, match=r"float32\[2, 3, 3\]"):
-    pad(written([1]), [frames(1, 0).astype(np.float32)], 5, SLOTS)
+    one(frames(1, 0).astype(np.float32))
   with pytest.raises(ValueError, match=r"uint8\[3, 2, 3\]"):
-    pad(written([1]), [frames(1, 0).swapaxes(1, 2)], 5, SLOTS)
+    one(frames(1, 0).swapaxes(1, 2))
 
 
 def test_documents_without_tokens_or_media():
-  example = pad(written([]), [], 3, SLOTS)
+  example = pad(written([]), [], [], 3, SLOTS)
   assert not example["segments"].any() and not example["weights"].any()
 
 
@@ -115,16 +133,15 @@ def test_stack_and_occupancy():
 
 
 def test_trim_cuts_what_no_row_uses():
-  slots = Slots(count=6, frames=2, height=2, width=3, keys=True)
-  one = pad(
-    written([1] * 5, index=[1] * 5, media=(0,)), [frames(2, 9)], 40, slots, [7]
-  )
+  slots = {"image": Slots(count=6, frames=2, shape=(2, 3, 3), keys=True)}
+  doc = written([1] * 5, index=[1] * 5, media=(0,))
+  one = pad(doc, clips(7, frames(2, 9)), ["image"], 40, slots)
   many = pad(
     written([2] * 17, index=[3] * 17, media=(0, 1, 2)),
-    [frames(1, 1)] * 3,
+    clips(7, *[frames(1, 1)] * 3),
+    ["image"] * 3,
     40,
     slots,
-    [7, 8, 9],
   )
   whole = stack([one, many])
   batch = trim(whole)
@@ -140,17 +157,17 @@ def test_trim_cuts_what_no_row_uses():
   assert short["tokens"].shape == (1, 16)
   assert short["media"]["image"]["mask"].shape == (1, 1, 2)
   # As long as the row itself, where the next power of two is longer.
-  full = stack([pad(written([3] * 33), [], 40, slots)])
+  full = stack([pad(written([3] * 33), [], [], 40, slots)])
   assert trim(full)["tokens"].shape == (1, 40)
   # Rows of nothing, and rows without room for media.
   assert trim(stack([empty(40, slots)]))["tokens"].shape == (1, 16)
-  bare = stack([empty(8, Slots(count=0, height=2, width=3))])
+  bare = stack([empty(8, {"image": Slots(count=0, shape=(2, 3, 3))})])
   assert trim(bare)["media"]["image"]["mask"].shape == (1, 0, 1)
 
 
 def test_keys_in_place_of_values():
-  slots = Slots(count=1, keys=True, values=False)
-  example = pad(written([1], media=(0,)), [None], 2, slots, [7])
+  slots = {"image": Slots(count=1, keys=True, values=False)}
+  example = pad(written([1], media=(0,)), clips(7, None), ["image"], 2, slots)
   media = example["media"]["image"]
   assert set(media) == {"mask", "index", "keys"}
   assert media["mask"].tolist() == [[True]] and media["keys"].tolist() == [7]
@@ -158,7 +175,7 @@ def test_keys_in_place_of_values():
 
 @pytest.mark.parametrize(
   ("field", "value"),
-  [("count", -1), ("frames", 0), ("height", 0), ("width", 0)],
+  [("count", -1), ("frames", 0), ("shape", (0, 3)), ("shape", (3, 0))],
 )
 def test_slots_hold_something(field, value):
   with pytest.raises(ValueError, match="at least one frame"):
@@ -166,6 +183,6 @@ def test_slots_hold_something(field, value):
 
 
 def test_text_alone_needs_no_slot():
-  example = pad(written([5, 6, 7]), [], 4, Slots(count=0))
+  example = pad(written([5, 6, 7]), [], [], 4, {"image": Slots(count=0)})
   assert example["media"]["image"]["values"].shape[0] == 0
   assert example["segments"].tolist() == [1, 1, 1, 0]

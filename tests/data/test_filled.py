@@ -9,13 +9,17 @@ from mmjax.data import build
 from mmjax.data.batching import Slots, occupancy, stack
 from mmjax.data.document import BadSample, Document, Filtered, Media, Text
 from mmjax.data.filled import Fill, Filled, Measured, Mixed
+from mmjax.data.image import Square
 from mmjax.data.lengths import measure
+from mmjax.data.readers import Pictures
 from mmjax.data.stream import Encoder, Stream
 from mmjax.text import tokenizer
 from mmjax.text.prompts import Flamingo
 from tests.text.words import words
 
-SLOTS = Slots(1, height=2, width=2)
+READERS = {"image": Pictures((Square(2),))}
+# Of a row.
+SLOTS = {"image": Slots(4, shape=(2, 2, 3))}
 
 
 class Texts:
@@ -51,7 +55,7 @@ class Chancy(Flamingo):
 
 def measured(documents, name="", make=Flamingo, **order):
   prompt = make(words(), length=20, media=1, image_as_text=False)
-  stream = Stream(documents, Encoder(prompt, SLOTS), name=name, **order)
+  stream = Stream(documents, Encoder(prompt, READERS), name=name, **order)
   return Measured(stream, measure(documents, prompt))
 
 
@@ -60,7 +64,12 @@ def filled(count=50, window=20, repeat=True, make=Flamingo, **documents):
   stream = measured(texts, make=make, seed=1, repeat=repeat)
   fill = Fill(40, 4, window)
   return Filled(
-    stream, count, fill, Slots(4, height=2, width=2), seed=1, repeat=repeat
+    stream,
+    count,
+    fill,
+    SLOTS,
+    seed=1,
+    repeat=repeat,
   )
 
 
@@ -185,7 +194,7 @@ def test_a_document_that_has_grown_is_a_bad_sample():
 def test_mixed_streams_are_filled_from_all_parts():
   parts = [measured(Texts(30), "a", seed=1), measured(Texts(20), "b", seed=1)]
   rows = Filled(Mixed(parts, [3, 1]), 50, Fill(40, 4, 25), SLOTS)
-  rows._slots = Slots(4, height=2, width=2)
+  rows._slots = SLOTS
   names = "\n".join(
     str(rows[r]["skipped"]["records"]) for r in range(len(rows.epoch(0)))
   ).split("\n")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mmjax.data import points
+from mmjax.data.document import BadSample
 from mmjax.data.meshes.mesh import Mesh
 from tests.data import shapes
 from tests.data.shapes import (
@@ -35,6 +36,21 @@ def test_a_cloud_keeps_its_points(kind):
   mesh = points.read(CLOUDS[kind])
   assert not len(mesh.triangles)
   np.testing.assert_array_equal(mesh.vertices, VERTICES)
+
+
+@pytest.mark.parametrize(
+  "data, said",
+  [
+    (b"1,2,3\n4,5\n", "line 2: b'4 5'"),
+    (b"1,2,3\n4,5,x\n", "line 2: b'4 5 x'"),
+    (b"1 2 inf\n" * 5, "not finite"),
+    (b"1 2 3\n", "has 1 points"),
+    (b"1 2 3\n" * 9, "in one place"),
+  ],
+)
+def test_damaged_lines_of_numbers(data, said):
+  with pytest.raises(BadSample, match=said):
+    points.decode(data)
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def test_bad_samples_are_counted_and_named(caplog):
 
 
 def test_bad_samples_of_a_packed_row_have_a_line_each(caplog):
-  slots = Slots(4, height=8, width=8)
+  slots = {"image": Slots(4, shape=(8, 8, 3))}
   packed = Packed(stream(8, bad=(1, 3)), 4, 32, slots)
   sets = {"a": Dataset(packed, 2)}
   with caplog.at_level(logging.WARNING):

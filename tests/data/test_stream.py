@@ -7,6 +7,7 @@ import pytest
 from mmjax.data.batching import Slots
 from mmjax.data.document import BadSample, Document, Filtered, Media, Text
 from mmjax.data.image import Flip, Square
+from mmjax.data.readers import Pictures
 from mmjax.data.stream import Encoder, Packed, Stream
 from mmjax.text.prompts import Flamingo
 from tests.data.pictures import encode, hostile, photo
@@ -38,8 +39,11 @@ class Numbers:
 
 def encoder(transforms=(), **slots):
   prompt = Flamingo(words(), length=8, media=1, image_as_text=False)
-  slots = {"count": 1, "height": 8, "width": 8} | slots
-  return Encoder(prompt, Slots(**slots), transforms)
+  return Encoder(prompt, reads(transforms, **slots))
+
+
+def reads(transforms=(), **fields):
+  return {"image": Pictures(transforms or [Square(8)], **fields)}
 
 
 def number(example):
@@ -67,7 +71,7 @@ def test_order_depends_on_seed_and_name_only():
 
 
 def test_samples_are_a_pure_function_of_their_number():
-  stream = Stream(Numbers(9), encoder([Flip()]), seed=3)
+  stream = Stream(Numbers(9), encoder([Square(8), Flip()]), seed=3)
   again = pickle.loads(pickle.dumps(stream))
   for p in (17, 3, 17, 0):
     for key in ("tokens", "weights"):
@@ -109,7 +113,7 @@ def test_hostile_arrays_are_bad_samples(payload):
 
 def test_a_document_that_the_prompt_refuses_is_a_bad_sample():
   prompt = Flamingo(words(), length=3, media=1, overflow="error")
-  made = Encoder(prompt, Slots(1, height=8, width=8))
+  made = Encoder(prompt, reads())
   example = Stream(Numbers(3), made)[0]
   assert "tokens, 3 fit" in str(example["skipped"]["why"])
 
@@ -127,7 +131,7 @@ class Asked:
 @pytest.mark.parametrize(("length", "bad"), [(8, 0), (4, 1)])
 def test_a_document_whose_answer_is_cut_away_is_a_bad_sample(length, bad):
   prompt = Flamingo(words(), length=length, media=1, overflow="truncate")
-  made = Encoder(prompt, Slots(1, height=8, width=8))
+  made = Encoder(prompt, reads())
   example = Stream(Asked(), made, name="set")[0]
   assert example["skipped"]["bad"] == bad
   assert example["weights"].any() == (not bad)
@@ -166,7 +170,7 @@ def test_all_pictures_of_a_document_share_their_coins():
   text = Text("a", target=True)
   segments = (Media("image", picture), Media("image", picture), text)
   prompt = Flamingo(words(), length=12, media=2, image_as_text=False)
-  made = Encoder(prompt, Slots(2, height=8, width=8), [Flip()])
+  made = Encoder(prompt, reads([Square(8), Flip()]))
   outcomes = set()
   for seed in range(10):
     values = made(Document(segments), [seed])["media"]["image"]["values"]
@@ -177,7 +181,7 @@ def test_all_pictures_of_a_document_share_their_coins():
 
 def test_all_frames_of_a_clip_share_their_coins():
   clip = np.stack([photo(8, 8)] * 4)
-  made = encoder([Flip()], frames=4)
+  made = encoder([Square(8), Flip()], frames=4)
   for seed in range(10):
     document = Document((Media("video", clip), Text("a", target=True)))
     frames = made(document, [seed])["media"]["image"]["values"][0]
@@ -185,7 +189,7 @@ def test_all_frames_of_a_clip_share_their_coins():
 
 
 def test_a_record_gets_new_coins_in_every_epoch():
-  made = encoder([Flip()])
+  made = encoder([Square(8), Flip()])
   stream = Stream(Numbers(20, payload=photo(8, 8)), made, shuffle=False)
   first, second = (
     [number(stream[epoch * 20 + i]) for i in range(20)] for epoch in (0, 1)
@@ -205,7 +209,7 @@ def test_keys_have_to_be_there():
 
 
 def test_query_is_not_random_and_has_no_answer():
-  made = encoder([Flip(1.0)])
+  made = encoder([Square(8), Flip(1.0)])
   document = Numbers(3, payload=photo(8, 8))[0]
   example = made.query(document.query())
   values = example["media"]["image"]["values"][0, 0]
@@ -225,7 +229,7 @@ def test_a_finite_stream_ends():
 def test_packed_rows_hold_their_documents_and_notes():
   made = encoder()
   stream = Stream(Numbers(12, bad=(1,)), made, shuffle=False)
-  slots = Slots(3, height=8, width=8)
+  slots = {"image": Slots(3, shape=(8, 8, 3))}
   row = Packed(stream, 3, 24, slots)[0]
   assert row["segments"].max() == 2
   assert row["skipped"]["samples"] == 3 and row["skipped"]["bad"] == 1
@@ -240,7 +244,7 @@ def test_every_bad_document_of_a_packed_row_is_named():
       raise BadSample(f"number {index} is broken{'!' * 300}")
 
   stream = Stream(Long(4), encoder(), shuffle=False)
-  packed = Packed(stream, 4, 32, Slots(4, height=8, width=8))
+  packed = Packed(stream, 4, 32, {"image": Slots(4, shape=(8, 8, 3))})
   why = packed[0]["skipped"]["why"]
   lines = str(why).split("\n")
   assert len(lines) == 4
@@ -251,14 +255,14 @@ def test_every_bad_document_of_a_packed_row_is_named():
 @pytest.mark.parametrize("fps", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_senseless_rate_is_no_bad_sample(fps):
   with pytest.raises(ValueError, match="fps is"):
-    Encoder(None, Slots(1), fps=fps)
+    Pictures(fps=fps)
 
 
 @pytest.mark.parametrize("length", [-1, 0, 1])
 def test_a_length_at_which_nothing_is_learned(length):
   prompt = dataclasses.replace(encoder().prompt, length=length)
   with pytest.raises(ValueError, match=f"length is {length}"):
-    Encoder(prompt, Slots(1))
+    Encoder(prompt, reads())
 
 
 def test_a_seed_that_is_none():

@@ -8,8 +8,8 @@ from concurrent import futures
 import numpy as np
 import pytest
 
-from mmjax.data.batching import Slots
 from mmjax.data.image import Square
+from mmjax.data.readers import Pictures
 from mmjax.data.stream import Encoder
 from mmjax.evaluation import chat_table
 from mmjax.evaluation.chat import benchmark, evaluate_chat
@@ -35,7 +35,7 @@ class Says(Model):
 def model(says):
   tokenizer = drawn()
   prompt = Flamingo(tokenizer, length=64, media=1)
-  read = Encoder(prompt, Slots(1, 1, 16, 16), (Square(16),))
+  read = Encoder(prompt, {"image": Pictures((Square(16),))})
   return Says(None, {}, read, tokenizer, batch_size=2, says=says)
 
 

@@ -46,10 +46,10 @@ def model(*, length=128, media=4, seed=0, **fields) -> Model:
   """
   tokenizer, module = words(), _module()
   prompt = dict(
-    name="chat", length=length, media=media, image_tokens=4, image="<image>"
+    name="chat", length=length, media=media, media_tokens=4, image="<image>"
   )
   size = (dict(name="clip_val", size=SIDE),)
-  encoder = data.encoder(tokenizer, prompt, size)
+  encoder = data.encoder(tokenizer, prompt, transforms=size)
   example = stack([empty(length, encoder.slots)])
   params = _drawn(module, example, tokenizer, seed)
   fields = dict(max_new_tokens=10, batch_size=1) | fields

@@ -172,8 +172,11 @@ class Case:
     cues = {ours: f"cue_{theirs}" for theirs, ours in KINDS.items()}
     starts = "first" if c["clean"] else "every"
     starts = "first_and_question" if c["remove_start"] else starts
+    pieces = Pieces(inputs["ids"], constructor["llama"]["pad_token_id"])
+    if "qformer_ids" in inputs:
+      pieces.reader = Reader(inputs["qformer_ids"], 0)
     return Cued(
-      Pieces(inputs["ids"], constructor["llama"]["pad_token_id"]),
+      pieces,
       Format(
         cues=cues if c["cues"] else {},
         prefix="prefix" if c["prefix"] else "",
@@ -186,9 +189,7 @@ class Case:
       media=dict.fromkeys(self.kinds, 1),
       units={k: x.shape[1] for k, x in self.features.items()},
       media_tokens=constructor["queries"],
-      reader=Reader(inputs["qformer_ids"], 0)
-      if "qformer_ids" in inputs
-      else None,
+      reader_length=128 if "qformer_ids" in inputs else 0,
     )
 
   def document(self, question: int, answer: int | None = None) -> Document:
@@ -223,7 +224,7 @@ class Case:
         "mask": jnp.ones((len(rows), x.shape[1], 1), bool),
         "index": padded(lambda w: w.of_kind(kind, self.kinds)[1], ints),
       }
-      if self.prompt.reader is not None:
+      if self.prompt.reader_length:
         text = jnp.asarray(_texts(rows, kind, self.kinds))
         batch["media"][kind]["text"] = text
     return batch

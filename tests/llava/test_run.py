@@ -77,7 +77,7 @@ def config_of(folder, fields, lora=None, trainable=((".*", True),)):
           source=dict(name="json", paths=str(folder / "chats.json")),
           format=dict(name="conversations", folder=str(folder)),
           prompt=dict(
-            name="chat", length=48, media=2, image_tokens=4, image="<image>"
+            name="chat", length=48, media=2, media_tokens=4, image="<image>"
           ),
           transforms=[dict(name="expand"), dict(name="clip_val", size=SIDE)],
           batch=4,

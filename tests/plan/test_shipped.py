@@ -71,5 +71,5 @@ def test_llava_makes_gradients_of_what_trains_alone(config, size, passes):
   # Queries with keys, and what they choose, of all pairs of positions.
   expected += 12 * step.tokens * length * lm["num_layers"] * lm["width"]
   # CLIP, 23 layers forward.
-  expected += 2 * step.media * (entry["prompt"]["image_tokens"] + 1) * 300e6
+  expected += 2 * step.media * (entry["prompt"]["media_tokens"] + 1) * 300e6
   assert step.count() == pytest.approx(expected, rel=0.01)

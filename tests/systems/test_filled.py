@@ -37,7 +37,7 @@ CASES = {
       system="",
       length=96,
       media=2,
-      image_tokens=4,
+      media_tokens=4,
       position="random",
       overflow="error",
     ),

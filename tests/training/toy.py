@@ -102,6 +102,13 @@ class Told(Batches):
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, -1))
 
   def free(self):
+    """Room again, when the save that met the full disk has come to its end."""
+    before, since = None, time.monotonic()
+    while time.monotonic() - since < 3:
+      found = sorted(self._workdir.glob("*/1*/**/*"))
+      if found != before:
+        before, since = found, time.monotonic()
+      time.sleep(0.05)
     resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))
 
   def term(self):

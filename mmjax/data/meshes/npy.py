@@ -24,12 +24,7 @@ def read(data: bytes, name: str) -> Mesh:
       f"{name} has no sound header of a NumPy array: {type(error).__name__}: "
       f"{error!s:.200}"
     ) from error
-  if dtype.kind not in "fiu":
-    raise BadSample(f"{name} is an array of {dtype!s:.80}, expected numbers.")
-  if len(shape) != 2 or shape[0] < 1 or shape[1] < 3:
-    raise BadSample(
-      f"{name} is an array of shape {list(shape)}, expected [n 3] or wider."
-    )
+  _check(dtype, shape, name)
   size, left = shape[0] * shape[1] * dtype.itemsize, len(data) - file.tell()
   if size > left:
     raise BadSample(
@@ -37,5 +32,19 @@ def read(data: bytes, name: str) -> Mesh:
       "there."
     )
   order = "F" if fortran else "C"
-  values = np.ndarray(shape, dtype, data, file.tell(), order=order)
+  return cloud(np.ndarray(shape, dtype, data, file.tell(), order=order), name)
+
+
+def cloud(values: np.ndarray, name: str) -> Mesh:
+  """The same of an array that is read already."""
+  _check(values.dtype, values.shape, name)
   return Mesh(values[:, :3].astype(np.float64), np.zeros((0, 3), np.int64))
+
+
+def _check(dtype: np.dtype, shape: tuple[int, ...], name: str) -> None:
+  if dtype.kind not in "fiu":
+    raise BadSample(f"{name} is an array of {dtype!s:.80}, expected numbers.")
+  if len(shape) != 2 or shape[0] < 1 or shape[1] < 3:
+    raise BadSample(
+      f"{name} is an array of shape {list(shape)}, expected [n 3] or wider."
+    )

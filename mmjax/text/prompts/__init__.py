@@ -10,6 +10,7 @@ from mmjax.text.prompts.open_flamingo import OpenFlamingo
 PROMPTS = {
   "caption": Caption,
   "chat": Chat,
+  "cued": Cued,
   "flamingo": Flamingo,
   "open_flamingo": OpenFlamingo,
 }

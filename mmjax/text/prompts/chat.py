@@ -47,7 +47,7 @@ class Chat:
     template: of CHAT_TEMPLATES.
     length: tokens at most; in training the rest is cut off on the right.
     media: images at most.
-    image_tokens: that stand for an image, 576 of CLIP at 336 pixels.
+    media_tokens: that stand for an image, 576 of CLIP at 336 pixels.
     image: name of the token at these places, whose embedding is not read; ""
       is padding.
     position: of a turn's images: "front" of its text on a line of their own
@@ -66,7 +66,7 @@ class Chat:
   template: str = "vicuna_v1"
   length: int = 2048
   media: int = 1
-  image_tokens: int = 576
+  media_tokens: int = 576
   image: str = ""
   position: str = "front"
   around: Sequence[str] = ()
@@ -80,9 +80,9 @@ class Chat:
     lookup(dict.fromkeys(POSITIONS), self.position, "position of images")
     lookup(dict.fromkeys(("token", "example")), self.loss, "mean of the loss")
     lookup(dict.fromkeys(("truncate", "error")), self.overflow, "overflow")
-    if self.image_tokens < 1 or len(self.around) not in (0, 2):
+    if self.media_tokens < 1 or len(self.around) not in (0, 2):
       raise ValueError(
-        f"image_tokens is {self.image_tokens} and around {self.around}; "
+        f"media_tokens is {self.media_tokens} and around {self.around}; "
         "expected 1 or more, and two names or none."
       )
 
@@ -345,7 +345,7 @@ class _Sheet:
     mark = tokenizer.id(chat.image) if chat.image else tokenizer.pad
     self.at.append(len(self._ids))
     self._media.append(number)
-    self._add([mark] * chat.image_tokens, False, len(self.at))
+    self._add([mark] * chat.media_tokens, False, len(self.at))
     self._continues = False
 
   def _flush(self) -> None:
@@ -361,7 +361,7 @@ class _Sheet:
 
   def written(self, length: int) -> Written:
     """The first tokens; an image of which not all fit ends them."""
-    count = self._chat.image_tokens
+    count = self._chat.media_tokens
     stop = min(len(self.tokens), length)
     kept = [at for at in self.at if at + count <= stop]
     if len(kept) < len(self.at):

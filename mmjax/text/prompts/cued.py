@@ -92,9 +92,9 @@ class Cued:
     units: kind to the frames (or segments of sound) of a medium; 1 without.
     media_tokens: places of a frame.
     start: token before the pieces that have one; "" is none.
-    reader: tokenizer of what the connectors read, with first and last token;
-      None where they read nothing.
-    reader_length: tokens of that at most, cut on the left.
+    reader_length: tokens of the question, by the tokenizer's `reader`, that
+      the connectors read at most, cut on the left; 0 where they read nothing.
+    reader_prompt: what they read in place of the question.
     question_length: of the question at most, cut on the left.
     answer_length: of the answer at most, cut on the right.
     shuffled: media come in a random order in training.
@@ -109,8 +109,8 @@ class Cued:
   units: Mapping[str, int] = dataclasses.field(default_factory=dict)
   media_tokens: int = 32
   start: str = "</s>"
-  reader: Tokenizer | None = None
-  reader_length: int = 128
+  reader_length: int = 0
+  reader_prompt: str | None = None
   question_length: int = 128
   answer_length: int = 256
   shuffled: bool = False
@@ -125,11 +125,16 @@ class Cued:
     for kind in (*self.media, *self.units):
       lookup(dict.fromkeys(KINDS), kind, "kind of medium")
     sizes = (self.media_tokens, *self.units.values(), self.answer_length)
-    if min(sizes) < 1 or min(self.reader_length, self.question_length) < 3:
+    if min(sizes) < 1 or self.question_length < 3 or 0 < self.reader_length < 3:
       raise ValueError(
         f"{self}: frames, their places and an answer have 1 token or more, a "
         "question 3."
       )
+
+  @property
+  def text_length(self) -> int:
+    """Ids that a medium is read with, at most."""
+    return self.reader_length
 
   @property
   def stops(self) -> tuple[int, ...]:
@@ -267,7 +272,7 @@ class Cued:
 
   def _written(self, sheet: "_Sheet", question: str) -> Written:
     texts = ()
-    if self.reader is not None:
+    if self.reader_length:
       texts = (self._read(question),) * len(sheet.media)
     return Written(
       tokens=np.asarray(sheet.tokens, np.int32),
@@ -279,12 +284,17 @@ class Cued:
     )
 
   def _read(self, question: str) -> Int[np.ndarray, "_"]:
-    reader = self.reader
-    ids = reader.encode(question)
+    reader = self.tokenizer.reader
+    if reader is None:
+      raise ValueError(
+        "The prompt's connectors read the question (reader_length), but the "
+        "tokenizer has no `reader`. Give config.tokenizer.reader a tokenizer."
+      )
+    text = question if self.reader_prompt is None else self.reader_prompt
     first = [] if reader.bos is None else [reader.bos]
     last = [] if reader.eos is None else [reader.eos]
     room = self.reader_length - len(first) - len(last)
-    return np.asarray([*first, *ids[-room:], *last], np.int32)
+    return np.asarray([*first, *reader.encode(text)[-room:], *last], np.int32)
 
 
 def _letter(i: int) -> str:

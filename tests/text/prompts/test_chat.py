@@ -58,7 +58,7 @@ def slow(tokenizer, legacy=True) -> Slow:
 
 
 def chat(template="vicuna_v1", **fields) -> Chat:
-  return Chat(llama(), template, image_tokens=1, **fields)
+  return Chat(llama(), template, media_tokens=1, **fields)
 
 
 def as_original(written):
@@ -161,7 +161,7 @@ def bytes_tokenizer() -> Tokenizer:
 @pytest.mark.parametrize("template", ["mpt", "chatml_direct"])
 def test_ids_and_labels_of_mpt_are_the_originals(template, turns):
   tokenizer = bytes_tokenizer()
-  written = Chat(tokenizer, template, image_tokens=1).write(
+  written = Chat(tokenizer, template, media_tokens=1).write(
     conversation(TURNS[turns])
   )
   counted = Slow(
@@ -200,7 +200,7 @@ def test_a_question_is_written_as_the_original_does(template):
 @pytest.mark.parametrize("template", CHAT_TEMPLATES)
 def test_an_answer_and_what_ends_it_are_learned(template):
   """All that is learned, as text; version 0 learns who speaks, too."""
-  prompt = Chat(bytes_tokenizer(), template, image_tokens=2)
+  prompt = Chat(bytes_tokenizer(), template, media_tokens=2)
   document = conversation([("<image>\nQ1", "A1"), ("Q2", "A2")])
   if template == "plain":
     document = conversation([("<image>", "A1")])
@@ -238,7 +238,7 @@ def user_turn(prompt, document, rng=None):
 
 def test_images_stand_where_they_are_told_to():
   def made(**fields):
-    return Chat(bytes_tokenizer(), image_tokens=2, media=3, system="", **fields)
+    return Chat(bytes_tokenizer(), media_tokens=2, media=3, system="", **fields)
 
   after = conversation([("What is it?\n<image>", "A")])
   two = conversation([("one <image> two <image>", "A")])
@@ -259,24 +259,24 @@ def test_images_stand_where_they_are_told_to():
 
 def test_images_are_numbered_in_their_order():
   turns = [("<image> <image>", "A"), ("<image>", "B")]
-  written = Chat(llama(), image_tokens=2, media=3).write(conversation(turns))
+  written = Chat(llama(), media_tokens=2, media=3).write(conversation(turns))
   index = written.index[written.index > 0]
   assert index.tolist() == [1, 1, 2, 2, 3, 3]
   assert written.media == (0, 1, 2)
   with pytest.raises(ValueError, match="3 images, 2 fit"):
-    Chat(llama(), image_tokens=2, media=2).write(conversation(turns))
+    Chat(llama(), media_tokens=2, media=2).write(conversation(turns))
 
 
 def test_what_does_not_fit_is_cut_off_and_no_image_in_parts():
   turns = [("<image>\nWhat is it?", "A cat."), ("<image>", "B")]
-  whole = Chat(llama(), image_tokens=8, media=2).write(conversation(turns))
+  whole = Chat(llama(), media_tokens=8, media=2).write(conversation(turns))
   second = int(np.flatnonzero(whole.index == 2)[0])
-  cut = Chat(llama(), image_tokens=8, media=2, length=second + 5)
+  cut = Chat(llama(), media_tokens=8, media=2, length=second + 5)
   written = cut.write(conversation(turns))
   assert written.media == (0,)
   np.testing.assert_array_equal(written.tokens, whole.tokens[:second])
   with pytest.raises(ValueError, match="Nothing in document 'x' is learned"):
-    Chat(llama(), image_tokens=8, length=9).write(conversation(turns))
+    Chat(llama(), media_tokens=8, length=9).write(conversation(turns))
   with pytest.raises(ValueError, match="Use overflow='truncate'"):
     Chat(llama(), length=9, overflow="error").write(conversation(turns))
 
@@ -322,7 +322,7 @@ def test_a_conversation_goes_on_from_what_was_read(template, legacy):
 
 def test_what_stands_behind_the_end_of_an_answer_follows_it():
   """ChatML's line ends: the model's last token was the end itself."""
-  prompt = Chat(bytes_tokenizer(), "chatml", image_tokens=1, media=2)
+  prompt = Chat(bytes_tokenizer(), "chatml", media_tokens=1, media=2)
   turns = [("<image>\nWhat is it?", "A cat."), ("This?", "B")]
   whole = prompt.query(question(turns[1][0], turns[:1])).tokens
   first = prompt.query(question()).tokens

@@ -1,5 +1,7 @@
 """X-InstructBLIP's sequences: ids of cues, order, what is cut and refused."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -141,9 +143,15 @@ def test_questions_are_cut_on_the_left_and_answers_on_the_right():
   assert text_of(prompt, written) == "**<s>oud?a l"
   reader = bytes_tokenizer()
   reader.bos, reader.eos = reader.id("<a>"), reader.id("<b>")
-  prompt = cued(reader=reader, reader_length=6)
+  prompt = cued(reader_length=6)
+  with pytest.raises(ValueError, match="the tokenizer has no `reader`"):
+    prompt.query(document("image", answer=None))
+  prompt.tokenizer.reader = reader
   (text,) = prompt.query(document("image", answer=None)).texts
   assert reader.decode(text, special=True) == "<a>oud?<b>"
+  prompt = dataclasses.replace(prompt, reader_prompt="what")
+  (text,) = prompt.query(document("image", answer=None)).texts
+  assert reader.decode(text, special=True) == "<a>what<b>"
 
 
 @pytest.mark.parametrize(
