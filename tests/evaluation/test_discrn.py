@@ -4,6 +4,8 @@ import pytest
 
 from mmjax.evaluation import discrn
 from mmjax.evaluation.chat_metrics import METRICS
+from tests.data.test_discrn import row, source
+from tests.evaluation.test_chat import run
 
 AV, IP = ["audio", "video"], ["image", "points"]
 
@@ -49,3 +51,19 @@ def test_both_rules_are_reported():
   assert next(iter(scores)) == "accuracy" and each == [100, 0, 0, 0]
   with pytest.raises(ValueError, match="no 'kinds' to be scored by"):
     METRICS["discrn"]([{"id": "x", "prediction": "first"}])
+
+
+def test_captions_are_asked_as_a_benchmark(tmp_path):
+  """The baseline that is shown captions in place of media."""
+  rows = [row(k) for k in range(4)]
+  given = source(tmp_path, *rows, by_caption=True)
+  tasks = {"discrn": {"source": {"name": "discrn", **given}}}
+
+  def says(document):
+    assert document.text.startswith("question: ") and not document.media
+    # The animal is told first of the audio.
+    return "audio" if "audio: a dog" in document.text else "the second"
+
+  (found,) = run(tmp_path, tasks, says)
+  assert found.scores["accuracy"] == found.scores["original"] == 50
+  assert found.records[0]["score"] == 100 and found.metric == "discrn"
