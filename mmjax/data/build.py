@@ -34,6 +34,8 @@ from mmjax.data.drawn_chat import DrawnChat
 from mmjax.data.episodes import Drawn
 from mmjax.data.filters import FILTERS
 from mmjax.data.formats import FORMATS, Documents
+from mmjax.data.item_pairs import ItemPairs
+from mmjax.data.items import Items
 from mmjax.data.pipeline import Batches, Dataset
 from mmjax.data.readers import READERS, Reader
 from mmjax.data.sources import SOURCES, Source
@@ -43,7 +45,12 @@ from mmjax.text.prompts import PROMPTS
 from mmjax.text.tokenizer import Tokenizer
 
 # Sources of documents that are drawn by a seed.
-DRAWN = {"drawn": Drawn, "drawn_chat": DrawnChat}
+DRAWN = {
+  "drawn": Drawn,
+  "drawn_chat": DrawnChat,
+  "item_pairs": ItemPairs,
+  "items": Items,
+}
 
 
 def documents(

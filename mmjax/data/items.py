@@ -154,6 +154,7 @@ class Items(DrawnDocuments):
     split: str = "train",
     even: str = "",
     every: bool = False,
+    size: int | None = None,
     seed: int = 0,
   ):
     """Reads the tables.
@@ -165,7 +166,8 @@ class Items(DrawnDocuments):
       split: "train" or "held_out".
       even: "category", "name" or an attribute, of which every value comes up
         as often as any other.
-      every: each question about each file once, in place of draws without end.
+      every: each question about each file once, in place of draws.
+      size: how many draws; without it there is no end.
       seed: another seed, other documents.
     """
     self._chances = chances(questions, QUESTIONS)
@@ -190,10 +192,11 @@ class Items(DrawnDocuments):
       known = self._names.setdefault((row.source, row.kind), [])
       known += [row.values["name"]] * (row.values["name"] not in known)
     self._split = split
-    super().__init__(seed, len(self._every) if every else None)
+    self._once = every
+    super().__init__(seed, len(self._every) if every else size)
 
   def _draw(self, index: int, rng: np.random.Generator) -> Document:
-    if not self.endless:
+    if self._once:
       question, row = self._every[index]
     else:
       question = str(rng.choice(list(self._rows), p=self._chances))

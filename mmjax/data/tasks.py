@@ -14,8 +14,6 @@ from typing import Any
 
 from mmjax.data.annotations import load, named
 from mmjax.data.document import Document, Media, Text
-from mmjax.data.item_pairs import ItemPairs
-from mmjax.data.items import Items
 from mmjax.data.paths import below
 from mmjax.data.published import Published
 
@@ -290,7 +288,5 @@ TASKS = {
   "textvqa": TextVqa,
   "vizwiz": VizWiz,
   "hateful_memes": HatefulMemes,
-  "items": Items,
-  "item_pairs": ItemPairs,
   "published": Published,
 }

@@ -99,6 +99,9 @@ class BEATs(nn.Module):
         self.width,
         (None, "embed"),
         use_bias=True,
+        # As PyTorch draws it. From zero, silence would stay zero to the end,
+        # and its gradient grow with every norm.
+        bias_bound=self.patch_width**-0.5,
         name="projection",
       )
     self.positions = PositionConv(

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax.nn import initializers
 
@@ -53,6 +54,7 @@ class Linear(nn.Module):
     axes: logical name of each dim of the kernel, for sharding.
     use_bias: adds a bias over the kernel's output dims.
     variance: of the kernel's first draw, times its fan-in.
+    bias_bound: the bias is drawn evenly between this and its negative.
     lora: a low-rank update; adds `lora_a` and `lora_b`.
     dtype: of the computation; None keeps that of the input.
   """
@@ -62,6 +64,7 @@ class Linear(nn.Module):
   axes: tuple[str | None, ...]
   use_bias: bool = False
   variance: float = 1.0
+  bias_bound: float = 0.0
   lora: Lora | None = None
   dtype: Dtype | None = None
 
@@ -82,8 +85,8 @@ class Linear(nn.Module):
     if self.use_bias:
       axes = tuple(self.axes[i] for i in kept)
       shape = tuple(self.shape[i] for i in kept)
-      zeros = nn.with_logical_partitioning(initializers.zeros, axes)
-      y += self.param("bias", zeros, shape).astype(dtype)
+      init = nn.with_logical_partitioning(_within(self.bias_bound), axes)
+      y += self.param("bias", init, shape).astype(dtype)
     return y
 
   def _update(self, x, contracted, kept):
@@ -116,6 +119,14 @@ class Linear(nn.Module):
     h = jnp.einsum(f"{left},{ins}{rank}->{between}", x, a.astype(x.dtype))
     y = jnp.einsum(f"{between},{rank}{outs}->{result}", h, b.astype(x.dtype))
     return y * self.lora.scale
+
+
+def _within(bound: float) -> initializers.Initializer:
+  if not bound:
+    return initializers.zeros
+  return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
+    key, shape, dtype, -bound, bound
+  )
 
 
 def contraction(equation: str) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -32,6 +32,7 @@ from mmjax.encoders.efficientnet import efficientnet_lite
 from mmjax.encoders.features import Reduction, encode_all, principal
 from mmjax.text.tokenizer import Tokenizer, byte_level
 from mmjax.text.tokenizer import drawn as drawn_tokenizer
+from mmjax.training.minilm import minilm_qformer, minilm_tokenizer
 from mmjax.typing import Params
 
 log = logging.getLogger(__name__)
@@ -375,12 +376,14 @@ def make_tokenizer(config: Mapping[str, Any]) -> Tokenizer:
 TOKENIZERS = {
   "drawn": drawn_tokenizer,
   "file": Tokenizer.from_file,
+  "minilm": minilm_tokenizer,
   "smollm2": smollm2_tokenizer,
 }
 SOURCES = {
   "converted": converted,
   "drawn_features": drawn_features,
   "efficientnet_lite0": efficientnet_lite0,
+  "minilm_qformer": minilm_qformer,
   "open_flamingo": open_flamingo,
   "reduced_efficientnet_lite0": reduced_efficientnet_lite0,
   "run": run,

