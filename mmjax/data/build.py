@@ -100,6 +100,7 @@ def _seeded(source: Mapping[str, Any], seed: int) -> Mapping[str, Any]:
 def encoder(
   tokenizer: Tokenizer | None,
   prompt: Mapping[str, Any],
+  *,
   media: Mapping[str, Mapping[str, Any]] | None = None,
   transforms: tuple[Mapping[str, Any], ...] = (),
   frames: int = 1,
@@ -206,8 +207,16 @@ def dataset(
   ) -> Dataset:
     if pack < 1:
       raise ValueError(f"Dataset {name!r}: pack is {pack}; 1 packs nothing.")
-    pictures = (transforms, frames, fps, keys, values)
-    made = encoder(tokenizer, prompt, media, *pictures)
+    made = encoder(
+      tokenizer,
+      prompt,
+      media=media,
+      transforms=transforms,
+      frames=frames,
+      fps=fps,
+      keys=keys,
+      values=values,
+    )
     room = rows.Room(pack, pack_length, pack_media, pack_overflow, fill)
     order = dict(seed=seed, shuffle=shuffle, repeat=repeat)
     part = dict(source=source, format=format, filter=filter)

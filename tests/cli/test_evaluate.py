@@ -65,7 +65,7 @@ def run(tmp_path_factory):
   folder = tmp_path_factory.mktemp("run")
   config, workdir = config_of(folder), folder / "run"
   part = config["data"]["datasets"]["documents"]
-  read = encoder(drawn(), part["prompt"], part["transforms"])
+  read = encoder(drawn(), part["prompt"], transforms=part["transforms"])
   _, params = documents.drawn_model(stack([empty(16, read.slots)]))
   zero = np.zeros((), np.int32)
   state = TrainState(zero, params, {}, (), zero, np.zeros((), np.float32))

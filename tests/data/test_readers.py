@@ -20,7 +20,7 @@ from tests.text.words import words
 def encoder(**changes):
   prompt = k.PROMPT | changes
   media = {kind: k.MEDIA[kind] for kind in prompt["media"]}
-  return build.encoder(words(), prompt, media)
+  return build.encoder(words(), prompt, media=media)
 
 
 def test_every_kind_has_slots_of_its_own():
@@ -174,7 +174,7 @@ def test_keys_stand_in_for_media_and_their_frames():
     "video": k.MEDIA["video"] | dict(keys=True, values=False),
   }
   prompt = k.PROMPT | dict(media={"image": 1, "video": 1})
-  made = build.encoder(words(), prompt, media)
+  made = build.encoder(words(), prompt, media=media)
   given = [
     dataclasses.replace(m, metadata={"key": key})
     for m, key in ((k.video(), 30), (k.image(), 7))
@@ -195,14 +195,15 @@ def test_keys_stand_in_for_media_and_their_frames():
 def test_prompt_and_readers_belong_together(change, message):
   prompt = k.PROMPT | dict(media={"image": 1}) | change
   with pytest.raises(ValueError, match=message):
-    build.encoder(words(), prompt, {"image": k.MEDIA["image"]})
+    build.encoder(words(), prompt, media={"image": k.MEDIA["image"]})
 
 
 def test_a_config_says_how_pictures_are_read_once():
   with pytest.raises(ValueError, match="give transforms, frames"):
-    build.encoder(words(), k.PROMPT, k.MEDIA, frames=2)
+    build.encoder(words(), k.PROMPT, media=k.MEDIA, frames=2)
   with pytest.raises(ValueError, match="Did you mean 'sounds'"):
-    build.encoder(words(), k.PROMPT, k.MEDIA | {"audio": dict(name="sound")})
+    media = k.MEDIA | {"audio": dict(name="sound")}
+    build.encoder(words(), k.PROMPT, media=media)
 
 
 @pytest.mark.parametrize("fields", [dict(frames=0), dict(bank=0)])

@@ -59,7 +59,7 @@ def make_model() -> Model:
   read = encoder(
     tokenizer,
     dict(name="flamingo", length=32, media=2, image_as_text=False),
-    (dict(name="square", size=SIDE),),
+    transforms=(dict(name="square", size=SIDE),),
   )
   lm = LM | dict(vocab_size=tokenizer.vocab_size, num_layers=1)
   batch = stack([read.query(d) for d in DOCUMENTS])

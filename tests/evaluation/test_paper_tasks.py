@@ -53,7 +53,7 @@ def model(files):
   read = encoder(
     tokenizer,
     dict(name="flamingo", length=64, media=2),
-    (dict(name="square", size=SIDE),),
+    transforms=(dict(name="square", size=SIDE),),
   )
   queries = _documents(files["queries"])
   module, params = drawn_model(stack([read.query(d) for d in queries]))

@@ -106,7 +106,7 @@ def tokenizer():
 def made():
   """What reads documents, the system, and its parameters."""
   encoder = build.encoder(
-    tokenizer(), k.PROMPT | dict(length=32, reader_length=6), k.MEDIA
+    tokenizer(), k.PROMPT | dict(length=32, reader_length=6), media=k.MEDIA
   )
   module = x_instructblip.build(MODEL)
   batch = stack([encoder(DOCUMENTS[0])])

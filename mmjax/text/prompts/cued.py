@@ -94,7 +94,8 @@ class Cued:
     start: token before the pieces that have one; "" is none.
     reader_length: tokens of the question, by the tokenizer's `reader`, that
       the connectors read at most, cut on the left; 0 where they read nothing.
-    reader_prompt: what they read in place of the question.
+    reader_prompt: what they read in place of the question; so does the
+      `instruction` in a document's metadata.
     question_length: of the question at most, cut on the left.
     answer_length: of the answer at most, cut on the right.
     before_answer: text that an answer begins with; " " where a tokenizer puts
@@ -171,7 +172,7 @@ class Cued:
       order = [media[i] for i in rng.permutation(len(media))]
     sheet = self._asked(order, question)
     sheet.add(self._answer(answer), learned=True)
-    written = self._written(sheet, question)
+    written = self._written(sheet, self._instruction(document, question))
     if len(written.tokens) > self.length:
       raise ValueError(self._too_long(document, written))
     check_learned(written, document.id)
@@ -187,7 +188,8 @@ class Cued:
     media, question, answer = self._parts(document)
     if answer is not None:
       raise ValueError(f"Document {document.id!r} has its answer already.")
-    written = self._written(self._asked(media, question), question)
+    read = self._instruction(document, question)
+    written = self._written(self._asked(media, question), read)
     if len(written.tokens) > self.length:
       raise TooLong(self._too_long(document, written))
     return written
@@ -274,10 +276,17 @@ class Cued:
             if frame < self.units.get(k, 1):
               yield [(other, k, frame)]
 
-  def _written(self, sheet: "_Sheet", question: str) -> Written:
+  def _instruction(self, document: Segments, question: str) -> str:
+    """What the connectors read."""
+    own = getattr(document, "metadata", {}).get("instruction")
+    if own is not None:
+      return own
+    return question if self.reader_prompt is None else self.reader_prompt
+
+  def _written(self, sheet: "_Sheet", instruction: str) -> Written:
     texts = ()
     if self.reader_length:
-      texts = (self._read(question),) * len(sheet.media)
+      texts = (self._read(instruction),) * len(sheet.media)
     return Written(
       tokens=np.asarray(sheet.tokens, np.int32),
       weights=np.asarray(sheet.weights, np.float32),
@@ -287,14 +296,13 @@ class Cued:
       texts=texts,
     )
 
-  def _read(self, question: str) -> Int[np.ndarray, "_"]:
+  def _read(self, text: str) -> Int[np.ndarray, "_"]:
     reader = self.tokenizer.reader
     if reader is None:
       raise ValueError(
         "The prompt's connectors read the question (reader_length), but the "
         "tokenizer has no `reader`. Give config.tokenizer.reader a tokenizer."
       )
-    text = question if self.reader_prompt is None else self.reader_prompt
     first = [] if reader.bos is None else [reader.bos]
     last = [] if reader.eos is None else [reader.eos]
     room = self.reader_length - len(first) - len(last)

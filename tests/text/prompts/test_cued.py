@@ -152,6 +152,10 @@ def test_questions_are_cut_on_the_left_and_answers_on_the_right():
   prompt = dataclasses.replace(prompt, reader_prompt="what")
   (text,) = prompt.query(document("image", answer=None)).texts
   assert reader.decode(text, special=True) == "<a>what<b>"
+  own = document("image", answer=None)
+  own = dataclasses.replace(own, metadata={"instruction": "when"})
+  (text,) = prompt.query(own).texts
+  assert reader.decode(text, special=True) == "<a>when<b>"
 
 
 @pytest.mark.parametrize(
