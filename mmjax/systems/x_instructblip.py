@@ -42,12 +42,12 @@ class XInstructBlip(TextModel):
   encoders: Mapping[str, nn.Module] = FrozenDict()
   reads: Mapping[str, str] = FrozenDict()
 
-  def inputs(self, batch: Batch) -> Float[Array, "B L D"]:
+  def sequence(self, batch: Batch) -> Float[Array, "B L D"]:
     """Embeddings of the text, with the tokens of all media in their places.
 
     A batch may lack kinds, but not the one that parameters are made from.
     """
-    x, given = super().inputs(batch), batch.get("media", {})
+    x, given = super().sequence(batch), batch.get("media", {})
     for kind in self.connectors:
       if kind in given:
         make = functools.partial(self.media_tokens, kind)
@@ -107,7 +107,9 @@ def build(config: Mapping[str, Any]) -> XInstructBlip:
     raise ValueError(f"X-InstructBLIP takes no {key!r}. {nearest(key, known)}")
   if unread := sorted(encoders.keys() - set(reads.values())):
     raise ValueError(f"No kind of media has the encoder(s) {unread}.")
-  return XInstructBlip(lm, connectors, encoders, reads)
+  # Frozen, as what is compiled for a module asks for its hash.
+  tables = (FrozenDict(x) for x in (connectors, encoders, reads))
+  return XInstructBlip(lm, *tables)
 
 
 def _connector(kind: str, entry: Any, width: int, dtype: Any) -> nn.Module:
