@@ -11,8 +11,8 @@ DEMO = "configs/flamingo/demo.py"
 _CHANGE = re.compile(r"--config\.([\w.]+)(?:=(.*))?", re.DOTALL)
 # For --help, which has no time to import the tables.
 _FAMILIES = (
-  "clip, efficientnet_lite0, gpt_neox, llama, llava, mpt, nfnet, open_flamingo "
-  "or opt"
+  "beats, blip2, clip, efficientnet_lite0, eva, gpt_neox, instructblip, llama, "
+  "llava, mpt, nfnet, open_flamingo, opt, ulip2 or x_instructblip"
 )
 _FORMATS = "conversations, messages, mmc4, obelics, pairs, qa or video_text"
 _SETS = ("speech", "sounds", "animated", "furniture")
@@ -201,7 +201,8 @@ def _add_convert(verbs) -> None:
   verb.add_argument(
     "--layout",
     choices=("hf", "original"),
-    help="of LLaVA's names that are written; default: that of SRC",
+    help="of names that are written, for LLaVA and InstructBLIP; default: that "
+    "of SRC",
   )
   verb.add_argument(
     "--adapter",

@@ -1,11 +1,10 @@
 """CLIP's vision tower for `mmjax convert`, in all three layouts."""
 
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmjax.cli.shapes import like
+from mmjax.cli.shapes import depth, heads, like, require
 from mmjax.convert.configs import activation, their_activation
 from mmjax.convert.families import clip
 from mmjax.convert.rules import Rule
@@ -61,20 +60,12 @@ def tower(
     openai: the layout of OpenAI and open_clip; else that of Hugging Face.
   """
   patch, position, layers, up = _OPENAI if openai else _HUGGING_FACE
-  wanted = [root + patch, root + position, f"{root}{layers}.0.{up}"]
-  if missing := [key for key in wanted if key not in weights]:
-    raise ValueError(f"The vision tower has no {', no '.join(missing)}.")
-  patches, positions, matrix = map(weights.shape, wanted)
-  if len(patches) != 4 or len(positions) != 2 or len(matrix) != 2:
-    raise ValueError(
-      f"{wanted} have the shapes {patches}, {positions} and {matrix}; expected "
-      "4, 2 and 2 dims."
-    )
-  found = re.compile(re.escape(f"{root}{layers}.") + r"(\d+)\.")
+  wanted = {root + patch: 4, root + position: 2, f"{root}{layers}.0.{up}": 2}
+  patches, positions, matrix = require(weights, wanted)
   width = patches[0]
   return dict(
     width=width,
-    num_layers=len({m[1] for key in weights if (m := found.match(key))}),
+    num_layers=depth(weights, f"{root}{layers}."),
     num_heads=_heads(_complete(config, root), width),
     patch=patches[-1],
     image_size=patches[-1] * round((positions[0] - 1) ** 0.5),
@@ -101,21 +92,9 @@ def _activation(config: Mapping[str, Any], openai: bool) -> str:
 
 
 def _heads(config: Mapping[str, Any], width: int) -> int:
-  heads = config.get("num_attention_heads")
-  if heads is None and (width > 1024 or width % 64):
-    raise ValueError(
-      f"A vision tower of width {width}: its tensors do not tell how many "
-      'heads it has. Give {"vision_config": {"num_attention_heads": N, '
-      '"hidden_act": "gelu" or "quick_gelu"}} as --settings FILE.'
-    )
-  if heads is None:
-    return width // 64
-  if type(heads) is not int or heads < 1 or width % heads:
-    raise ValueError(
-      f"num_attention_heads is {heads!r}, which does not part a width of "
-      f"{width}."
-    )
-  return heads
+  asked = '{"vision_config": {"num_attention_heads": N, "hidden_act": "gelu"}}'
+  size = 64 if width <= 1024 else None
+  return heads(config, width, size, asked)
 
 
 def module(fields: Fields) -> ViT:

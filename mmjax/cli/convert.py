@@ -22,9 +22,9 @@ from mmjax.cli.export import export_run
 from mmjax.cli.families import FAMILIES, Family
 from mmjax.cli.llava_processor import write_processor
 from mmjax.cli.writing import (
-  COMPANIONS,
   Lazy,
   explained,
+  take_along,
   write_config,
   write_model,
 )
@@ -44,6 +44,7 @@ from mmjax.convert.rules import (
   same_bits,
   to_jax,
 )
+from mmjax.convert.torch_file import TorchFile
 from mmjax.convert.write import SHARD, Writer
 from mmjax.training.metrics import Progress
 
@@ -97,7 +98,8 @@ def convert(
   shutil.rmtree(unfinished, ignore_errors=True)
   try:
     run(source, unfinished, options)
-    _take_along(source, unfinished)
+    if source.is_dir():
+      take_along(source, unfinished)
     _complete(source, unfinished, to)
     unfinished.rename(target)
   except OSError as error:
@@ -139,7 +141,9 @@ def _to_jax(source: Path, target: Path, options: _Options) -> None:
       f"{', '.join(sorted(FAMILIES))}."
     )
   name, family = _family(name)
-  weights = open_weights(source, options.part)
+  weights = open_weights(source, options.part, family.part)
+  if family.settings and not config and isinstance(weights, TorchFile):
+    config = weights.settings(family.settings)
   if options.tower is not None:
     weights, config = _with_tower(name, weights, config, options.tower)
   if family.rename is not None:
@@ -324,13 +328,3 @@ def _complete(source: Path, target: Path, to: str) -> None:
   if to == "hf" and path.is_file() and (target / "config.json").is_file():
     fields = read_json(path).get("model", {})
     write_processor(target, pad=fields.get("aspect") == "pad")
-
-
-def _take_along(source: Path, target: Path) -> None:
-  """Copies tokenizer files and the like, unless they are links."""
-  for name in COMPANIONS if source.is_dir() else ():
-    path = source / name
-    if path.is_symlink():
-      _LOG.warning("%s is a link and is left behind; copy it yourself.", path)
-    elif path.is_file():
-      shutil.copyfile(path, target / name)

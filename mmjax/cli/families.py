@@ -14,11 +14,15 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mmjax.cli import (
+  blip2_family,
   clip_family,
+  encoder_families,
   flamingo_family,
+  instructblip_family,
   llava_family,
   llava_layouts,
   nfnet_family,
+  x_instructblip_family,
 )
 from mmjax.cli.shapes import TOKENS, like, shapes_of
 from mmjax.convert.configs import LM_CONFIGS, MODEL_TYPES, hugging_face
@@ -44,6 +48,8 @@ class Family:
     module: settings to a module; None for parts of one.
     rename: a name in the source to the one that the rules know.
     one_layout: exports have the rules' own names, whatever the source had.
+    part: of a PyTorch checkpoint, the dict that holds the weights.
+    settings: the one that holds what a config.json would say.
     to_layout: (settings, arrays by path, layout) to those of another layout of
       names; None has one only.
   """
@@ -57,6 +63,8 @@ class Family:
   module: Callable[[Fields], nn.Module] | None = None
   rename: Callable[[str], str] | None = None
   one_layout: bool = False
+  part: str | None = None
+  settings: str | None = None
   to_layout: Callable[..., tuple[Fields, Mapping[str, Any]]] | None = None
 
 
@@ -73,7 +81,6 @@ def _of_module(
 
 def _lm(name: str) -> Family:
   _, read, _ = LM_CONFIGS[name]
-  buffers = re.compile("|".join(lms.BUFFERS))
 
   def tied(fields):
     return lms.tied(name, fields)
@@ -93,7 +100,7 @@ def _lm(name: str) -> Family:
     fields=fields,
     **_of_module(lambda fields: LMS[name](**fields), lambda fields: TOKENS),
     rules=lambda fields: lms.LM_RULES[name](tied(fields)),
-    ignore=lambda key, fields: bool(buffers.fullmatch(key)),
+    ignore=lambda key, fields: lms.is_buffer(key),
     config=functools.partial(hugging_face, name),
     copies=lambda fields: (
       dict.fromkeys(lms.HEADS[name], lms.EMBEDDINGS[name])
@@ -110,7 +117,7 @@ def _of_whole_opt(name: str) -> str:
 
 
 def _unwrapped(name: str) -> str:
-  """Training files of open_clip carry DDP's prefix."""
+  """Training files of open_clip and ULIP carry DDP's prefix."""
   return name.removeprefix("module.")
 
 
@@ -121,6 +128,23 @@ def _efficientnet_fields(config, weights) -> Fields:
 
 FAMILIES: dict[str, Family] = {
   **{name: _lm(name) for name in LM_CONFIGS},
+  "beats": Family(
+    fields=encoder_families.beats_fields,
+    **_of_module(encoder_families.beats_module, encoder_families.beats_inputs),
+    rules=encoder_families.beats_rules,
+    ignore=encoder_families.beats_ignore,
+    config=encoder_families.beats_config,
+    part="model",
+    settings="cfg",
+  ),
+  "blip2": Family(
+    fields=blip2_family.fields,
+    shapes=blip2_family.shapes,
+    rules=blip2_family.rules,
+    ignore=blip2_family.ignore,
+    config=blip2_family.config,
+    part="model",
+  ),
   "clip": Family(
     fields=clip_family.fields,
     **_of_module(clip_family.module, clip_family.inputs),
@@ -137,6 +161,25 @@ FAMILIES: dict[str, Family] = {
     ),
     rules=lambda fields: efficientnet.efficientnet_lite(),
     ignore=lambda key, fields: bool(efficientnet.BUFFERS.fullmatch(key)),
+  ),
+  "eva": Family(
+    fields=encoder_families.eva_fields,
+    **_of_module(encoder_families.eva_module, encoder_families.eva_inputs),
+    rules=encoder_families.eva_rules,
+    ignore=encoder_families.eva_ignore,
+    config=encoder_families.eva_config,
+    part="model",
+  ),
+  "instructblip": Family(
+    fields=instructblip_family.fields,
+    shapes=instructblip_family.shapes,
+    rules=instructblip_family.rules,
+    ignore=instructblip_family.ignore,
+    config=instructblip_family.config,
+    copies=instructblip_family.copies,
+    one_layout=True,
+    part="model",
+    to_layout=instructblip_family.to_layout,
   ),
   "llava": Family(
     fields=llava_family.fields,
@@ -162,5 +205,23 @@ FAMILIES: dict[str, Family] = {
     config=flamingo_family.config,
     copies=flamingo_family.copies,
     rename=flamingo.canonical,
+  ),
+  "ulip2": Family(
+    fields=encoder_families.ulip2_fields,
+    **_of_module(encoder_families.ulip2_module, encoder_families.ulip2_inputs),
+    rules=encoder_families.ulip2_rules,
+    ignore=encoder_families.ulip2_ignore,
+    config=encoder_families.ulip2_config,
+    rename=_unwrapped,
+    one_layout=True,
+    part="state_dict",
+  ),
+  "x_instructblip": Family(
+    fields=x_instructblip_family.fields,
+    shapes=x_instructblip_family.shapes,
+    rules=x_instructblip_family.rules,
+    ignore=x_instructblip_family.ignore,
+    config=x_instructblip_family.config,
+    part="model",
   ),
 }

@@ -14,9 +14,10 @@ from mmjax.cli.shapes import TOKENS, like, shapes_of
 from mmjax.connectors.projection import Projection
 from mmjax.convert.configs import (
   LM_CONFIGS,
-  MODEL_TYPES,
+  NESTED,
   activation,
   hugging_face,
+  nested,
   their_activation,
 )
 from mmjax.convert.families import clip, llava, lms
@@ -33,14 +34,6 @@ _ARCHITECTURES = {
   "LlavaMptForCausalLM": ORIGINAL,
   "LlavaMPTForCausalLM": ORIGINAL,
 }
-# transformers leaves out of a nested config.json what is LLaMA's default.
-_LLAMA = dict(
-  hidden_size=4096,
-  intermediate_size=11008,
-  num_hidden_layers=32,
-  num_attention_heads=32,
-  vocab_size=32000,
-)
 _PROJECTORS = ("model.mm_projector", "transformer.mm_projector")
 # The table of embeddings that comes with a projector, where rows trained.
 _TABLE = "model.embed_tokens.weight"
@@ -69,17 +62,10 @@ def _layout(config: Mapping[str, Any], weights: Mapping) -> str:
 
 
 def _hugging_face(config: Mapping[str, Any], weights: Mapping) -> Fields:
-  text = config.get("text_config", {})
-  name = str(text.get("model_type", "llama"))
-  name = MODEL_TYPES.get(name, name)
-  if name not in LM_CONFIGS:
-    raise ValueError(
-      f"The language model is {name!r}; known: {', '.join(LM_CONFIGS)}."
-    )
-  text = (_LLAMA if name == "llama" else {}) | dict(text)
+  text = dict(config.get("text_config", {}))
   tied = config.get("tie_word_embeddings", False)
   text["tie_word_embeddings"] = tied or text.get("tie_word_embeddings", False)
-  lm = LM_CONFIGS[name][1](text)
+  lm = nested(text, "llama")
   root = next((r for r in llava.TOWERS if _begins(weights, r)), None)
   if root is None:
     raise ValueError(
@@ -98,7 +84,7 @@ def _hugging_face(config: Mapping[str, Any], weights: Mapping) -> Fields:
       activation=activation(config.get("projector_hidden_act", "gelu")),
       use_bias=bool(names),
     ),
-    lm=dict(name=name) | lm,
+    lm=lm,
     image_token=_image_token(config, lm["vocab_size"]),
     aspect="pad",
   )
@@ -106,7 +92,7 @@ def _hugging_face(config: Mapping[str, Any], weights: Mapping) -> Fields:
 
 def _image_token(config: Mapping[str, Any], rows: int) -> int:
   """The id at the places of an image, by the name of transformers 4 or 5."""
-  default = config.get("image_token_id", _LLAMA["vocab_size"])
+  default = config.get("image_token_id", NESTED["llama"]["vocab_size"])
   token = config.get("image_token_index", default)
   if type(token) is not int or not 0 <= token < rows:
     raise ValueError(
@@ -279,9 +265,7 @@ def _family(fields: Fields) -> str:
 def ignore(key: str, fields: Fields) -> bool:
   """Buffers, and a vision tower's head."""
   del fields
-  return any(re.fullmatch(pattern, key) for pattern in lms.BUFFERS) or bool(
-    clip.BUFFERS.fullmatch(key)
-  )
+  return lms.is_buffer(key) or bool(clip.BUFFERS.fullmatch(key))
 
 
 def copies(fields: Fields) -> dict[str, str]:
@@ -289,12 +273,9 @@ def copies(fields: Fields) -> dict[str, str]:
   name = _family(fields)
   if not fields["lm"] or not lms.tied(name, fields["lm"]):
     return {}
-  table, heads = lms.EMBEDDINGS[name], lms.HEADS[name]
   if fields["layout"] == ORIGINAL:
-    return dict.fromkeys(heads, table)
-  inner = f"model.language_model.{table.removeprefix('model.')}"
-  nested = {f"language_model.{h}": f"language_model.{table}" for h in heads}
-  return nested | dict.fromkeys(heads, inner)
+    return dict.fromkeys(lms.HEADS[name], lms.EMBEDDINGS[name])
+  return lms.nested_copies(name)
 
 
 def config(fields: Fields) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import json
 import logging
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from mmjax.checkpoints import load_trainable
 from mmjax.cli.families import FAMILIES
 from mmjax.cli.llava_family import HUGGING_FACE
 from mmjax.cli.llava_processor import write_processor
-from mmjax.cli.writing import COMPANIONS, write_model
+from mmjax.cli.writing import take_along, write_model
 from mmjax.config import call
 from mmjax.convert.families.llava import hugging_face
 from mmjax.convert.families.lms import tied
@@ -165,10 +164,7 @@ def _take_companions(config: Mapping[str, Any], target: Path) -> None:
   named = [source.get("path") for source in config.get("init", {}).values()]
   for path in filter(None, [*named, config["tokenizer"].get("path")]):
     folder = Path(path) if Path(path).is_dir() else Path(path).parent
-    for name in COMPANIONS:
-      file = folder / name
-      if file.is_file() and not file.is_symlink():
-        shutil.copyfile(file, target / name)
+    take_along(folder, target)
 
 
 def write_adapter(

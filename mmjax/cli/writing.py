@@ -3,6 +3,8 @@
 import contextlib
 import dataclasses
 import json
+import logging
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,17 @@ from mmjax.convert.rules import Rule, to_torch
 from mmjax.convert.write import SHARD, Writer
 from mmjax.training.metrics import Progress
 
-# Small files of a model's folder that go along.
+_LOG = logging.getLogger(__name__)
+
+# Small files of a model's folder that go along, and of the folder in it that
+# holds the tokenizer of InstructBLIP's Q-Former.
+_OF_A_TOKENIZER = (
+  "added_tokens.json",
+  "special_tokens_map.json",
+  "tokenizer.json",
+  "tokenizer_config.json",
+  "vocab.txt",
+)
 COMPANIONS = (
   "added_tokens.json",
   "chat_template.jinja",
@@ -30,7 +42,10 @@ COMPANIONS = (
   "tokenizer.json",
   "tokenizer.model",
   "tokenizer_config.json",
+  "video_preprocessor_config.json",
   "vocab.json",
+  "vocab.txt",
+  *(f"qformer_tokenizer/{name}" for name in _OF_A_TOKENIZER),
 )
 
 
@@ -161,3 +176,15 @@ class Lazy:
 def write_config(target: Path, content: Mapping[str, Any]) -> None:
   text = json.dumps(content, indent=2, sort_keys=True)
   (target / "config.json").write_text(text + "\n")
+
+
+def take_along(folder: Path, target: Path) -> None:
+  """Copies tokenizer files and the like, unless they are links."""
+  for name in COMPANIONS:
+    path = folder / name
+    inner = path.parent != folder and path.parent.is_symlink()
+    if path.is_symlink() or inner and path.is_file():
+      _LOG.warning("%s is a link and is left behind; copy it yourself.", path)
+    elif path.is_file():
+      (target / name).parent.mkdir(exist_ok=True)
+      shutil.copyfile(path, target / name)

@@ -27,7 +27,7 @@ _ACTIVATIONS = {
 }
 
 
-def _only(config: Config, **wanted: Any) -> None:
+def only(config: Config, **wanted: Any) -> None:
   """Settings that must have one value, where they are set at all."""
   for key, value in wanted.items():
     if config.get(key, value) != value:
@@ -36,21 +36,23 @@ def _only(config: Config, **wanted: Any) -> None:
       )
 
 
-def _size(config: Config, key: str) -> int:
+def size(config: Config, key: str) -> int:
+  """A whole number of one or more."""
   value = config.get(key)
   if type(value) is not int or not 0 < value < 1 << 31:
     raise ValueError(f"config.json has {key}={value!r}, not a size.")
   return value
 
 
-def _flag(config: Config, key: str, default: bool) -> bool:
+def flag(config: Config, key: str, default: bool) -> bool:
+  """True or false; a number is neither."""
   value = config.get(key, default)
   if not isinstance(value, bool):
     raise ValueError(f"config.json has {key}={value!r}, not true or false.")
   return value
 
 
-def _number(config: Config, key: str, default: float) -> float:
+def number(config: Config, key: str, default: float) -> float:
   """A positive number; JSON's NaN and Infinity are none."""
   value = config.get(key, default)
   if type(value) not in (int, float) or not 0 < value < math.inf:
@@ -60,24 +62,24 @@ def _number(config: Config, key: str, default: float) -> float:
 
 def _optional(config: Config, key: str) -> float | None:
   """A positive number, or None."""
-  return None if config.get(key) is None else _number(config, key, 0.0)
+  return None if config.get(key) is None else number(config, key, 0.0)
 
 
 def _rope(config: Config) -> dict[str, Any]:
   """Rotary settings, in the place of transformers 5 or of those before."""
   rope = config.get("rope_parameters") or {}
   # "type" is the older name of "rope_type".
-  _only(rope, rope_type="default", type="default")
-  _only(config, rope_scaling=None)
+  only(rope, rope_type="default", type="default")
+  only(config, rope_scaling=None)
   return dict(rope)
 
 
 def _common(config: Config) -> dict[str, Any]:
   fields = dict(
-    vocab_size=_size(config, "vocab_size"),
-    width=_size(config, "hidden_size"),
-    num_layers=_size(config, "num_hidden_layers"),
-    num_heads=_size(config, "num_attention_heads"),
+    vocab_size=size(config, "vocab_size"),
+    width=size(config, "hidden_size"),
+    num_layers=size(config, "num_hidden_layers"),
+    num_heads=size(config, "num_attention_heads"),
   )
   if fields["width"] % fields["num_heads"] and "head_dim" not in config:
     raise ValueError(
@@ -88,18 +90,18 @@ def _common(config: Config) -> dict[str, Any]:
 
 
 def _from_llama(c: Config) -> dict[str, Any]:
-  _only(c, hidden_act="silu")
+  only(c, hidden_act="silu")
   fields = _common(c)
   rope, heads = _rope(c), fields["num_heads"]
   return fields | dict(
-    hidden=_size(c, "intermediate_size"),
+    hidden=size(c, "intermediate_size"),
     num_kv_heads=c.get("num_key_value_heads") or heads,
     head_dim=c.get("head_dim") or fields["width"] // heads,
-    rope_base=float(_number({**c, **rope}, "rope_theta", 10000.0)),
-    norm_eps=_number(c, "rms_norm_eps", 1e-6),
-    attention_bias=_flag(c, "attention_bias", False),
-    mlp_bias=_flag(c, "mlp_bias", False),
-    tie_embeddings=_flag(c, "tie_word_embeddings", False),
+    rope_base=float(number({**c, **rope}, "rope_theta", 10000.0)),
+    norm_eps=number(c, "rms_norm_eps", 1e-6),
+    attention_bias=flag(c, "attention_bias", False),
+    mlp_bias=flag(c, "mlp_bias", False),
+    tie_embeddings=flag(c, "tie_word_embeddings", False),
   )
 
 
@@ -120,7 +122,7 @@ def _to_llama(f: Config) -> dict[str, Any]:
 
 
 def _from_opt(c: Config) -> dict[str, Any]:
-  _only(
+  only(
     c,
     enable_bias=True,
     layer_norm_elementwise_affine=True,
@@ -129,11 +131,11 @@ def _from_opt(c: Config) -> dict[str, Any]:
   fields = _common(c)
   narrow = c.get("word_embed_proj_dim") or fields["width"]
   return fields | dict(
-    hidden=_size(c, "ffn_dim"),
-    pre_norm=_flag(c, "do_layer_norm_before", True),
+    hidden=size(c, "ffn_dim"),
+    pre_norm=flag(c, "do_layer_norm_before", True),
     activation=activation(c.get("activation_function", "relu")),
-    max_positions=_size(c, "max_position_embeddings"),
-    tie_embeddings=_flag(c, "tie_word_embeddings", True),
+    max_positions=size(c, "max_position_embeddings"),
+    tie_embeddings=flag(c, "tie_word_embeddings", True),
     embed_width=None if narrow == fields["width"] else narrow,
   )
 
@@ -168,26 +170,26 @@ def _from_mpt(c: Config) -> dict[str, Any]:
     ratio = c.get("mlp_ratio", 4)
     c = dict(c) | dict(expansion_ratio=ratio)
   _check_mpt(c, attention)
-  width, ratio = _size(c, "d_model"), _number(c, "expansion_ratio", 4)
+  width, ratio = size(c, "d_model"), number(c, "expansion_ratio", 4)
   return dict(
-    vocab_size=_size(c, "vocab_size"),
+    vocab_size=size(c, "vocab_size"),
     width=width,
-    num_layers=_size(c, "n_layers"),
-    num_heads=_size(c, "n_heads"),
+    num_layers=size(c, "n_layers"),
+    num_heads=size(c, "n_heads"),
     hidden=round(width * ratio),
-    qk_norm=_flag(attention, "qk_ln", False),
+    qk_norm=flag(attention, "qk_ln", False),
     clip=_optional(attention, "clip_qkv"),
     scale=_optional(attention, "softmax_scale"),
-    max_bias=float(_number(attention, "alibi_bias_max", 8)),
-    norm_eps=_number(c, "layer_norm_epsilon", 1e-5),
-    tie_embeddings=_flag(c, "tie_word_embeddings", True),
+    max_bias=float(number(attention, "alibi_bias_max", 8)),
+    norm_eps=number(c, "layer_norm_epsilon", 1e-5),
+    tie_embeddings=flag(c, "tie_word_embeddings", True),
   )
 
 
 def _check_mpt(c: Config, attention: Config) -> None:
   """Settings that change the numbers, and that our module has not."""
-  _only(c, no_bias=True, logit_scale=None, embedding_fraction=1.0)
-  _only(attention, alibi=True, prefix_lm=False, sliding_window_size=-1)
+  only(c, no_bias=True, logit_scale=None, embedding_fraction=1.0)
+  only(attention, alibi=True, prefix_lm=False, sliding_window_size=-1)
   if not attention.get("alibi"):
     raise ValueError("config.json: only MPT with attn_config.alibi is known.")
   if "layernorm" not in str(c.get("norm_type", "layernorm")):
@@ -229,18 +231,18 @@ def _to_mpt(f: Config) -> dict[str, Any]:
 
 
 def _from_gpt_neox(c: Config) -> dict[str, Any]:
-  _only(c, attention_bias=True)
+  only(c, attention_bias=True)
   rope = _rope(c)
-  base = _number(c, "rotary_emb_base", 10000.0)
-  part = _number(c, "rotary_pct", 0.25)
+  base = number(c, "rotary_emb_base", 10000.0)
+  part = number(c, "rotary_pct", 0.25)
   return _common(c) | dict(
-    hidden=_size(c, "intermediate_size"),
-    rotary_fraction=_number(rope, "partial_rotary_factor", part),
-    rope_base=float(_number(rope, "rope_theta", base)),
-    parallel=_flag(c, "use_parallel_residual", True),
-    norm_eps=_number(c, "layer_norm_eps", 1e-5),
+    hidden=size(c, "intermediate_size"),
+    rotary_fraction=number(rope, "partial_rotary_factor", part),
+    rope_base=float(number(rope, "rope_theta", base)),
+    parallel=flag(c, "use_parallel_residual", True),
+    norm_eps=number(c, "layer_norm_eps", 1e-5),
     activation=activation(c.get("hidden_act", "gelu")),
-    tie_embeddings=_flag(c, "tie_word_embeddings", False),
+    tie_embeddings=flag(c, "tie_word_embeddings", False),
   )
 
 
@@ -260,9 +262,9 @@ def _to_gpt_neox(f: Config) -> dict[str, Any]:
   )
 
 
-def _whole(number: float) -> int | float:
+def _whole(value: float) -> int | float:
   """The same number, without a point where it needs none."""
-  return int(number) if number == int(number) else number
+  return int(value) if value == int(value) else value
 
 
 def _hidden(f: Config) -> dict[str, Any]:
@@ -301,8 +303,49 @@ LM_CONFIGS: dict[str, Both] = {
   "gpt_neox": ("GPTNeoXForCausalLM", _from_gpt_neox, _to_gpt_neox),
 }
 
+# What transformers leaves out of a config.json that is part of another.
+NESTED: dict[str, Config] = {
+  "llama": dict(
+    hidden_size=4096,
+    intermediate_size=11008,
+    num_hidden_layers=32,
+    num_attention_heads=32,
+    vocab_size=32000,
+  ),
+  "opt": dict(
+    hidden_size=768,
+    ffn_dim=3072,
+    num_hidden_layers=12,
+    num_attention_heads=12,
+    max_position_embeddings=2048,
+    vocab_size=50272,
+  ),
+}
+
+
+def nested(config: Config, default: str) -> dict[str, Any]:
+  """Our fields, and the `name`, of a language model within another model.
+
+  Args:
+    config: its part of the config.json.
+    default: family of one that has no `model_type`.
+
+  Raises:
+    ValueError: for a family that we do not have.
+  """
+  name = str(config.get("model_type", default))
+  name = MODEL_TYPES.get(name, name)
+  if name not in LM_CONFIGS:
+    raise ValueError(
+      f"The language model is {name!r}; known: {', '.join(LM_CONFIGS)}."
+    )
+  return dict(name=name) | LM_CONFIGS[name][1](NESTED.get(name, {}) | config)
+
+
 # Other names in the model_type of a config.json.
 MODEL_TYPES = {
+  "blip-2": "instructblip",
+  "instructblipvideo": "instructblip",
   "mosaic_gpt": "mpt",
   "clip_vision_model": "clip",
   "llava_llama": "llava",

@@ -200,41 +200,44 @@ class Renamed(Mapping):
 
 
 def open_weights(
-  path: str | Path, part: str | None = None
+  path: str | Path, part: str | None = None, usual: str | None = None
 ) -> Safetensors | TorchFile | Joined:
   """The tensors of a file, or of a directory of shards.
 
   Args:
     path: `.safetensors`, a PyTorch file, or a directory of either; the former
       is preferred where there are both.
-    part: which dict of a PyTorch checkpoint, see TorchFile.
+    part, usual: which dict of a PyTorch checkpoint, see TorchFile.
   """
   path = Path(path)
   if path.suffix in _TORCH and not path.is_dir():
-    return TorchFile(path, part)
+    return TorchFile(path, part, usual)
   files = sorted(path.iterdir()) if path.is_dir() else []
   torch_files = [file for file in files if file.suffix in _TORCH]
   if torch_files and not any(file.suffix == ".safetensors" for file in files):
-    return _torch_shards(path, torch_files, part)
+    return _torch_shards(path, torch_files, part, usual)
   if part is not None:
     raise ValueError(f"{path} is no PyTorch checkpoint and has no parts.")
   return Safetensors(path)
 
 
-def _torch_shards(folder: Path, files: list[Path], part: str | None) -> Joined:
+def _torch_shards(
+  folder: Path, files: list[Path], part: str | None, usual: str | None
+) -> Joined:
   """Those files of a directory that hold weights.
 
   Beside them, training leaves its arguments and the optimizer's state.
   """
   if index := _index(folder, "bin"):
     wanted = read_index(index)
-    shards = [TorchFile(f, part) for f in sorted(set(wanted.values()))]
+    files = sorted(set(wanted.values()))
+    shards = [TorchFile(file, part, usual) for file in files]
     weights = Joined(*shards)
     if missing := [name for name in wanted if name not in weights]:
       raise ValueError(f"{index} names {missing[:3]}; no file holds them.")
     return weights
   named = [file for file in files if file.name.startswith("pytorch_model")]
-  return Joined(*(TorchFile(file, part) for file in named or files))
+  return Joined(*(TorchFile(file, part, usual) for file in named or files))
 
 
 def _index(folder: Path, suffix: str) -> Path | None:

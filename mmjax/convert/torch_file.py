@@ -32,15 +32,19 @@ class TorchFile(Mapping):
     path: the file.
     part: which of a checkpoint's dicts to read (`state_dict`, `model`, ...);
       None when the file is one state dict.
+    usual: that of a file that turns out to be a checkpoint, where no part is
+      named.
 
   Raises:
     RefusedFile: for a file that is damaged, or asks for anything but tensors,
       dicts and plain values.
   """
 
-  def __init__(self, path: str | Path, part: str | None = None):
+  def __init__(
+    self, path: str | Path, part: str | None = None, usual: str | None = None
+  ):
     self.path = Path(path)
-    self.part = part
+    self.part, self.usual = part, usual
     with self.path.open("rb") as file:
       if not file.seek(0, io.SEEK_END):
         raise RefusedFile(f"{self.path} is empty.")
@@ -50,7 +54,8 @@ class TorchFile(Mapping):
       content, self._offsets = (_zipped if zipped else _legacy)(
         self.path, self._bytes
       )
-      self._entries = _select(content, part)
+      self._content = content
+      self._entries = _select(content, part, usual)
       self._tensors = {
         k: v for k, v in self._entries.items() if isinstance(v, Tensor)
       }
@@ -105,19 +110,31 @@ class TorchFile(Mapping):
       str(k): str(v) for k, v in self._entries.items() if isinstance(v, plain)
     }
 
+  def settings(self, part: str) -> dict[str, Any]:
+    """The plain values of another dict of the checkpoint; {} if it has none."""
+    content = self._content if isinstance(self._content, dict) else {}
+    found, plain = content.get(part), (str, int, float, type(None))
+    found = found if isinstance(found, dict) else {}
+    return {str(k): v for k, v in found.items() if isinstance(v, plain)}
 
-def _select(content: Any, part: str | None) -> dict[str, Any]:
+
+def _select(
+  content: Any, part: str | None, usual: str | None
+) -> dict[str, Any]:
   """The dict that holds the tensors."""
   if isinstance(content, Module):
     content = _state(content)
   if not isinstance(content, dict):
     raise RefusedFile(f"it holds a {type(content).__name__}, no state dict")
   parts = [k for k, v in content.items() if isinstance(v, dict)]
+  whole = any(isinstance(v, Tensor) for v in content.values())
+  if part is None and not whole and usual in parts:
+    part = usual
   if part is not None:
     if part not in parts:
       raise RefusedFile(f"it has no part {part!r}. {nearest(part, parts)[:-1]}")
     content = content[part]
-  elif not any(isinstance(v, Tensor) for v in content.values()) and parts:
+  elif not whole and parts:
     raise RefusedFile(f"it is a checkpoint: name one of its parts {parts}")
   if not any(isinstance(v, Tensor) for v in content.values()):
     raise RefusedFile("it holds no tensors")

@@ -291,10 +291,20 @@ class Decoder(nn.Module):
   def embed(
     self, tokens: Int[Array, "B L"], positions: Int[Array, "B L"]
   ) -> Float[Array, "B L D"]:
-    """Token embeddings, with learned positions where the family has them."""
+    """What the first layer reads of text."""
+    return self.positioned(self.words(tokens), positions)
+
+  def words(self, tokens: Int[Array, "B L"]) -> Float[Array, "B L D"]:
+    """Token embeddings, without positions."""
     x = self.embedding(tokens)
     if (self.embed_width or self.width) != self.width:
       x = self.project_in(x)
+    return x
+
+  def positioned(
+    self, x: Float[Array, "B L D"], positions: Int[Array, "B L"]
+  ) -> Float[Array, "B L D"]:
+    """Embeddings with learned positions, where the family has them."""
     if self.max_positions:
       x += self.position_table(positions + self.position_offset)
     return x

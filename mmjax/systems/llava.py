@@ -38,12 +38,12 @@ class Llava(TextModel):
   connector: nn.Module = None
   encoder: nn.Module | None = None
 
-  def inputs(self, batch: Batch) -> Float[Array, "B L D"]:
+  def sequence(self, batch: Batch) -> Float[Array, "B L D"]:
     """Embeddings of the text, with the tokens of the images in their places.
 
     A batch without media, or with room for none, is text.
     """
-    x = super().inputs(batch)
+    x = super().sequence(batch)
     media = batch.get("media", {}).get("image")
     if media is None:
       return x

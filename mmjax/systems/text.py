@@ -2,7 +2,7 @@
 
 The baseline of every system that reads media: trained on the same tokens, the
 marks of media included, it learns what can be guessed without seeing. And the
-ground of those that put media into the sequence: they change its `inputs`.
+ground of those that put media into the sequence: they change its `sequence`.
 """
 
 from collections.abc import Mapping
@@ -68,7 +68,11 @@ class TextModel(nn.Module):
 
   def inputs(self, batch: Batch) -> Float[Array, "B L D"]:
     """What the first layer reads."""
-    return self.lm.embed(batch["tokens"], batch["positions"])
+    return self.lm.positioned(self.sequence(batch), batch["positions"])
+
+  def sequence(self, batch: Batch) -> Float[Array, "B L D"]:
+    """Embeddings, without the positions that some families learn."""
+    return self.lm.words(batch["tokens"])
 
   def start(self, batch: int, size: int, media: int = 0) -> State:
     """An empty state with room for `size` tokens a row."""

@@ -42,12 +42,12 @@ class XInstructBlip(TextModel):
   encoders: Mapping[str, nn.Module] = FrozenDict()
   reads: Mapping[str, str] = FrozenDict()
 
-  def inputs(self, batch: Batch) -> Float[Array, "B L D"]:
+  def sequence(self, batch: Batch) -> Float[Array, "B L D"]:
     """Embeddings of the text, with the tokens of all media in their places.
 
     A batch may lack kinds, but not the one that parameters are made from.
     """
-    x, given = super().inputs(batch), batch.get("media", {})
+    x, given = super().sequence(batch), batch.get("media", {})
     for kind in self.connectors:
       if kind in given:
         make = functools.partial(self.media_tokens, kind=kind)

@@ -80,6 +80,14 @@ def settings(cfg: Mapping[str, Any]) -> dict[str, Any]:
   return fields | {"activation": _ACTIVATIONS[cfg["activation_fn"]]}
 
 
+def cfg(fields: Mapping[str, Any]) -> dict[str, Any]:
+  """The inverse of `settings`, without what only training reads."""
+  names = {ours: theirs for theirs, ours in _ACTIVATIONS.items()}
+  names["gelu_tanh"] = "gelu_accurate"
+  made = {theirs: fields[ours] for theirs, ours in _FIELDS.items()}
+  return _FIXED | made | {"activation_fn": names[fields["activation"]]}
+
+
 def beats(num_layers: int) -> list[Rule]:
   """Rules for an encoder of so many layers.
 

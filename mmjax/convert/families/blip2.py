@@ -1,22 +1,47 @@
 """Names of BLIP-2's weights in LAVIS: the file of the first stage."""
 
+import dataclasses
+from collections.abc import Collection
+
 from mmjax.convert.families import parts, qformer
 from mmjax.convert.rules import Rule, prefixed
 
+_CAPTION = "Qformer.cls.predictions."
+_WORDS = "Qformer.bert.embeddings.word_embeddings.weight"
+# Second names of a tensor, which torch saves as well as the first.
+COPIES = {
+  f"{_CAPTION}decoder.weight": _WORDS,
+  f"{_CAPTION}decoder.bias": f"{_CAPTION}bias",
+}
 
-def stage1(num_layers: int, cross_every: int = 2) -> list[Rule]:
-  """`Blip2Qformer`, without its image encoder."""
-  return [
+
+def stage1(
+  num_layers: int, cross_every: int = 2, copies: Collection[str] = ()
+) -> list[Rule]:
+  """`Blip2Qformer`, without its image encoder.
+
+  Args:
+    num_layers, cross_every: of the Q-Former.
+    copies: those of COPIES that a file has, and gets back.
+  """
+  rules = [
     *prefixed(
       qformer.lavis(num_layers, cross_every), "Qformer.bert.", "qformer/"
     ),
-    *prefixed(caption_head(), "Qformer.cls.predictions.", "caption_head/"),
+    *prefixed(caption_head(), _CAPTION, "caption_head/"),
     *prefixed([qformer.queries()], path="qformer/"),
     *parts.norm("ln_vision", "features_norm"),
     *parts.matrix("vision_proj", "image_head"),
     *parts.matrix("text_proj", "text_head"),
     *parts.matrix("itm_head", "match_head"),
     Rule("temp", "temperature"),
+  ]
+  twice = {COPIES[name]: name for name in copies}
+  return [
+    dataclasses.replace(rule, aliases=(twice[rule.name],), repeated=True)
+    if rule.name in twice
+    else rule
+    for rule in rules
   ]
 
 

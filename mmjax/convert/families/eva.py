@@ -40,13 +40,19 @@ def lavis(root: str = "visual_encoder.") -> list[Rule]:
   return prefixed(rules, name=root)
 
 
-def hugging_face(root: str = "vision_model.") -> list[Rule]:
+def hugging_face(
+  root: str = "vision_model.", key_bias: bool = False
+) -> list[Rule]:
   """Names such as `vision_model.encoder.layers.0.self_attn.qkv.bias`.
 
-  That bias has a part for the keys, which must be zero.
+  That bias has a part for the keys, which must be zero unless the tower has a
+  `key_bias`: whoever trains the tower there trains that part, too.
   """
   layer, table = "encoder.layers.{layer}", "embeddings.position_embedding"
-  biases = (f"{_ATTENTION}/query/bias", None, f"{_ATTENTION}/value/bias")
+  biases = tuple(
+    f"{_ATTENTION}/{part}/bias" if key_bias or part != "key" else None
+    for part in _PARTS
+  )
   rules = [
     *_tokens("embeddings.class_embedding", table, "embeddings.patch_embedding"),
     *_layers(

@@ -13,8 +13,9 @@ reads; one of 4.x draws a new vision tower for the last without an error.
 import dataclasses
 from collections.abc import Sequence
 
+from mmjax.convert.families import parts
 from mmjax.convert.families.clip import hugging_face as clip
-from mmjax.convert.families.lms import LM_RULES
+from mmjax.convert.families.lms import LM_RULES, nested
 from mmjax.convert.rules import Rule, prefixed
 
 _MATRIX = "F D -> D F"
@@ -48,8 +49,8 @@ def hugging_face(lm: str, tied: bool) -> list[Rule]:
   ]
   return [
     *prefixed(tower, path="encoder/"),
-    *[_also(r, f"model.{r.name}") for r in _projector("linear_{}", 2)],
-    *[_nested(rule) for rule in prefixed(LM_RULES[lm](tied), path="lm/")],
+    *[parts.also(r, f"model.{r.name}") for r in _projector("linear_{}", 2)],
+    *[nested(rule) for rule in prefixed(LM_RULES[lm](tied), path="lm/")],
   ]
 
 
@@ -100,20 +101,3 @@ def _original_projector(name: str, depth: int) -> list[Rule]:
       Rule(f"{theirs}.bias", f"{ours}/bias"),
     ]
   return rules
-
-
-def _also(rule: Rule, *aliases: str) -> Rule:
-  return dataclasses.replace(rule, aliases=(*rule.aliases, *aliases))
-
-
-def _nested(rule: Rule) -> Rule:
-  """A rule of the language model, whose base has no root of its own in 5.x."""
-  names = (rule.name, *rule.aliases)
-  flat = [
-    f"model.language_model.{name.removeprefix('model.')}"
-    if name.startswith("model.")
-    else name
-    for name in names
-  ]
-  name, *aliases = (f"language_model.{name}" for name in names)
-  return dataclasses.replace(rule, name=name, aliases=(*aliases, *flat))

@@ -4,6 +4,8 @@ Every function returns the rules of one family for the bare model; `prefixed`
 puts them into a larger one. `tied` leaves out the output matrix.
 """
 
+import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -212,6 +214,35 @@ BUFFERS = (
 )
 
 
+def is_buffer(name: str) -> bool:
+  """Whether a name carries no weights, wherever the model is."""
+  return any(re.fullmatch(pattern, name) for pattern in BUFFERS)
+
+
 def tied(family: str, fields: Mapping[str, Any]) -> bool:
   """Whether a model's head is its embedding table; OPT's and MPT's are."""
   return fields.get("tie_embeddings", family in ("opt", "mpt"))
+
+
+def nested(rule: Rule) -> Rule:
+  """A rule of a language model that is part of a model of Hugging Face.
+
+  It is below `language_model.` there; in modules of transformers 5 that have a
+  base of their own, that base has no root and the head none at all.
+  """
+  names = (rule.name, *rule.aliases)
+  name, *aliases = (f"language_model.{name}" for name in names)
+  flat = [_in_a_base(name) for name in names]
+  return dataclasses.replace(rule, name=name, aliases=(*aliases, *flat))
+
+
+def _in_a_base(name: str) -> str:
+  bare = name.removeprefix("model.")
+  return name if bare == name else f"model.language_model.{bare}"
+
+
+def nested_copies(family: str) -> dict[str, str]:
+  """Of a tied model below `language_model.`: {copy: original}."""
+  table, heads = EMBEDDINGS[family], HEADS[family]
+  found = {f"language_model.{h}": f"language_model.{table}" for h in heads}
+  return found | dict.fromkeys(heads, _in_a_base(table))

@@ -1,5 +1,7 @@
 """Rules of parts that most PyTorch models name and lay out alike."""
 
+import dataclasses
+
 from mmjax.convert.rules import Rule
 
 
@@ -33,3 +35,8 @@ def out_of_heads(name: str, path: str) -> list[Rule]:
     Rule(f"{name}.weight", f"{path}/kernel", "D (N H) -> N H D"),
     Rule(f"{name}.bias", f"{path}/bias"),
   ]
+
+
+def also(rule: Rule, *aliases: str) -> Rule:
+  """The same rule, which knows the tensor by more names."""
+  return dataclasses.replace(rule, aliases=(*rule.aliases, *aliases))

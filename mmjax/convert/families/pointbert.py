@@ -12,6 +12,12 @@ _QKV = "(X N H) D -> X D N H"
 _PARTS = ("query", "key", "value")
 # Counters that no inference reads.
 BUFFERS = re.compile(r".*\.num_batches_tracked")
+# Of a checkpoint of ULIP's training: SLIP's towers of images and of text, which
+# the encoder of points was trained against.
+OTHER_TOWERS = re.compile(
+  r"(visual|transformer|token_embedding|ln_final)\..*"
+  r"|positional_embedding|(image|text)_projection|logit_scale"
+)
 # What an encoder that gives all tokens has not.
 PROJECTION = re.compile(r"(module\.)?pc_projection")
 

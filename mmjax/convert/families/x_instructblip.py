@@ -6,7 +6,7 @@ Encoders and the language model come from files of their own.
 
 from collections.abc import Iterable
 
-from mmjax.convert.families import parts, qformer
+from mmjax.convert.families import instructblip, parts
 from mmjax.convert.families.lms import LM_RULES
 from mmjax.convert.rules import Rule, prefixed
 
@@ -23,18 +23,9 @@ def connector(
   modality: str, num_layers: int, cross_every: int = 2
 ) -> list[Rule]:
   """An instruction-aware Q-Former with its norm and matrix."""
-  body = prefixed(
-    qformer.lavis(num_layers, cross_every),
-    f"{modality}_Qformer.bert.",
-    "qformer/",
+  return instructblip.connector(
+    num_layers, cross_every, root=f"{modality}_", norm=f"{modality}_ln"
   )
-  queries = qformer.queries(f"{modality}_query_tokens")
-  return [
-    *parts.norm(f"{modality}_ln", "features_norm"),
-    *body,
-    *prefixed([queries], path="qformer/"),
-    *parts.matrix(f"{modality}_llm_proj", "project"),
-  ]
 
 
 def pooled_projection(modality: str) -> list[Rule]:
