@@ -25,10 +25,11 @@ from pathlib import Path
 import numpy as np
 
 from mmjax.data.batching import Slots, occupancy
+from mmjax.data.encoder import Encoder
 from mmjax.data.filled import Fill, Filled, Measured
 from mmjax.data.lengths import Lengths
 from mmjax.data.readers import Pictures
-from mmjax.data.stream import Encoder, Stream
+from mmjax.data.stream import Stream
 
 TARGET = Path("benchmarks/results/packing.md")
 # Records, bytes of the file, and rounds, by type; 157,712 together.

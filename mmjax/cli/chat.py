@@ -18,8 +18,8 @@ from mmjax.data.document import (
   Text,
   printable,
 )
+from mmjax.data.encoder import Encoder
 from mmjax.data.fields import text_of
-from mmjax.data.stream import Encoder
 from mmjax.generation.conversation import Conversation
 
 log = logging.getLogger(__name__)

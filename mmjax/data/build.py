@@ -31,6 +31,7 @@ from mmjax.data import mixtures, rows
 from mmjax.data.batching import empty
 from mmjax.data.chat_tasks import CHAT_TASKS
 from mmjax.data.drawn_chat import DrawnChat
+from mmjax.data.encoder import Encoder
 from mmjax.data.episodes import Drawn
 from mmjax.data.filters import FILTERS
 from mmjax.data.formats import FORMATS, Documents
@@ -39,7 +40,7 @@ from mmjax.data.items import Items
 from mmjax.data.pipeline import Batches, Dataset
 from mmjax.data.readers import READERS, Reader
 from mmjax.data.sources import SOURCES, Source
-from mmjax.data.stream import Encoder, Stream
+from mmjax.data.stream import Stream
 from mmjax.data.tasks import TASKS
 from mmjax.text.prompts import PROMPTS
 from mmjax.text.tokenizer import Tokenizer

@@ -8,9 +8,10 @@ from typing import Any
 from mmjax.config import call
 from mmjax.data import lengths, mixtures
 from mmjax.data.batching import Slots
+from mmjax.data.encoder import Encoder
 from mmjax.data.filled import Fill, Filled, Measured, Mixed
 from mmjax.data.sources import Source
-from mmjax.data.stream import Encoder, Packed, Stream
+from mmjax.data.stream import Packed, Stream
 
 
 @dataclasses.dataclass(frozen=True)

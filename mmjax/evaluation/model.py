@@ -24,7 +24,7 @@ from jax.sharding import Mesh
 
 from mmjax.data.batching import stack, trim
 from mmjax.data.document import Document, Media
-from mmjax.data.stream import Encoder
+from mmjax.data.encoder import Encoder
 from mmjax.evaluation.answers import Likelihoods
 from mmjax.generation.beam import beam_search
 from mmjax.generation.conversation import Conversation

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent import futures
 
 from mmjax.data.document import BadSample, Document, File, Media, printable
-from mmjax.data.stream import Encoder
+from mmjax.data.encoder import Encoder
 
 log = logging.getLogger(__name__)
 

@@ -117,7 +117,7 @@ class Conversation:
       module: a system with the verbs of generation/sample.py, and a state that
         has `freed`.
       params: its parameters.
-      encoder: with `query`, `follow` and `alone`, such as data.stream.Encoder;
+      encoder: with `query`, `follow` and `alone`, such as data.encoder.Encoder;
         its prompt says how many tokens and media the model reads at most.
       tokenizer: of the system.
       sampling: see above.

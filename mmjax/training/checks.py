@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 
 from mmjax.data.batching import stack
-from mmjax.data.stream import Encoder
+from mmjax.data.encoder import Encoder
 from mmjax.text.tokenizer import Tokenizer
 
 

@@ -8,11 +8,12 @@ import pytest
 from mmjax.data import build
 from mmjax.data.batching import Slots, occupancy, stack
 from mmjax.data.document import BadSample, Document, Filtered, Media, Text
+from mmjax.data.encoder import Encoder
 from mmjax.data.filled import Fill, Filled, Measured, Mixed
 from mmjax.data.image import Square
 from mmjax.data.lengths import measure
 from mmjax.data.readers import Pictures
-from mmjax.data.stream import Encoder, Stream
+from mmjax.data.stream import Stream
 from mmjax.text import tokenizer
 from mmjax.text.prompts import Flamingo
 from tests.text.words import words

@@ -6,9 +6,10 @@ import pytest
 
 from mmjax.data.batching import Slots
 from mmjax.data.document import BadSample, Document, Filtered, Media, Text
+from mmjax.data.encoder import Encoder
 from mmjax.data.image import Flip, Square
 from mmjax.data.readers import Pictures
-from mmjax.data.stream import Encoder, Packed, Stream
+from mmjax.data.stream import Packed, Stream
 from mmjax.text.prompts import Flamingo
 from tests.data.pictures import encode, hostile, photo
 from tests.text.words import words

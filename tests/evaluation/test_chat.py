@@ -8,9 +8,9 @@ from concurrent import futures
 import numpy as np
 import pytest
 
+from mmjax.data.encoder import Encoder
 from mmjax.data.image import Square
 from mmjax.data.readers import Pictures
-from mmjax.data.stream import Encoder
 from mmjax.evaluation import chat_table
 from mmjax.evaluation.chat import benchmark, evaluate_chat
 from mmjax.evaluation.judge import Judging
