@@ -21,7 +21,8 @@ demo: $(VENV)/installed
 
 # A file stays with one worker, so that what its tests share is made once.
 test: lint
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not long"
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
+	  -m "not long"
 
 test-all: lint
 	MMJAX_INSTALL_SLURM=1 $(BIN)/pytest -n $(WORKERS)

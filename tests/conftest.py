@@ -1,5 +1,6 @@
 """Set before jax is imported: CPU, and one compile for all runs."""
 
+import collections
 import os
 import tempfile
 from pathlib import Path
@@ -10,3 +11,11 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+
+def pytest_collection_modifyitems(items):
+  """Files with the most heavy tests first: the last to end is a light one."""
+  heavy = collections.Counter(
+    item.path for item in items if item.get_closest_marker("heavy")
+  )
+  items.sort(key=lambda item: -heavy[item.path])
