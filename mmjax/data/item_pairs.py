@@ -14,7 +14,7 @@ import numpy as np
 from mmjax.data.document import Document, Text
 from mmjax.data.drawn_chat import chances
 from mmjax.data.instructions import MEDIA, ask, fill
-from mmjax.data.items import DrawnDocuments, Row, chosen
+from mmjax.data.items import DrawnDocuments, Row, of_kinds, of_split
 
 PAIR_QUESTIONS: Mapping[str, Sequence[str]] = {
   "same": (
@@ -62,7 +62,7 @@ class ItemPairs(DrawnDocuments):
       raise ValueError(f"kinds are {list(kinds)}, expected two.")
     self._asked = list(questions)
     self._chances = chances(questions, PAIR_QUESTIONS)
-    rows = chosen(folders, kinds, split)
+    rows = of_split(of_kinds(folders, kinds), split)
     self._kinds, self._split = tuple(kinds), split
     self._of = {k: [r for r in rows if r.kind == k] for k in kinds}
     one, other = ({r.object: r for r in self._of[k]} for k in kinds)

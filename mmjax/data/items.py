@@ -128,18 +128,23 @@ class DrawnDocuments:
     raise NotImplementedError
 
 
-def chosen(folders: str | Sequence[str], kinds, split: str) -> list[Row]:
-  """Rows of a split and of some kinds."""
+def of_kinds(
+  folders: str | Sequence[str], kinds: Sequence[str] | None
+) -> list[Row]:
+  """Rows of some kinds, or of all."""
   folders = [folders] if isinstance(folders, str) else folders
-  rows = [row for folder in folders for row in read(folder)]
-  splits = {row.split: None for row in rows}
-  lookup(splits, split, "split")
   for kind in kinds or ():
     lookup(MEDIA, kind, "kind of medium")
-  found = [r for r in rows if r.split == split and r.kind in (kinds or MEDIA)]
+  rows = [row for folder in folders for row in read(folder)]
+  found = [row for row in rows if row.kind in (kinds or MEDIA)]
   if not found:
-    raise ValueError(f"{list(folders)} have nothing of {kinds} in {split!r}.")
+    raise ValueError(f"{list(folders)} have nothing of {kinds}.")
   return found
+
+
+def of_split(rows: Sequence[Row], split: str) -> list[Row]:
+  lookup({row.split: None for row in rows}, split, "split")
+  return [row for row in rows if row.split == split]
 
 
 class Items(DrawnDocuments):
@@ -171,7 +176,8 @@ class Items(DrawnDocuments):
       seed: another seed, other documents.
     """
     self._chances = chances(questions, QUESTIONS)
-    rows = chosen(folders, kinds, split)
+    known = of_kinds(folders, kinds)
+    rows = of_split(known, split)
     self._rows = {
       question: [row for row in rows if _asks(question, row)]
       for question in questions
@@ -183,9 +189,10 @@ class Items(DrawnDocuments):
     self._groups = {
       question: _grouped(found, even) for question, found in self._rows.items()
     }
+    # Of both splits: what is picked from does not tell what was held out.
     self._values = {
-      question: sorted({row.values.get(question, "") for row in found})
-      for question, found in self._rows.items()
+      question: sorted({row.values.get(question, "") for row in known} - {""})
+      for question in questions
     }
     self._names: dict[tuple[str, str], list[str]] = {}
     for row in rows:
