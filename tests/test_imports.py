@@ -1,6 +1,8 @@
 """Who imports whom, and what no file of mmjax may do."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -126,6 +128,16 @@ def dangers(tree: ast.AST):
       numpy = isinstance(owner, ast.Name) and owner.id in ("np", "numpy")
       if numpy and "allow_pickle" not in named:
         yield f"{node.lineno}: np.load without allow_pickle=False"
+
+
+def test_a_run_begins_without_what_only_some_need():
+  """Every process of every start imports what `mmjax train` does."""
+  code = "import sys, mmjax.cli.train; print(*sys.modules)"
+  run = subprocess.run(
+    [sys.executable, "-c", code], capture_output=True, text=True, check=True
+  )
+  heavy = {"scipy.signal", "scipy.spatial", "scipy.optimize", "av"}
+  assert not heavy & set(run.stdout.split())
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import io
 import math
 
 import numpy as np
-from scipy import signal
 
 from mmjax.data.document import MAX_BYTES, BadSample
 from mmjax.typing import Float, Int
@@ -89,6 +88,9 @@ def resample(
   """From one rate to another: 8000 samples at 8 kHz -> 16000 at 16 kHz."""
   if found == wanted:
     return wave
+  # Takes a second to import, in every process that reads anything.
+  from scipy import signal
+
   common = np.gcd(found, wanted)
   changed = signal.resample_poly(wave, wanted // common, found // common)
   return changed.astype(np.float32)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import optimize
 
 from mmjax.data.conversations import Conversations, Messages
 from mmjax.data.document import (
@@ -158,6 +157,9 @@ class MMC4:
     if not rows or not scores.shape[1]:
       return []
     if self.assignment == "hungarian":
+      # Takes half a second to import, in every process that reads anything.
+      from scipy import optimize
+
       picked, columns = optimize.linear_sum_assignment(-scores[rows])
       pairs = [(rows[i], int(column)) for i, column in zip(picked, columns)]
     elif self.assignment == "argmax":

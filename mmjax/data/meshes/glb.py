@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from mmjax.data.document import BadSample
 from mmjax.data.meshes import mesh
@@ -238,6 +237,9 @@ class _File:
       turn = self.numbers(node, "rotation", [0.0] * 4)
       if not turn.any():
         raise self.bad("has a node with a rotation of four zeros")
+      # Takes half a second to import, in every process that reads anything.
+      from scipy.spatial.transform import Rotation
+
       out[:3, :3] = Rotation.from_quat(turn).as_matrix()
     out[:3, :3] *= self.numbers(node, "scale", [1.0] * 3)
     out[:3, 3] = self.numbers(node, "translation", [0.0] * 3)
