@@ -100,7 +100,8 @@ def report(runs: Path) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("kinds", nargs="*", choices=[*KINDS, []], default=[])
+  choices = dict(choices=[*KINDS, []], default=[], metavar="KIND")
+  parser.add_argument("kinds", nargs="*", help=", ".join(KINDS), **choices)
   parser.add_argument("--connector", choices=CONNECTORS, default="qformer")
   parser.add_argument("--runs", type=Path, default=Path("runs"))
   args = parser.parse_args(arguments)

@@ -76,7 +76,7 @@ def run(tmp_path_factory):
   return configs.load(CONFIG, changed).to_dict(), workdir
 
 
-@pytest.mark.heavy
+@pytest.mark.long
 def test_held_out_things_are_found_by_name(run):
   """Among all held-out things in a style; none was seen in any style."""
   config, workdir = run

@@ -238,6 +238,7 @@ def test_two_plans_at_a_time(tmp_path):
 
 
 @pytest.mark.heavy
+@pytest.mark.long
 @needs_libtpu
 def test_depth_makes_no_larger_program():
   """Ten times the layers are the same scan."""

@@ -19,6 +19,11 @@ STEPS, EVERY = 20, 5
 pytestmark = pytest.mark.heavy
 
 
+def also(*values):
+  """Another case of what one case shows already."""
+  return pytest.param(*values, marks=pytest.mark.long)
+
+
 def start(workdir, *options, processes=1, devices=2, **same) -> Job:
   """Processes of a run; `options` are those of each."""
   given = list(options) or [{}] * processes
@@ -115,7 +120,7 @@ def test_a_full_disk(straight, tmp_path):
   assert finish(tmp_path, width=256) == straight[0]
 
 
-@pytest.mark.parametrize("whose", [[0], [1], [0, 1]])
+@pytest.mark.parametrize("whose", [also([0]), [1], also([0, 1])])
 def test_a_full_disk_of_some_processes(whose, straight, tmp_path):
   """Each saves a part of its own; those that can must not wait for ever."""
   options = [dict(at={"fill": 8}) if i in whose else {} for i in range(2)]
@@ -158,8 +163,8 @@ def test_the_newest_checkpoint_is_damaged(straight, tmp_path):
     assert straight[0] in job.said[0]
 
 
-@pytest.mark.parametrize("how", ["unreadable", "altered"])
-@pytest.mark.parametrize("who", [0, 1])
+@pytest.mark.parametrize("how", [also("unreadable"), "altered"])
+@pytest.mark.parametrize("who", [0, also(1)])
 def test_one_of_two_processes_finds_the_newest_damaged(
   who, how, straight, tmp_path
 ):
@@ -210,8 +215,8 @@ def test_two_processes_in_place_of_one(straight, half):
   assert rows(half) == {step: all_rows[step] for step in range(16, 21)}
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-@pytest.mark.parametrize("when", ["compile", "restore"])
+@pytest.mark.parametrize("processes", [also(1), 2])
+@pytest.mark.parametrize("when", ["compile", also("restore")])
 def test_a_signal_before_the_first_step(when, processes, half, straight):
   """There is nothing to save, and the end is not waited for."""
   shape = dict(processes=processes, devices=2 // processes)
@@ -228,7 +233,7 @@ def test_a_signal_before_the_first_step(when, processes, half, straight):
   assert finish(half, **shape) == straight[0]
 
 
-@pytest.mark.parametrize("told", [0, 1])
+@pytest.mark.parametrize("told", [also(0), 1])
 def test_a_signal_to_one_of_two_processes(told, straight, tmp_path):
   options = [{}, {}]
   options[told] = dict(at={"term": 8})
@@ -298,7 +303,7 @@ def test_one_of_two_processes_is_stuck(straight, tmp_path):
   assert finish(tmp_path, processes=2, devices=1) == straight[0]
 
 
-@pytest.mark.parametrize("how", ["kill", "die"])
+@pytest.mark.parametrize("how", ["kill", also("die")])
 def test_one_of_two_processes_dies(how, straight, tmp_path):
   """In a step, or in a save, for which the other does not wait then."""
   shape = dict(processes=2, devices=1)

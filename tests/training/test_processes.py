@@ -108,7 +108,7 @@ def test_axes_over_processes_and_then_another_mesh(tmp_path):
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("absent", [0, 1])
+@pytest.mark.parametrize("absent", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_a_signal_while_another_process_is_waited_for(absent, tmp_path):
   shape = dict(processes=2, devices=1, absent=absent)
   with Job(TOWERS, str(tmp_path), CHANGES, **shape) as job:

@@ -53,7 +53,10 @@ def straight(tmp_path_factory):
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+  "number",
+  [pytest.param(signal.SIGTERM, marks=pytest.mark.long), signal.SIGKILL],
+)
 def test_same_bits_after_a_signal(number, straight, tmp_path):
   process = start(tmp_path, steps=100 * STEPS)
   wait_for_checkpoint(tmp_path, process)
