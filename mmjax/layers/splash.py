@@ -11,14 +11,6 @@ they do not the result is NaN, never a wrong number.
 
 import jax
 import jax.numpy as jnp
-from jax.experimental.pallas.ops.tpu.splash_attention import (
-  BlockSizes,
-  CausalMask,
-  FullMask,
-  MultiHeadMask,
-  SegmentIds,
-  make_splash_mqa,
-)
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -120,7 +112,7 @@ def _over_mesh(query, key, value, segments, causal, interpret):
   kernel = _kernel(group, length, parts, causal, interpret)
 
   def run(kernel, query, key, value, own, others):
-    ids = None if own is None else SegmentIds(own, others)
+    ids = None if own is None else _pallas().SegmentIds(own, others)
     by_head = jax.vmap(kernel, in_axes=(0, 0, 0, None))
     return jax.vmap(by_head)(query, key, value, ids)
 
@@ -145,10 +137,11 @@ def _kernel(group, length, parts, causal, interpret):
   """For the queries of one head of keys, cut over `parts` devices."""
   query = next(b for b in BLOCKS if length // parts % b == 0)
   keys = next(b for b in BLOCKS if length % b == 0)
-  mask = CausalMask if causal else FullMask
-  return make_splash_mqa(
-    MultiHeadMask([mask((length, length))] * group),
-    block_sizes=BlockSizes(
+  pallas = _pallas()
+  mask = pallas.CausalMask if causal else pallas.FullMask
+  return pallas.make_splash_mqa(
+    pallas.MultiHeadMask([mask((length, length))] * group),
+    block_sizes=pallas.BlockSizes(
       block_q=query,
       block_kv=keys,
       block_q_dkv=query,
@@ -160,3 +153,10 @@ def _kernel(group, length, parts, causal, interpret):
     q_seq_shards=parts,
     interpret=interpret,
   )
+
+
+def _pallas():
+  """The kernel's module, which takes longer to import than this package."""
+  from jax.experimental.pallas.ops.tpu import splash_attention
+
+  return splash_attention
