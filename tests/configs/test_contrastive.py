@@ -123,7 +123,7 @@ for count in (1, 8):
 """
 
 
-@pytest.mark.heavy
+@pytest.mark.long
 def test_eight_devices_give_the_losses_of_one(tmp_path):
   """The candidates of a pair are those of all devices."""
   changes = [

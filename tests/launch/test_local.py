@@ -188,6 +188,7 @@ exec {sys.executable} -u -m tests.training.toy {workdir} "$options"
 
 
 @pytest.mark.heavy
+@pytest.mark.long
 def test_a_dead_process_costs_no_step(tmp_path, capfd):
   """Of a job that nobody looks after; also when it is the coordinator."""
   ends = set()

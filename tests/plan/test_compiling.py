@@ -62,6 +62,7 @@ def here(made):
 
 
 @pytest.mark.heavy
+@pytest.mark.long
 @needs_libtpu
 def test_it_is_what_the_whole_compilation_decides():
   early, late = apart(config()), apart(config(), finishes=True)

@@ -17,8 +17,8 @@ needs_cuda = pytest.mark.skipif(
   not (installed("jax_cuda12_plugin") or installed("jax_cuda13_plugin")),
   reason="needs JAX's CUDA plugin: requirements-cuda.txt",
 )
-# Half a minute each; the others take one or two.
-QUICK = ("open_flamingo_3b", "open_flamingo_9b", "llava_7b_stage2")
+# Half a minute; the others take as long, or two.
+QUICK = ("llava_7b_stage2",)
 
 
 def case(name):

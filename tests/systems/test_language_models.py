@@ -27,7 +27,14 @@ def batch(tmp_path_factory):
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(
+  "name",
+  [
+    pytest.param("gpt_neox", marks=pytest.mark.long),
+    pytest.param("mpt", marks=pytest.mark.long),
+    "opt",
+  ],
+)
 def test_it_learns_and_writes_within_a_flamingo(batch, name):
   lm = dict(name=name, **COMMON, **FAMILIES[name])
   module, params = drawn_model(batch, lm=lm)

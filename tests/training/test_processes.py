@@ -46,6 +46,7 @@ def straight(tmp_path_factory):
 
 
 @pytest.mark.heavy
+@pytest.mark.long
 def test_a_signal_to_one_process_stops_both_at_one_step(straight, tmp_path):
   told = 1
   shape = dict(processes=2, devices=1)
