@@ -155,8 +155,9 @@ def _add_asking(verbs) -> None:
   generate = _verb(
     verbs,
     "generate",
-    "Ask a trained run, or a LLaVA that `mmjax convert` wrote. Parts of the "
-    "prompt are read in their order; examples come before the question.",
+    "Ask a trained run, or a LLaVA, BLIP-2 or InstructBLIP that "
+    "`mmjax convert` wrote. Parts of the prompt are read in their order; "
+    "examples come before the question.",
     "default the run's own",
   )
   asking.add_generate(generate)

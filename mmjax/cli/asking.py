@@ -2,11 +2,18 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
+
+# Tokens of an answer at most.
+GENERATED, SAID = 32, 512
 
 # For --help, which has no time to import the tables.
 TEMPLATES = (
   "chatml, chatml_direct, llama_2, llava_llama_2, llava_v0, llava_v1, "
   "mistral_instruct, mpt, plain, v0_mmtag, v1_mmtag, vicuna_v0 or vicuna_v1"
+)
+FORMATS = (
+  "instructblip, x_instructblip, x_instructblip_7b or x_instructblip_no_cue"
 )
 
 
@@ -23,14 +30,39 @@ def add_generate(verb: argparse.ArgumentParser) -> None:
   _add_model(verb)
   for option, kind, text in (
     ("--image", "FILE", "a JPEG, PNG, WebP or GIF; may come again"),
-    ("--video", "FILE", "a video; may come again"),
+    ("--video", "FILE", "an MP4, MOV, MKV, WebM or AVI; may come again"),
+    ("--audio", "FILE", "a WAV, FLAC, OGG or MP3; may come again"),
+    (
+      "--points",
+      "FILE",
+      "a 3D shape: .npy, .ply, .glb, .obj or lines of numbers; may come again",
+    ),
     ("--prompt", "TEXT", "text before, between or after them; likewise"),
   ):
     verb.add_argument(
       option, action=_Part, dest="parts", metavar=kind, help=text
     )
-  _add_sampling(verb, 32)
-  _add_number(verb, "--num-beams", 1, "of a beam search; 1 is none")
+  verb.add_argument(
+    "--choices",
+    metavar="A,B",
+    help="ranks these answers by their log-likelihoods; none is written",
+  )
+  _add_sampling(verb, GENERATED)
+  for option, default, text in (
+    ("--num-beams", 1, "of a beam search; 1 is none"),
+    (
+      "--length-penalty",
+      0.0,
+      "of a beam search: the exponent of the length that divides a score",
+    ),
+    (
+      "--repetition-penalty",
+      1.0,
+      "on what the answer has already; 1 is none, LAVIS takes 1.5",
+    ),
+    ("--min-new-tokens", 0, "the answer's length at least"),
+  ):
+    _add_number(verb, option, default, text)
 
 
 def add_chat(verb: argparse.ArgumentParser) -> None:
@@ -43,7 +75,7 @@ def add_chat(verb: argparse.ArgumentParser) -> None:
     metavar="FILE",
     help="a picture that the first question is about; may come again",
   )
-  _add_sampling(verb, 512)
+  _add_sampling(verb, SAID)
 
 
 def _add_model(verb: argparse.ArgumentParser) -> None:
@@ -53,7 +85,8 @@ def _add_model(verb: argparse.ArgumentParser) -> None:
     nargs="?",
     type=Path,
     metavar="FOLDER",
-    help="of a LLaVA, that `mmjax convert SRC FOLDER --to jax` wrote",
+    help="of a LLaVA, BLIP-2 or InstructBLIP, that `mmjax convert SRC FOLDER "
+    "--to jax` wrote; only the first chats",
   )
   verb.add_argument("--workdir", type=Path, help="of a run")
   verb.add_argument(
@@ -66,18 +99,21 @@ def _add_model(verb: argparse.ArgumentParser) -> None:
     "--length",
     type=int,
     metavar="N",
-    help="tokens of a conversation at most; default 2048, or the run's",
+    help="tokens of a prompt at most; default 2048 for a LLaVA, 512 for "
+    "others, or the run's",
   )
   of_folder = verb.add_argument_group("of a FOLDER")
   of_folder.add_argument(
     "--template",
     metavar="NAME",
-    help=f"of conversations: {TEMPLATES}; default vicuna_v1",
+    help=f"of a LLaVA: {TEMPLATES}; default vicuna_v1. Of the others: "
+    f"{FORMATS}; default instructblip",
   )
   of_folder.add_argument(
     "--aspect",
     choices=("pad", "square"),
-    help="pictures are padded to a square, or cropped; default: as trained",
+    help="a LLaVA's pictures are padded to a square, or cropped; default: as "
+    "trained",
   )
   of_folder.add_argument(
     "--dtype",
@@ -98,10 +134,26 @@ def _add_sampling(verb: argparse.ArgumentParser, length: int) -> None:
 
 
 def _add_number(verb, option, default, text) -> None:
+  """A number, which is None where the command line does not give it."""
   verb.add_argument(
     option,
     type=type(default),
-    default=default,
     metavar="N" if isinstance(default, int) else "X",
     help=f"{text}; default {default:g}",
   )
+
+
+# What says how an answer is written.
+_SAMPLING = ("max_new_tokens", "temperature", "top_k", "top_p", "seed")
+_SEARCH = (
+  "num_beams",
+  "length_penalty",
+  "repetition_penalty",
+  "min_new_tokens",
+)
+
+
+def writing(args: argparse.Namespace) -> dict[str, Any]:
+  """Those fields of evaluation.model.Model that a command line gives."""
+  given = {name: getattr(args, name, None) for name in (*_SAMPLING, *_SEARCH)}
+  return {name: value for name, value in given.items() if value is not None}

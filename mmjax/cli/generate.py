@@ -1,6 +1,7 @@
-"""`mmjax generate`: a model, pictures and text in, its answer out."""
+"""`mmjax generate`: a model, media and text in, its answer out."""
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,14 +9,16 @@ from typing import Any
 from mmjax.cli.evaluate import load_model
 from mmjax.config import require
 from mmjax.data import build as data
-from mmjax.data.document import Document, File, Media, Text
+from mmjax.data.document import KINDS, Document, File, Media, Text
+from mmjax.data.encoder import Encoder
 from mmjax.data.fields import text_of
+from mmjax.evaluation.model import Model
 from mmjax.text.prompts.base import merged
 
 log = logging.getLogger(__name__)
 
-# Kinds of parts of a prompt.
-TEXT, MEDIA = "text", ("image", "video")
+# The kind of the parts of a prompt that are no media.
+TEXT = "text"
 
 
 def generate(
@@ -32,26 +35,85 @@ def generate(
       `model` and `init` in place of those parts, and in `data` what differs
       from the first dataset (`transforms`, `prompt`, ...).
     workdir: of the run.
-    parts: of the prompt in their order: ("text", TEXT), ("image", FILE) or
-      ("video", FILE).
+    parts: of the prompt in their order: ("text", TEXT), or a kind of medium
+      and a FILE, such as ("audio", FILE).
     wording: what differs from the run's prompt (`system`, `length`, ...).
     **fields: of evaluation.model.Model (`max_new_tokens`, `num_beams`, ...).
 
   Raises:
-    ValueError: for a prompt that does not fit, or a file that is no picture.
+    ValueError: for a prompt that does not fit, a kind of medium that the run
+      does not read, and a file that is none of its kind.
+  """
+  model, document = _asked(config, workdir, parts, wording, fields)
+  return model.generate([document])[0]
+
+
+def rank(
+  config: Mapping[str, Any],
+  workdir: str | Path,
+  parts: Sequence[tuple[str, str]],
+  choices: Sequence[str],
+  wording: Mapping[str, Any] | None = None,
+) -> list[tuple[str, float]]:
+  """Given answers by how likely a run finds them after a prompt, best first.
+
+  A likelihood is the sum of the logarithms of an answer's tokens and of its
+  end, as X-InstructBLIP ranks classes: a longer answer is less likely.
+
+  Args:
+    config, workdir, parts, wording: as above.
+    choices: two answers or more.
+
+  Returns:
+    each with its log-likelihood.
+
+  Raises:
+    ValueError: as above, and for answers that are empty or there twice.
+  """
+  choices = [choice.strip() for choice in choices]
+  if len(set(choices)) < max(len(choices), 2) or "" in choices:
+    raise ValueError(
+      f"The choices are {choices}; expected two or more, all different and "
+      "none empty."
+    )
+  model, document = _asked(config, workdir, parts, wording, {}, choices)
+  # Behind a text an answer begins with a space, as in the papers' templates.
+  goes_on = isinstance(document.segments[-1], Text)
+  answers = [f" {choice}" if goes_on else choice for choice in choices]
+  scores = model.score([document], answers).total[0].tolist()
+  pairs = zip(choices, scores, strict=True)
+  return sorted(pairs, key=lambda pair: pair[1], reverse=True)
+
+
+def _asked(
+  config: Mapping[str, Any],
+  workdir: str | Path,
+  parts: Sequence[tuple[str, str]],
+  wording: Mapping[str, Any] | None,
+  fields: Mapping[str, Any],
+  said: Sequence[str] = (),
+) -> tuple[Model, Document]:
+  """The model, and the document that it is asked about.
+
+  Args:
+    config, workdir, parts, wording, fields: as above.
+    said: other texts that the model has to know.
   """
   document = prompt(parts)
-  config = for_generation(config, wording)
+  config = _with_room(for_generation(config, wording), document)
+  # Before a model of many gigabytes is read.
+  (entry,) = config["data"]["datasets"].values()
+  check_files(data.encoder(None, **data.reading(entry)), document)
   own = {"batch_size": 1, "overflow": "error"}
-  model = load_model(config, workdir, own | fields)
+  model = load_model(config, workdir, own | dict(fields))
   # As the prompt joins texts; between media they are apart.
-  texts = [x[0] for x in merged(document, MEDIA) if isinstance(x, tuple)]
-  words = [w for text in texts for w in model.tokenizer.unknown(text)]
+  texts = [x[0] for x in merged(document, KINDS) if isinstance(x, tuple)]
+  words = [w for t in (*texts, *said) for w in model.tokenizer.unknown(t)]
   if words:
     log.warning(
       "The run's vocabulary does not have %s.", list(dict.fromkeys(words))
     )
-  return model.generate([document])[0]
+  return model, document
 
 
 def prompt(parts: Sequence[tuple[str, str]]) -> Document:
@@ -60,15 +122,65 @@ def prompt(parts: Sequence[tuple[str, str]]) -> Document:
   for kind, value in parts:
     if kind == TEXT:
       segments.append(Text(text_of(value, "The prompt")))
-    elif kind in MEDIA:
+    elif kind in KINDS:
       if not Path(value).is_file():
         raise ValueError(f"There is no {kind} file {value!r}.")
       segments.append(Media(kind, File(value), value))
     else:
-      raise ValueError(f"A part is 'text', 'image' or 'video', not {kind!r}.")
+      raise ValueError(
+        f"A part is {TEXT!r}, {', '.join(map(repr, KINDS))}, not {kind!r}."
+      )
   if not segments:
     raise ValueError("The prompt is empty: give --image FILE, --prompt TEXT.")
   return Document(tuple(segments), id="prompt")
+
+
+def check_files(encoder: Encoder, document: Document) -> None:
+  """Whether a model reads all media of a prompt, as an example does.
+
+  Raises:
+    ValueError: for a medium of another kind, with those that it reads, and
+      for any where a model knows media by their number in a table alone.
+    BadSample: for a file that is damaged, empty or of another kind.
+  """
+  known = {kind for r in encoder.readers.values() for kind in r.kinds}
+  if isinstance(encoder.prompt.media, Mapping):
+    known &= encoder.prompt.media.keys()
+  if document.media and any(r.keys for r in encoder.readers.values()):
+    raise ValueError(
+      "This model finds media in a table of features, and sees no files. Say "
+      "in its config's `generate` what encodes them, as configs/llava/tiny.py "
+      "does."
+    )
+  for medium in document.media:
+    if medium.kind not in known:
+      raise ValueError(
+        f"This model reads no {medium.kind!r} ({medium.name}); it reads "
+        f"{', '.join(kind for kind in KINDS if kind in known)}."
+      )
+    encoder.check(medium, document.id)
+
+
+def _with_room(config: dict[str, Any], document: Document) -> dict[str, Any]:
+  """A config whose prompt has room for all media of a document.
+
+  Only where a prompt counts the media of each kind, which then come into the
+  sequence one by one: how many there are no parameter depends on.
+  """
+  ((name, entry),) = config["data"]["datasets"].items()
+  own = entry["prompt"]
+  if not isinstance(own.get("media"), Mapping):
+    return config
+  given = Counter(m.kind for m in document.media if m.kind in own["media"])
+  room = {k: max(count, given[k]) for k, count in own["media"].items()}
+  made = data.encoder(None, **data.reading(entry)).prompt
+  extra = sum(
+    (count - own["media"][kind]) * made.units.get(kind, 1) * made.media_tokens
+    for kind, count in room.items()
+  )
+  wider = own | {"media": room, "length": made.length + extra}
+  datasets = {name: entry | {"prompt": wider}}
+  return config | {"data": config["data"] | {"datasets": datasets}}
 
 
 def for_generation(

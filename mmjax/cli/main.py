@@ -16,6 +16,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 
+from mmjax.cli import asking
 from mmjax.cli.arguments import DEMO, make_parser, take_changes
 
 # Errors that a message explains; any other is a fault of ours.
@@ -121,22 +122,31 @@ def _demo(args) -> None:
   demo(config, args.workdir)
 
 
-_SAMPLING = ("max_new_tokens", "temperature", "top_k", "top_p", "seed")
-
-
 def _generate(args) -> None:
+  given = asking.writing(args)
+  if args.choices is not None and given:
+    option = next(iter(given)).replace("_", "-")
+    raise ValueError(
+      f"--{option} says how an answer is written; --choices ranks answers that "
+      "are given."
+    )
   config, place, wording = _asked(args)
-  from mmjax.cli.generate import generate
+  from mmjax.cli.generate import generate, rank
 
-  fields = {name: getattr(args, name) for name in (*_SAMPLING, "num_beams")}
-  print(generate(config, place, args.parts or (), wording, **fields))
+  asked = (config, place, args.parts or ())
+  if args.choices is None:
+    fields = {"max_new_tokens": asking.GENERATED} | given
+    print(generate(*asked, wording, **fields))
+    return
+  for choice, score in rank(*asked, args.choices.split(","), wording):
+    print(f"{score:10.4f}  {choice}")
 
 
 def _chat(args) -> None:
   config, place, wording = _asked(args)
   from mmjax.cli.chat import chat
 
-  fields = {name: getattr(args, name) for name in _SAMPLING}
+  fields = {"max_new_tokens": asking.SAID} | asking.writing(args)
   chat(config, place, args.images, wording, **fields)
 
 
@@ -148,7 +158,7 @@ def _asked(args):
   """
   if (args.folder is None) == (args.workdir is None):
     raise ValueError(
-      "Name either a run (--workdir DIR) or the FOLDER of a converted LLaVA."
+      "Name either a run (--workdir DIR) or the FOLDER of a converted model."
     )
   names = ("system", "length")
   wording = {n: v for n in names if (v := getattr(args, n)) is not None}

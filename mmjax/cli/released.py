@@ -1,19 +1,22 @@
-"""A LLaVA that `mmjax convert SRC DST --to jax` wrote, as the config of a run.
+"""What `mmjax convert SRC DST --to jax` wrote, as the config of a run.
 
   config = config_of("llava-1.5")           # Asked as it was trained,
   config = config_of("llava-1.5", system="")  # or as Hugging Face asks it.
   model = load_model(config, "llava-1.5", dict(max_new_tokens=64))
 
+  config = config_of("instructblip")
+
 Nothing was trained here: all parameters are the folder's.
 """
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
-
+from mmjax.cli import released_blip
 from mmjax.cli.llava_layouts import IMAGE
+from mmjax.cli.released_parts import default_dtype, name_of, tokenizer_files
 from mmjax.config import lookup
 from mmjax.convert.read import read_json
 from mmjax.text import folders
@@ -27,8 +30,31 @@ _ENDS = {"bos": "<s>", "eos": "</s>"}
 _AROUND = ("<im_start>", "<im_end>")
 
 
-def config_of(
-  folder: str | Path,
+def config_of(folder: str | Path, **options: Any) -> dict[str, Any]:
+  """The config of a run, for `load_model` and all that takes one.
+
+  Args:
+    folder: with a config.json, weights and a tokenizer.
+    **options: of `llava`, or of `released_blip.blip`.
+
+  Raises:
+    ValueError: for a folder of anything else, one that lacks a part, and an
+      option of the other family.
+  """
+  folder = Path(folder)
+  config = _config(folder)
+  make = FAMILIES[config["family"]]
+  for name in options.keys() - inspect.signature(make).parameters.keys():
+    raise ValueError(
+      f"The model in {folder} is of the family {config['family']!r}, which "
+      f"takes no {name!r}."
+    )
+  return make(folder, config, **options)
+
+
+def llava(
+  folder: Path,
+  config: Mapping[str, Any],
   *,
   template: str = "vicuna_v1",
   system: str | None = None,
@@ -36,10 +62,11 @@ def config_of(
   dtype: str | None = None,
   length: int = LENGTH,
 ) -> dict[str, Any]:
-  """The config of a run, for `load_model` and all that takes one.
+  """The config of a LLaVA.
 
   Args:
-    folder: with a config.json, weights and a tokenizer.
+    folder: see `config_of`.
+    config: its config.json.
     template: of text.prompts.chat_templates, that the model was trained with.
     system: text in place of the template's; "" leaves it out.
     aspect: of ASPECTS; None is what the folder says.
@@ -47,15 +74,14 @@ def config_of(
     length: tokens of a conversation at most.
 
   Raises:
-    ValueError: for a folder of anything else, or one that lacks a part.
+    ValueError: for a folder that lacks a part.
   """
-  folder = Path(folder)
-  config, fields = _fields(folder)
+  fields = _fields(folder, config)
   tokenizer, chat = _tokenizer(folder, fields["image_token"])
   if config.get("hugging_face", {}).get("mm_use_im_start_end"):
     chat["around"] = _AROUND
   chat |= dict(template=template, system=system)
-  dtype = dtype or _dtype()
+  dtype = dtype or default_dtype()
   return dict(
     system="llava",
     model=dict(
@@ -93,7 +119,7 @@ def language_model_of(
   folder = Path(folder)
   config = read_json(folder / "config.json")
   tokenizer, chat = _tokenizer(folder, None)
-  dtype = dtype or _dtype()
+  dtype = dtype or default_dtype()
   prompt = dict(name="chat", template=template, length=length, **chat)
   return dict(
     system="text",
@@ -103,10 +129,6 @@ def language_model_of(
     init=dict(lm=dict(name="converted", path=str(folder), dtype=dtype)),
     train=dict(trainable=[(".*", True)]),
   )
-
-
-def _dtype() -> str:
-  return "float32" if jax.default_backend() == "cpu" else "bfloat16"
 
 
 def _reading(
@@ -128,20 +150,26 @@ def _reading(
   )
 
 
-def _fields(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-  """A folder's config.json, and the model's settings in it."""
+def _config(folder: Path) -> dict[str, Any]:
+  """A folder's config.json, of a family that can be asked."""
   path = folder / "config.json"
   config = read_json(path) if path.is_file() else {}
   if "family" not in config or "model" not in config:
     raise ValueError(
-      f"{folder} is no folder that `mmjax convert` wrote. Make one of a LLaVA "
-      f"first: mmjax convert {folder} NEW_FOLDER --to jax"
+      f"{folder} is no folder that `mmjax convert` wrote. Make one first: "
+      f"mmjax convert {folder} NEW_FOLDER --to jax"
     )
-  if config["family"] != "llava":
+  if config["family"] not in FAMILIES:
     raise ValueError(
-      f"{folder} holds a model of the family {config['family']!r}; only a "
-      "LLaVA can be asked without a run. Name it in config.init of one."
+      f"{folder} holds a model of the family {config['family']!r}; only those "
+      f"of {' and '.join(FAMILIES)} can be asked without a run. Name it in "
+      "config.init of one."
     )
+  return config
+
+
+def _fields(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+  """The settings of a LLaVA that is whole."""
   fields = config["model"]
   if not fields["lm"]:
     raise ValueError(
@@ -154,7 +182,7 @@ def _fields(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
       f"again with the CLIP that it saw with: mmjax convert SRC {folder} "
       "--to jax --tower DIR"
     )
-  return config, fields
+  return fields
 
 
 def _tokenizer(
@@ -166,11 +194,11 @@ def _tokenizer(
     folder: with the files of one.
     image: id of an image's places, where the vocabulary has one.
   """
-  settings, path = _tokenizer_settings(folder)
+  settings, path = tokenizer_files(folder)
   vocabulary = folders.read(path).get_vocab(with_added_tokens=True)
   ends = {end: name for end, name in _ENDS.items() if name in vocabulary}
   for end in ("bos", "eos", "pad"):
-    if name := _name(settings.get(f"{end}_token")):
+    if name := name_of(settings.get(f"{end}_token")):
       ends[end] = name
   known = image is not None and vocabulary.get(IMAGE) == image
   chat = dict(
@@ -179,25 +207,8 @@ def _tokenizer(
   return dict(name="file", path=str(path), **ends), chat
 
 
-def _tokenizer_settings(folder: Path) -> tuple[dict[str, Any], Path]:
-  """What the files beside a tokenizer say, and where to read it."""
-  settings: dict[str, Any] = {}
-  for name in ("special_tokens_map.json", "tokenizer_config.json"):
-    if (folder / name).is_file():
-      read = read_json(folder / name)
-      settings |= {k: v for k, v in read.items() if v is not None}
-  if (folder / "tokenizer_config.json").is_file():
-    return settings, folder
-  # The folder's config.json is ours, and does not say of which kind it is.
-  path = folder / "tokenizer.json"
-  if not path.is_file():
-    raise ValueError(
-      f"There is no tokenizer in {folder}. Copy tokenizer_config.json and "
-      "tokenizer.json or tokenizer.model of the model there."
-    )
-  return settings, path
-
-
-def _name(token: Any) -> str | None:
-  """A special token's name, as it is or among its other settings."""
-  return token.get("content") if isinstance(token, Mapping) else token
+# Family of a folder to (folder, its config.json, options) -> config.
+FAMILIES: Mapping[str, Callable[..., dict[str, Any]]] = {
+  "llava": llava,
+  "instructblip": released_blip.blip,
+}

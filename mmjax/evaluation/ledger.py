@@ -112,6 +112,7 @@ class Memory:
 _WRITES = (
   *("stop", "max_new_tokens", "temperature", "top_k", "top_p", "seed"),
   *("num_beams", "length_penalty", "overflow"),
+  *("repetition_penalty", "min_new_tokens"),
 )
 
 

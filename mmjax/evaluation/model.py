@@ -28,6 +28,7 @@ from mmjax.data.encoder import Encoder
 from mmjax.evaluation.answers import Likelihoods
 from mmjax.generation.beam import beam_search
 from mmjax.generation.conversation import Conversation
+from mmjax.generation.penalties import NONE, Penalties
 from mmjax.generation.sample import Sampling, generate
 from mmjax.generation.score import score_answers
 from mmjax.sharding import BATCH, batch_sharding
@@ -67,6 +68,7 @@ class Model:
     seed: of sampling.
     num_beams: 1 is greedy; the paper uses 3.
     length_penalty: of the beam search.
+    repetition_penalty, min_new_tokens: see generation.penalties.Penalties.
     batch_size: rows of a batch; the last one is filled up, and all of them to
       what the devices divide.
     score_end: whether the token that ends an answer counts in its likelihood.
@@ -88,6 +90,8 @@ class Model:
   seed: int = 0
   num_beams: int = 1
   length_penalty: float = 0.0
+  repetition_penalty: float = 1.0
+  min_new_tokens: int = 0
   batch_size: int = 32
   score_end: bool = True
   overflow: str = "left"
@@ -108,6 +112,16 @@ class Model:
       raise ValueError(
         "A beam search does not sample: leave out temperature, top_k and "
         f"top_p, or take num_beams=1 in place of {self.num_beams}."
+      )
+    if self.num_beams == 1 and self.length_penalty:
+      raise ValueError(
+        f"length_penalty is {self.length_penalty}, but without a beam search "
+        "no lengths are compared. Raise num_beams, or leave it out."
+      )
+    if self._penalties.min_new_tokens > self.max_new_tokens:
+      raise ValueError(
+        f"min_new_tokens is {self.min_new_tokens}, max_new_tokens only "
+        f"{self.max_new_tokens}."
       )
 
   @property
@@ -149,6 +163,7 @@ class Model:
         stop=stop,
         length_penalty=self.length_penalty,
         pad=stop,
+        penalties=self._penalties,
       )
       return beams.tokens[:, 0]
     key = jax.random.fold_in(jax.random.key(self.seed), number)
@@ -164,7 +179,12 @@ class Model:
       top_p=self.top_p,
       stop=self.stops,
       pad=next(iter(self.stops), self.tokenizer.pad),
+      penalties=self._penalties,
     )
+
+  @property
+  def _penalties(self) -> Penalties:
+    return Penalties(self.repetition_penalty, self.min_new_tokens)
 
   def conversation(self) -> Conversation:
     """A conversation with the model, on the default device.
@@ -182,6 +202,11 @@ class Model:
       raise ValueError(
         f"num_beams is {self.num_beams}, but what a beam search says is known "
         "at its end only. Take num_beams=1 for a conversation."
+      )
+    if self._penalties != NONE:
+      raise ValueError(
+        f"{self._penalties} are of answers that are written at once; a "
+        "conversation takes none."
       )
     return Conversation(
       self.module,
@@ -215,7 +240,7 @@ class Model:
         "an answer may have other ids. Score them apart."
       )
     end, continues = [*self.stops[:1]] * self.score_end, goes_on.pop()
-    ids = [[*self.tokenizer.encode(a, continues), *end] for a in answers]
+    ids = [[*self._answer(a, continues), *end] for a in answers]
     if not all(ids):
       raise ValueError(f"One of the answers has no token: {list(answers)}.")
     lengths = np.array([len(row) for row in ids])
@@ -229,6 +254,12 @@ class Model:
       totals.append(np.asarray(found)[:count])
     total = np.concatenate(totals)
     return Likelihoods(total, total / lengths)
+
+  def _answer(self, text: str, continues: bool) -> list[int]:
+    """Ids of an answer, as the prompt writes it where it has its own way."""
+    if hasattr(self.encoder.prompt, "answer"):
+      return self.encoder.prompt.answer(text)
+    return self.tokenizer.encode(text, continues)
 
   def features(
     self, documents: Sequence[Document]

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from mmjax.generation.penalties import NONE, Penalties
 from mmjax.generation.sample import apply, prefill
 from mmjax.typing import Array, Batch, Bool, Float, Int, Params
 
@@ -67,6 +68,7 @@ def beam_search(
   length_penalty: float = 1.0,
   count_prompt: bool = False,
   pad: int = 0,
+  penalties: Penalties = NONE,
 ) -> Beams:
   """The K best continuations of each row, best first.
 
@@ -79,24 +81,18 @@ def beam_search(
       the sum of log-probabilities, which favours short answers.
     count_prompt: lengths are those of transformers 4.35 and OpenFlamingo's
       time: the prompt and its padding count, the stop id does not.
+    pad: see above.
+    penalties: on what a beam has already, changing its log-probabilities.
   """
-  return _search(
-    module,
-    max_new_tokens,
-    num_beams,
-    stop,
-    length_penalty,
-    count_prompt,
-    pad,
-    params,
-    batch,
-  )
+  prompt = batch["tokens"].shape[1] if count_prompt else None
+  sizes = (max_new_tokens, num_beams, stop, pad)
+  lengths = Lengths(length_penalty, prompt)
+  return _search(module, sizes, lengths, penalties, params, batch)
 
 
-@functools.partial(jax.jit, static_argnums=range(7))
-def _search(
-  module, length, beams, stop, penalty, count_prompt, pad, params, batch
-):
+@functools.partial(jax.jit, static_argnums=range(4))
+def _search(module, sizes, lengths, penalties, params, batch):
+  length, beams, stop, pad = sizes
   rows, prompt = batch["tokens"].shape
   logits, state = prefill(module, params, batch, prompt + length)
   state = state.rows(jnp.repeat(jnp.arange(rows), beams))
@@ -105,8 +101,9 @@ def _search(
   first = jnp.where(jnp.arange(beams) == 0, 0.0, LOW)
   running = Beams(empty, jnp.broadcast_to(first, (rows, beams)))
   finished = Beams(empty, jnp.full((rows, beams), LOW))
-  lengths = Lengths(penalty, prompt if count_prompt else None)
-  step = functools.partial(_step, stop=stop, lengths=lengths)
+  step = functools.partial(
+    _step, stop=stop, lengths=lengths, penalties=penalties
+  )
 
   def body(carry):
     i, logits, state, running, finished, ended = carry
@@ -136,12 +133,16 @@ def _step(
   *,
   stop: int,
   lengths: Lengths,
+  penalties: Penalties,
 ):
   """One token more; returns the beams and the cache rows they came from."""
   rows, beams = running.scores.shape
   vocab = logits.shape[-1]
-  scores = jax.nn.log_softmax(logits).reshape(rows, beams, vocab)
-  scores = (scores + running.scores[..., None]).reshape(rows, -1)
+  written = running.tokens.reshape(rows * beams, -1)
+  scores = jax.nn.log_softmax(logits)
+  scores = penalties(scores, written, i, jnp.asarray([stop]))
+  scores = scores.reshape(rows, beams, vocab) + running.scores[..., None]
+  scores = scores.reshape(rows, -1)
   scores, flat = jax.lax.top_k(scores, 2 * beams)
   parent, token = flat // vocab, flat % vocab
   tokens = jnp.take_along_axis(running.tokens, parent[..., None], axis=1)

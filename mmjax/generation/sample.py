@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from mmjax.generation.penalties import NONE, Penalties
 from mmjax.typing import Array, Batch, Bool, Float, Int, Params
 
 
@@ -40,6 +41,7 @@ class Sampling:
     top_p: samples from the smallest set of best tokens whose probabilities
       sum to at least p; 1 for all.
     pad: id behind the end of a row.
+    penalties: on what a row has already; see Penalties.
   """
 
   max_new_tokens: int
@@ -48,6 +50,7 @@ class Sampling:
   top_k: int = 0
   top_p: float = 1.0
   pad: int = 0
+  penalties: Penalties = NONE
 
   def __post_init__(self):
     hot = 0 <= self.temperature < math.inf
@@ -143,7 +146,8 @@ def _generate(module, params, batch, sampling, key, state):
 
   def body(carry):
     i, logits, state, done, out = carry
-    token = choose(logits, sampling, jax.random.fold_in(key, i))
+    scores = sampling.penalties(logits, out.tokens, i, stop)
+    token = choose(scores, sampling, jax.random.fold_in(key, i))
     log_prob = jnp.take_along_axis(
       jax.nn.log_softmax(logits), token[:, None], axis=1
     )[:, 0]

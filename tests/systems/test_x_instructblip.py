@@ -220,7 +220,7 @@ def test_answers_are_those_of_the_whole_sequence(made, model):
       example["tokens"][:, at] = best
       example["segments"][:, at] = 1
       example["positions"][:, at] = at
-    assert model._text(np.array(ids)) == answer
+    assert model._said(np.array(ids)).text == answer
 
 
 def test_classes_are_ranked_by_the_sum_of_their_tokens(made, model, losses):

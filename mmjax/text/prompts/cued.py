@@ -227,9 +227,12 @@ class Cued:
         )
     return media, " ".join(filter(None, question)), answer
 
+  def answer(self, text: str) -> list[int]:
+    """Ids of an answer, a piece of its own, without its end."""
+    return self.tokenizer.encode(self.before_answer + text.strip())
+
   def _answer(self, answer: str) -> list[int]:
-    text = self.before_answer + answer.strip()
-    ids = [*self.tokenizer.encode(text), self._end]
+    ids = [*self.answer(answer), self._end]
     # The start token, which the original drops, takes one of the places.
     return ids[: self.answer_length - bool(self.start)]
 
@@ -248,9 +251,8 @@ class Cued:
         sheet.medium(place, frame)
       if form.space:
         sheet.add(self.tokenizer.encode(form.space))
-    if question or form.postfix:
-      room = self.question_length
-      sheet.piece(question + form.postfix, "question", room)
+    # One that is empty may have its start token.
+    sheet.piece(question + form.postfix, "question", self.question_length)
     return sheet
 
   def _steps(
