@@ -51,6 +51,18 @@ def llava(machine: str = "", *all_of_them: str, **own: tuple[str, ...]) -> dict:
   }
 
 
+def x_instructblip(machine: str = "", *all_of_them: str) -> dict:
+  """Plans of X-InstructBLIP's runs in both sizes; see `llava`."""
+  return {
+    f"x_instructblip_{size}_{kind}{machine}": (
+      f"configs/x_instructblip/{kind}.py:{size}",
+      all_of_them,
+    )
+    for size in ("7b", "13b")
+    for kind in ("image", "audio", "points", "video", "joint")
+  }
+
+
 _LESS_ROOM = "--config.model.lm.remat=full"
 _WHOLE_ROWS = "--config.mesh.sequence=1"
 # Name of a plan to its config and further arguments of `mmjax plan`; the
@@ -70,6 +82,7 @@ PLANS: Mapping[str, tuple[str, tuple[str, ...]]] = {
   "open_flamingo_9b": (f"{FLAMINGO}/open_flamingo_9b.py", ()),
   **llava(),
   **llava("_v5e", "--topology=v5e:4x8", _LESS_ROOM, packed=(_WHOLE_ROWS,)),
+  **x_instructblip(),
 }
 # The same for GPUs, whose memory is smaller than that of as many TPUs.
 _RECOMPUTE = tuple(
@@ -99,6 +112,7 @@ GPU_PLANS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     packed=("--config.train.microbatches=2", _WHOLE_ROWS),
     lora=("--config.train.microbatches=4",),
   ),
+  **x_instructblip("_h200", "--topology=h200:8", "--config.mesh.tensor=1"),
   "llava_7b_stage2_one_h200": (
     LLAVA["stage2"].format("7b"),
     ("--topology=h200:1", "--config.train.microbatches=64"),

@@ -79,11 +79,11 @@ KINDS = {
 
 def connector(name, features_width):
   width = SIZES["smollm2_135m"]["width"]
-  own = dict(width=width, features_width=features_width, num_queries=QUERIES)
+  own = dict(features_width=features_width, num_queries=QUERIES)
   if name == "projection":
-    return dict(name="pooled_projection", inner=MINILM["width"], **own)
-  sizes = {k: v for k, v in MINILM.items() if k != "width"}
-  return dict(name="qformer", inner=MINILM["width"], **sizes, **own)
+    inner = MINILM["width"]
+    return dict(name="pooled_projection", width=width, inner=inner, **own)
+  return dict(name="qformer", width=width, qformer=MINILM | own)
 
 
 def model_and_init(kinds, connects):

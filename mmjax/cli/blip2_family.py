@@ -20,7 +20,6 @@ def fields(config: Mapping[str, Any], weights: Mapping) -> Fields:
       "The Q-Former has no words, and the first stage needs them. A later "
       "stage's file is of --family instructblip."
     )
-  read["width"] = read.pop("inner")
   ((joint, _),) = require(weights, {"vision_proj.weight": 2})
   tower = any(key.startswith("visual_encoder.") for key in weights)
   encoder = lavis_settings.eva(config, weights) if tower else None

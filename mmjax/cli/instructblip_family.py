@@ -111,11 +111,15 @@ def _hugging_face(config: Mapping[str, Any], weights: Mapping) -> Fields:
     )
   encoder = _encoder(_VISION | config.get("vision_config", {}), weights)
   reader = _QFORMER | config.get("qformer_config", {})
-  connector = _connector(reader, weights, instructed) | dict(
+  connector = dict(
+    name="qformer",
     width=lm["width"],
-    num_queries=size({"num_query_tokens": 32} | config, "num_query_tokens"),
-    features_width=encoder["width"],
     features_norm_eps=encoder["norm_eps"],
+    qformer=_qformer(reader, weights, instructed)
+    | dict(
+      num_queries=size({"num_query_tokens": 32} | config, "num_query_tokens"),
+      features_width=encoder["width"],
+    ),
   )
   return dict(
     layout=HUGGING_FACE,
@@ -157,7 +161,7 @@ def _key_biases(weights: Mapping):
     yield bool(bias.reshape(-1)[third : 2 * third].any())
 
 
-def _connector(
+def _qformer(
   config: Mapping[str, Any], weights: Mapping, instructed: bool
 ) -> Fields:
   """Settings of the Q-Former; the table of words tells its own size.
@@ -181,8 +185,7 @@ def _connector(
     positions = size(config, "max_position_embeddings")
     text = dict(vocab_size=rows, max_positions=positions)
   return dict(
-    name="qformer",
-    inner=size(config, "hidden_size"),
+    width=size(config, "hidden_size"),
     num_layers=size(config, "num_hidden_layers"),
     num_heads=size(config, "num_attention_heads"),
     cross_every=size(config, "cross_attention_frequency"),
@@ -220,13 +223,19 @@ def _original(config: Mapping[str, Any], weights: Mapping) -> Fields:
   if "visual_encoder" in heads:
     encoders[ENCODER] = dict(name="vit") | lavis_settings.eva(config, weights)
   width = weights.shape(f"{projection}.bias")[0]
-  connector = dict(name="qformer", width=width, features_norm_eps=_LAVIS_EPS)
-  entry = dict(connector=connector | lavis_settings.qformer(config, weights))
+  connector = dict(
+    name="qformer",
+    width=width,
+    features_norm_eps=_LAVIS_EPS,
+    qformer=lavis_settings.qformer(config, weights),
+  )
   return dict(
     layout=ORIGINAL,
     lm=None,
     encoders=encoders,
-    media={"image": entry | dict(encoder=ENCODER if encoders else None)},
+    media={
+      "image": dict(connector=connector, encoder=ENCODER if encoders else None)
+    },
     projection=projection,
   )
 
@@ -267,7 +276,8 @@ def _parts(fields: Fields) -> tuple[str, Fields, Fields | None]:
 def rules(fields: Fields) -> Sequence[Rule]:
   """Of the layout; those of parts that are not there are left out."""
   kind, connector, encoder = _parts(fields)
-  depth = (connector["num_layers"], connector["cross_every"])
+  reader = connector["qformer"]
+  depth = (reader["num_layers"], reader["cross_every"])
   if fields["layout"] == ORIGINAL:
     return instructblip.lavis(kind, *depth, fields["projection"])
   name = fields["lm"]["name"]
@@ -276,7 +286,7 @@ def rules(fields: Fields) -> Sequence[Rule]:
     name,
     lms.tied(name, fields["lm"]),
     *depth,
-    instructed=bool(connector["vocab_size"]),
+    instructed=bool(reader["vocab_size"]),
     key_bias=encoder["key_bias"],
   )
 
@@ -344,9 +354,10 @@ def _warn_of_eps(ours: float, theirs: float, who: str) -> None:
 def config(fields: Fields) -> dict[str, Any]:
   """A config.json of the layout; of LAVIS', what no tensor tells."""
   kind, connector, encoder = _parts(fields)
+  reader = connector["qformer"]
   if fields["layout"] == ORIGINAL:
-    return lavis_settings.heads_of(encoder, connector)
-  instructed = bool(connector["vocab_size"])
+    return lavis_settings.heads_of(encoder, reader)
+  instructed = bool(reader["vocab_size"])
   architecture, (*_, name, part) = next(
     (a, c) for a, c in _CLASSES.items() if c[:2] == (kind, instructed)
   )
@@ -356,8 +367,8 @@ def config(fields: Fields) -> dict[str, Any]:
     "architectures": [architecture],
     "text_config": hugging_face(lm.pop("name"), lm),
     "vision_config": _vision_config(encoder, part),
-    "qformer_config": _qformer_config(connector, part),
-    "num_query_tokens": connector["num_queries"],
+    "qformer_config": _qformer_config(reader, part),
+    "num_query_tokens": reader["num_queries"],
     f"{kind}_token_index": fields["media_token"],
     "use_decoder_only_language_model": True,
   }
@@ -378,19 +389,19 @@ def _vision_config(encoder: Fields, part: str) -> dict[str, Any]:
   )
 
 
-def _qformer_config(connector: Fields, part: str) -> dict[str, Any]:
+def _qformer_config(reader: Fields, part: str) -> dict[str, Any]:
   made = dict(
     model_type=f"{part}_qformer",
-    hidden_size=connector["inner"],
-    intermediate_size=connector["hidden"],
-    num_hidden_layers=connector["num_layers"],
-    num_attention_heads=connector["num_heads"],
-    cross_attention_frequency=connector["cross_every"],
-    encoder_hidden_size=connector["features_width"],
-    layer_norm_eps=connector["norm_eps"],
+    hidden_size=reader["width"],
+    intermediate_size=reader["hidden"],
+    num_hidden_layers=reader["num_layers"],
+    num_attention_heads=reader["num_heads"],
+    cross_attention_frequency=reader["cross_every"],
+    encoder_hidden_size=reader["features_width"],
+    layer_norm_eps=reader["norm_eps"],
     hidden_act="gelu",
   )
-  if rows := connector["vocab_size"]:
-    positions = connector["max_positions"]
+  if rows := reader["vocab_size"]:
+    positions = reader["max_positions"]
     made |= dict(vocab_size=rows, max_position_embeddings=positions)
   return made

@@ -60,7 +60,7 @@ def eva(
 def qformer(
   config: Mapping[str, Any], weights: Mapping, root: str = ""
 ) -> Fields:
-  """Settings of a Q-Former, by the names of its connector's fields.
+  """Settings of a `QFormer`.
 
   Args:
     config: of what no tensor tells.
@@ -84,7 +84,7 @@ def qformer(
     text = dict(vocab_size=rows, max_positions=most)
   layers, given = depth(weights, layer), config.get("qformer_config", {})
   return dict(
-    inner=queries[-1],
+    width=queries[-1],
     num_layers=layers,
     num_heads=heads(given, queries[-1], 64, _ASKED % "qformer_config"),
     num_queries=queries[1],
@@ -108,9 +108,9 @@ def _every(weights: Mapping, layer: str, layers: int) -> int:
   return every
 
 
-def heads_of(encoder: Fields | None, connector: Fields) -> Fields:
+def heads_of(encoder: Fields | None, reader: Fields) -> Fields:
   """What `--settings` says of them, for files that are read again."""
-  told = dict(qformer_config=dict(num_attention_heads=connector["num_heads"]))
+  told = dict(qformer_config=dict(num_attention_heads=reader["num_heads"]))
   if encoder:
     told["vision_config"] = dict(num_attention_heads=encoder["num_heads"])
   return told

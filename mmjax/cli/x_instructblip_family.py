@@ -49,7 +49,7 @@ def _connector(
     )
     return common | dict(name="pooled_projection") | sizes
   read = lavis_settings.qformer(config, weights, f"{modality}_")
-  return common | dict(name="qformer") | read
+  return common | dict(name="qformer", qformer=read)
 
 
 def shapes(fields: Fields) -> dict[str, tuple[int, ...]]:
@@ -66,7 +66,8 @@ def rules(fields: Fields) -> Sequence[Rule]:
     if connector["name"] == "pooled_projection":
       own = names.pooled_projection(modality)
     else:
-      depth = (connector["num_layers"], connector["cross_every"])
+      read = connector["qformer"]
+      depth = (read["num_layers"], read["cross_every"])
       own = names.connector(modality, *depth)
     found += prefixed(own, path=f"connectors_{kind}/")
   return found
@@ -81,7 +82,7 @@ def ignore(key: str, fields: Fields) -> bool:
 def config(fields: Fields) -> dict[str, Any]:
   """What no tensor tells, for a file that is read again."""
   told = [
-    lavis_settings.heads_of(None, entry["connector"])
+    lavis_settings.heads_of(None, entry["connector"]["qformer"])
     for entry in fields["media"].values()
     if entry["connector"]["name"] == "qformer"
   ]

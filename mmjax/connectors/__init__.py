@@ -1,6 +1,6 @@
 """Connectors by the name that a config gives."""
 
-from mmjax.connectors.instructed import InstructedQFormer, PooledProjection
+from mmjax.connectors.instructed import PooledProjection, instructed
 from mmjax.connectors.perceiver import PerceiverResampler
 from mmjax.connectors.projection import Projection
 from mmjax.connectors.resamplers import MLPResampler, TransformerResampler
@@ -11,6 +11,6 @@ CONNECTORS = {
   "perceiver": PerceiverResampler,
   "pooled_projection": PooledProjection,
   "projection": Projection,
-  "qformer": InstructedQFormer,
+  "qformer": instructed,
   "transformer": TransformerResampler,
 }

@@ -9,11 +9,15 @@ read alone, with the medium's instruction; tokens follow in the order of time.
 BLIP-2 and InstructBLIP are the first with images of one frame.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 
+from mmjax.config import call
 from mmjax.connectors.projection import TORCH_VARIANCE
-from mmjax.connectors.qformer import VOCABULARY, QFormer, visible
+from mmjax.connectors.qformer import QFormer, visible
 from mmjax.layers.linear import Dtype, Linear, dense
 from mmjax.layers.norm import LayerNorm
 from mmjax.typing import Array, Bool, Float, Int
@@ -24,45 +28,27 @@ class InstructedQFormer(nn.Module):
 
   Attributes:
     width: of the language model (D).
-    features_width: of the features (E).
-    inner: width of the Q-Former; the other fields are those of QFormer.
+    qformer: of the features.
     features_norm_eps: of the norm of the features; LAVIS has 1e-5, the same
       weights in Hugging Face's models 1e-6.
     dtype: of the computation.
   """
 
   width: int
-  features_width: int
-  inner: int = 768
-  num_layers: int = 12
-  num_heads: int = 12
-  num_queries: int = 32
-  cross_every: int = 2
-  hidden: int | None = None
-  vocab_size: int = VOCABULARY
-  max_positions: int = 512
-  norm_eps: float = 1e-12
+  qformer: QFormer
   features_norm_eps: float = 1e-5
-  remat: str = "none"
   dtype: Dtype | None = None
 
   def setup(self):
     self.features_norm = LayerNorm(self.features_norm_eps)
-    self.qformer = QFormer(
-      features_width=self.features_width,
-      width=self.inner,
-      num_layers=self.num_layers,
-      num_heads=self.num_heads,
-      num_queries=self.num_queries,
-      cross_every=self.cross_every,
-      hidden=self.hidden,
-      vocab_size=self.vocab_size,
-      max_positions=self.max_positions,
-      norm_eps=self.norm_eps,
-      remat=self.remat,
-      dtype=self.dtype,
+    self.project = _to_language_model(
+      self.qformer.width, self.width, self.dtype
     )
-    self.project = _to_language_model(self.inner, self.width, self.dtype)
+
+  @property
+  def features_width(self) -> int:
+    """Of the features (E)."""
+    return self.qformer.features_width
 
   def __call__(
     self,
@@ -93,9 +79,20 @@ class InstructedQFormer(nn.Module):
       return self.qformer(x)
     # Row by row as the frames: those of one medium have its instruction.
     text = jnp.repeat(text.reshape(-1, text.shape[-1]), frames, axis=0)
-    table = visible("together", self.num_queries, text != 0)
-    hidden = self.qformer(x, text=text, table=table)
-    return hidden[:, : self.num_queries]
+    queries = self.qformer.num_queries
+    table = visible("together", queries, text != 0)
+    return self.qformer(x, text=text, table=table)[:, :queries]
+
+
+def instructed(
+  width: int,
+  qformer: Mapping[str, Any],
+  features_norm_eps: float = 1e-5,
+  dtype: Dtype | None = None,
+) -> InstructedQFormer:
+  """The connector whose Q-Former has the fields `qformer`; see there."""
+  made = call(QFormer, qformer, dtype=dtype)
+  return InstructedQFormer(width, made, features_norm_eps, dtype)
 
 
 class PooledProjection(nn.Module):

@@ -16,6 +16,9 @@ none. What queries and text see of one another is a table, one for each use:
   apart       two towers (ITC)
   captioning  text sees the queries and the text before it (ITG)
 
+In training, dropout is BERT's: behind the first norm, of every attention's
+weights, and of what attention and MLPs add.
+
 LAVIS adds -10,000 where ours is hidden: the same unless a row sees nothing.
 """
 
@@ -54,6 +57,8 @@ class QFormer(nn.Module):
     max_positions: rows of the position table.
     activation: of the MLPs.
     norm_eps: of all norms.
+    dropout: share of hidden states and of attention weights that is left out
+      in training; nothing is where no "dropout" key is given.
     remat: what a scan of layers keeps for the backward pass.
     dtype: of the computation; None is float32.
   """
@@ -69,6 +74,7 @@ class QFormer(nn.Module):
   max_positions: int = 512
   activation: str = "gelu"
   norm_eps: float = 1e-12
+  dropout: float = 0.0
   remat: str = "none"
   dtype: Dtype | None = None
 
@@ -77,6 +83,10 @@ class QFormer(nn.Module):
       raise ValueError(
         f"cross_every is {self.cross_every} and num_queries "
         f"{self.num_queries}: expected 1 or more."
+      )
+    if not 0 <= self.dropout < 1:
+      raise ValueError(
+        f"dropout is {self.dropout}; expected a share from 0 to below 1."
       )
     init = nn.with_logical_partitioning(
       initializers.normal(0.02), (None, "embed")
@@ -107,13 +117,16 @@ class QFormer(nn.Module):
       with_text=bool(self.vocab_size),
       activation=self.activation,
       norm_eps=self.norm_eps,
+      dropout=self.dropout,
       dtype=self.dtype,
       parent=None,
     )
 
   def _cross(self) -> "CrossAttention":
     return CrossAttention(
-      self.num_heads, self.norm_eps, dtype=self.dtype, parent=None
+      *(self.num_heads, self.norm_eps, self.dropout),
+      dtype=self.dtype,
+      parent=None,
     )
 
   def __call__(
@@ -142,7 +155,7 @@ class QFormer(nn.Module):
     self, text: Int[Array, "B L"], table: Bool[Array, "B 1 L L"] | None = None
   ) -> Float[Array, "B L D"]:
     """Hidden states of text alone, without queries and features."""
-    x = self.norm(self._text(text, None))
+    x = self._begin(self._text(text, None))
     return self.run(x, table)
 
   def embed(
@@ -163,7 +176,21 @@ class QFormer(nn.Module):
         "This Q-Former reads no text (vocab_size=0), but there is some. Leave "
         "the instruction out, or give it a vocabulary."
       )
-    return self.norm(x)
+    return self._begin(x)
+
+  def _begin(self, x: Float[Array, "B X D"]) -> Float[Array, "B X D"]:
+    """The norm and the dropout before the first layer."""
+    x, key = self.norm(x), self._key()
+    if key is None:
+      return x
+    drop = nn.Dropout(self.dropout, deterministic=False, parent=None)
+    return drop.apply({}, x, rng=key)
+
+  def _key(self) -> Array | None:
+    """A new key of what is left out by chance; None where nothing is."""
+    if not self.dropout or not self.has_rng("dropout"):
+      return None
+    return self.make_rng("dropout")
 
   def _text(self, text, positions):
     length = text.shape[1]
@@ -188,15 +215,16 @@ class QFormer(nn.Module):
     positions = jnp.zeros(x.shape[:2], jnp.int32)
     context = Context(positions, positions, Visibility(table=table))
 
-    def one(weights, x, reading=None):
+    def one(own, x, reading=None):
       def read(queries):
         if reading is None:
           return queries
-        return cross.apply({"params": reading}, queries, features, visible)
+        weights, rngs = _given(reading)
+        return cross.apply(weights, queries, features, visible, rngs=rngs)
 
+      weights, rngs = _given(own)
       alone = features is None
-      given = {"params": weights}
-      return layer.apply(given, x, context, read, alone=alone)
+      return layer.apply(weights, x, context, read, alone=alone, rngs=rngs)
 
     def group(weights, x):
       own, reading = weights
@@ -205,18 +233,38 @@ class QFormer(nn.Module):
         x = one(_at(own, i), x, None if i else reading)
       return x, None
 
+    layers, reading = self._with_keys()
     whole = self.num_layers // self.cross_every
     end = whole * self.cross_every
     shape = (whole, self.cross_every)
     groups = jax.tree.map(
-      lambda w: w[:end].reshape(*shape, *w.shape[1:]), self.layers
+      lambda w: w[:end].reshape(*shape, *w.shape[1:]), layers
     )
-    reading = jax.tree.map(lambda w: w[:whole], self.cross)
-    x, _ = scan_layers(group, (groups, reading), x, remat=self.remat)
+    xs = groups, jax.tree.map(lambda w: w[:whole], reading)
+    x, _ = scan_layers(group, xs, x, remat=self.remat)
     if end < self.num_layers:
-      rest = jax.tree.map(lambda w: w[end:], self.layers)
-      x, _ = group((rest, _at(self.cross, whole)), x)
+      rest = jax.tree.map(lambda w: w[end:], layers)
+      x, _ = group((rest, _at(reading, whole)), x)
     return x
+
+  def _with_keys(self) -> list[tuple[Params, Array | None]]:
+    """Weights of layers and of what reads, and a key of dropout for each."""
+    stacks, key = (self.layers, self.cross), self._key()
+    keys = (None, None) if key is None else jax.random.split(key)
+    return [
+      (stack, None if k is None else jax.random.split(k, _depth(stack)))
+      for stack, k in zip(stacks, keys)
+    ]
+
+
+def _depth(stack: Params) -> int:
+  return jax.tree.leaves(stack)[0].shape[0]
+
+
+def _given(own: tuple[Params, Array | None]) -> tuple[Params, Params]:
+  """Variables and keys to apply a layer with."""
+  weights, key = own
+  return {"params": weights}, {} if key is None else {"dropout": key}
 
 
 def _at(params: Params, i: int) -> Params:
@@ -233,6 +281,7 @@ class Layer(nn.Module):
     with_text: there is an MLP for text.
     activation: of the MLPs.
     norm_eps: of all norms.
+    dropout: see QFormer.
     dtype: of the computation.
   """
 
@@ -242,6 +291,7 @@ class Layer(nn.Module):
   with_text: bool
   activation: str
   norm_eps: float
+  dropout: float = 0.0
   dtype: Dtype | None = None
 
   @nn.compact
@@ -272,10 +322,12 @@ class Layer(nn.Module):
       head_dim=x.shape[-1] // self.num_heads,
       qkv_bias=True,
       out_bias=True,
+      dropout=self.dropout,
       dtype=self.dtype,
       name="attention",
     )
-    x = self._norm("attention_norm")(x + attention(x, context, None)[0])
+    y, _ = attention(x, context, None)
+    x = self._norm("attention_norm")(x + self._drop(y))
     count = 0 if alone else self.num_queries
     queries, text = x[:, :count], x[:, count:]
     if not alone:
@@ -288,7 +340,12 @@ class Layer(nn.Module):
     mlp = MLP(
       self.hidden, self.activation, use_bias=True, dtype=self.dtype, name=name
     )
-    return self._norm(f"{name}_norm")(x + mlp(x))
+    return self._norm(f"{name}_norm")(x + self._drop(mlp(x)))
+
+  def _drop(self, x):
+    return nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))(
+      x
+    )
 
   def _norm(self, name):
     return LayerNorm(self.norm_eps, name=name)
@@ -300,11 +357,13 @@ class CrossAttention(nn.Module):
   Attributes:
     num_heads: N.
     norm_eps: of the norm.
+    dropout: see QFormer.
     dtype: of the computation.
   """
 
   num_heads: int
   norm_eps: float
+  dropout: float = 0.0
   dtype: Dtype | None = None
 
   @nn.compact
@@ -324,8 +383,9 @@ class CrossAttention(nn.Module):
       for name in ("key", "value")
     )
     out = out_of_heads(*heads, width, name="out", **common)
-    y = out(attend(query, key, value, mask=mask))
-    return LayerNorm(self.norm_eps, name="norm")(x + y)
+    drop = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))
+    y = out(attend(query, key, value, mask=mask, drop=drop))
+    return LayerNorm(self.norm_eps, name="norm")(x + drop(y))
 
 
 def visible(

@@ -1,11 +1,12 @@
-"""Documents to documents: pictures that are left out, instructions written."""
+"""Documents to documents: what is left out, and written instructions."""
 
 import dataclasses
+import zlib
 
 import numpy as np
 
 from mmjax.data import image
-from mmjax.data.document import BadSample, Document, Filtered, Media
+from mmjax.data.document import BadSample, Document, Filtered, Media, Text
 from mmjax.data.instructions import Instructed
 
 
@@ -62,4 +63,39 @@ class Pictures:
     return self.plain or bool((pixels != pixels[0, 0]).any())
 
 
-FILTERS = {"pictures": Pictures, "instructed": Instructed}
+@dataclasses.dataclass(frozen=True)
+class OneTurn:
+  """A conversation up to one of its answers, the only one that is learned.
+
+    <image> "is it big?" "no"* "is it red?" "yes"* "why?" "paint"*
+    ->  <image> "is it big? no is it red?" "yes"*
+
+  Attributes:
+    seed: another seed, other answers. Which one it is depends on it and on the
+      document's id alone.
+  """
+
+  seed: int = 0
+
+  def __call__(self, document: Document) -> Document:
+    segments = document.segments
+    answers = [
+      i for i, s in enumerate(segments) if isinstance(s, Text) and s.target
+    ]
+    if not answers:
+      raise BadSample(f"{document.id} has no answer.")
+    key = zlib.crc32(document.id.encode(errors="replace"))
+    rng = np.random.default_rng([self.seed, key])
+    chosen = answers[int(rng.integers(len(answers)))]
+    before = segments[:chosen]
+    media = [s for s in before if isinstance(s, Media)]
+    asked = " ".join(s.text.strip() for s in before if isinstance(s, Text))
+    segments = (*media, Text(asked.strip()), segments[chosen])
+    return dataclasses.replace(document, segments=segments)
+
+
+FILTERS = {
+  "pictures": Pictures,
+  "instructed": Instructed,
+  "one_turn": OneTurn,
+}

@@ -5,6 +5,7 @@ Everything stays uint8; normalising belongs to the model, inside jit.
 
 import dataclasses
 import io
+import math
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
@@ -118,6 +119,53 @@ class ClipVal:
     to = (self.size, scaled) if height > width else (scaled, self.size)
     image = resize(image, to, "bicubic")
     return centre_crop(image, self.size)
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomCrop:
+  """A random part of a picture as a square: torchvision's RandomResizedCrop.
+
+    480x640 -> 0.9 of its area or more, such as 471x598 -> 224x224
+
+  Without chance it is ClipVal.
+
+  Attributes:
+    size: side of the result.
+    scale: least and largest share of the area.
+    ratio: least and largest width over height.
+  """
+
+  size: int = 224
+  scale: Sequence[float] = (0.9, 1.0)
+  ratio: Sequence[float] = (3 / 4, 4 / 3)
+
+  def __post_init__(self):
+    for name, (least, most) in (("scale", self.scale), ("ratio", self.ratio)):
+      if not 0 < least <= most < math.inf:
+        raise ValueError(f"{name} is {(least, most)}; expected 0 < a <= b.")
+
+  def __call__(self, image: Pixels, rng: np.random.Generator | None) -> Pixels:
+    if rng is None:
+      return ClipVal(self.size)(image, None)
+    height, width, top, left = self._box(*image.shape[:2], rng)
+    image = image[top : top + height, left : left + width]
+    return resize(image, (self.size, self.size), "bicubic")
+
+  def _box(
+    self, height: int, width: int, rng: np.random.Generator
+  ) -> tuple[int, int, int, int]:
+    """Height and width of a part, and where it is."""
+    for _ in range(10):
+      area = height * width * rng.uniform(*self.scale)
+      ratio = math.exp(rng.uniform(*map(math.log, self.ratio)))
+      part = round((area / ratio) ** 0.5), round((area * ratio) ** 0.5)
+      if 0 < part[0] <= height and 0 < part[1] <= width:
+        top = rng.integers(height - part[0] + 1)
+        return *part, int(top), int(rng.integers(width - part[1] + 1))
+    # No such part was found: the largest in the middle.
+    least, most = self.ratio
+    part = min(height, round(width / least)), min(width, round(height * most))
+    return *part, (height - part[0]) // 2, (width - part[1]) // 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -302,6 +350,7 @@ TRANSFORMS = {
   "efficientnet_lite": EfficientNetLite,
   "expand": Expand,
   "pad_to_square": PadToSquare,
+  "random_crop": RandomCrop,
   "square": Square,
   "flip": Flip,
 }

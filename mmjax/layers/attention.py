@@ -72,6 +72,8 @@ class SelfAttention(nn.Module):
     clip: queries, keys and values are cut to [-clip, clip].
     scale: of the scores; None is H^-1/2.
     lora: of the four projections.
+    dropout: share of the softmax's weights that are left out in training;
+      nothing is where no "dropout" key is given.
     dtype: of the computation.
   """
 
@@ -88,6 +90,7 @@ class SelfAttention(nn.Module):
   clip: float | None = None
   scale: float | None = None
   lora: Lora | None = None
+  dropout: float = 0.0
   dtype: Dtype | None = None
 
   @nn.compact
@@ -109,6 +112,9 @@ class SelfAttention(nn.Module):
       key = cache.key.astype(query.dtype)
       value = cache.value.astype(query.dtype)
     bias = None if self.bias is None else self.bias(context, query)
+    drop = None
+    if self.dropout and self.has_rng("dropout"):
+      drop = nn.Dropout(self.dropout, deterministic=False)
     out = attention(
       query,
       key,
@@ -116,6 +122,7 @@ class SelfAttention(nn.Module):
       context.visible,
       bias=bias,
       scale=self.scale,
+      drop=drop,
       # Then only shapes are asked for, perhaps of a length of 1.
       path="plain" if self.is_initializing() else context.path,
     )

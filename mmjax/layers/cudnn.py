@@ -23,6 +23,8 @@ def refusal(problem: Problem) -> str | None:
   """
   if problem.biased:
     return "a bias would be rounded to the keys' dtype, and so would distances"
+  if problem.dropped:
+    return "weights are left out by chance (dropout)"
   if not problem.own:
     return "the keys are not those of the queries' own tokens"
   if problem.dtype not in ("bfloat16", "float16"):

@@ -38,6 +38,7 @@ def attention(
   *,
   bias: Float[Array, "#B #N #L S"] | None = None,
   scale: float | None = None,
+  drop: Callable[[Array], Array] | None = None,
   path: str = "auto",
 ) -> Float[Array, "B L N H"]:
   """Softmax attention by the fastest path that takes it.
@@ -47,6 +48,7 @@ def attention(
     visible: who sees whom; a query that sees no key gets zeros.
     bias: added to the scaled scores.
     scale: of the scores; None is H^-1/2.
+    drop: what becomes of the softmax's weights in training.
     path: one of PATHS; names one to use it and no other.
 
   Raises:
@@ -60,7 +62,9 @@ def attention(
       constrain(x, "batch", "length", "heads") for x in (key, value)
     )
   key, value = (constrain(x, "batch", None, "heads") for x in (key, value))
-  problem = describe(query, key, visible, bias is not None)
+  problem = describe(
+    query, key, visible, biased=bias is not None, dropped=drop is not None
+  )
   chosen, why = choose(platform(), problem, path)
   if path != "plain":
     _say(chosen, why, f"{problem} on {platform()}")
@@ -69,12 +73,21 @@ def attention(
   if chosen == "cudnn":
     return cudnn.attend(query, key, value, visible, scale=scale)
   return dot_product.attend(
-    query, key, value, mask=visible.dense(), bias=bias, scale=scale
+    *(query, key, value),
+    mask=visible.dense(),
+    bias=bias,
+    scale=scale,
+    drop=drop,
   )
 
 
 def describe(
-  query: Array, key: Array, visible: Visibility, biased: bool
+  query: Array,
+  key: Array,
+  visible: Visibility,
+  *,
+  biased: bool = False,
+  dropped: bool = False,
 ) -> Problem:
   """The problem of an attention on the mesh in scope."""
   segmented = visible.query_segments is not None
@@ -90,6 +103,7 @@ def describe(
     head_dim=query.shape[3],
     dtype=str(query.dtype),
     biased=biased,
+    dropped=dropped,
     segmented=segmented,
     causal=visible.causal,
     own=same and (visible.own or free),

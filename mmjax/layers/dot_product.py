@@ -5,6 +5,7 @@ ones (dispatch.py) are compared with.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -128,6 +129,7 @@ class Problem:
     batch, length, keys, heads, kv_heads, head_dim: B, L, S, N, K, H.
     dtype: of queries, keys and values.
     biased: something is added to the scores.
+    dropped: some of the softmax's weights are left out by chance.
     segmented: there are segments, padding among them.
     causal, own: see Visibility.
     length_parts: devices over which the mesh in scope cuts L.
@@ -142,6 +144,7 @@ class Problem:
   head_dim: int
   dtype: str
   biased: bool = False
+  dropped: bool = False
   segmented: bool = False
   causal: bool = False
   own: bool = False
@@ -164,6 +167,7 @@ def attend(
   mask: Bool[Array, "B #N #L S"] | None = None,
   bias: Float[Array, "#B #N #L S"] | None = None,
   scale: float | None = None,
+  drop: Callable[[Array], Array] | None = None,
 ) -> Float[Array, "B L N H"]:
   """Softmax attention with float32 scores; N may be a multiple of K.
 
@@ -174,6 +178,7 @@ def attend(
     mask: True where a query sees a key; None is everywhere.
     bias: added to the scaled scores.
     scale: of the scores; None is H^-1/2.
+    drop: what becomes of the softmax's weights in training.
   """
   batch, length, heads, size = query.shape
   kv_heads = key.shape[2]
@@ -194,6 +199,8 @@ def attend(
   weights = jax.nn.softmax(scores, axis=-1)
   if mask is not None:
     weights = jnp.where(mask.any(axis=-1, keepdims=True), weights, 0.0)
+  if drop is not None:
+    weights = drop(weights)
   out = jnp.einsum("BKGLS,BSKH->BLKGH", weights.astype(value.dtype), value)
   return out.reshape(batch, length, heads, value.shape[-1])
 

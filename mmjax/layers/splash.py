@@ -32,6 +32,8 @@ def refusal(problem: Problem) -> str | None:
     return "no mesh in scope (jax.set_mesh) says how arrays lie on the devices"
   if problem.biased:
     return "a bias is added to the scores (ALiBi, relative positions)"
+  if problem.dropped:
+    return "weights are left out by chance (dropout)"
   if not problem.own:
     return "the keys are not those of the queries' own tokens"
   if problem.dtype not in ("bfloat16", "float32"):

@@ -33,6 +33,7 @@ from mmjax.losses.contrastive import matching, partners
 from mmjax.losses.token import cross_entropy
 from mmjax.sharding import constrain, rows_over_all
 from mmjax.systems.media import features
+from mmjax.systems.text import dropout_key
 from mmjax.typing import Array, Batch, Bool, Float, Int, Output, Params
 
 SMOOTHING = 0.1
@@ -286,7 +287,8 @@ def loss(
   module: Blip2Stage1, params: Params, batch: Batch
 ) -> dict[str, tuple[Array, Array]]:
   """All three losses added, and each alone, as (sum, count)."""
-  return losses(module.apply({"params": params}, batch), batch)
+  rngs = dropout_key(batch)
+  return losses(module.apply({"params": params}, batch, rngs=rngs), batch)
 
 
 def losses(output: Output, batch: Batch) -> dict[str, tuple[Array, Array]]:

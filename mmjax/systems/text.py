@@ -132,8 +132,18 @@ def loss(
   module: TextModel, params: Params, batch: Batch
 ) -> dict[str, tuple[Array, Array]]:
   """Next-token loss and accuracy as (sum, count)."""
-  logits = module.apply({"params": params}, batch).logits
-  return next_token(logits, batch)
+  rngs = dropout_key(batch)
+  return next_token(
+    module.apply({"params": params}, batch, rngs=rngs).logits, batch
+  )
+
+
+def dropout_key(batch: Batch) -> dict[str, Array]:
+  """What modules draw from that leave something out by chance in training.
+
+  Layers that are scanned are given keys of their own instead.
+  """
+  return {"dropout": batch["key"]} if "key" in batch else {}
 
 
 def monitor(trainable: Params) -> dict[str, Array]:

@@ -33,6 +33,44 @@ def warmup_cosine(
   )
 
 
+def warmup_cosine_steps(
+  peak: float,
+  warmup: int,
+  total: int,
+  every: int = 5000,
+  first: float = 0.0,
+  final: float = 0.0,
+) -> optax.Schedule:
+  """Linear from `first` * peak, then a half cosine taken every so many steps.
+
+  LAVIS': its cosine falls once an (inner) epoch, and within the first of them
+  is the warmup.
+
+  Args:
+    peak: the largest rate.
+    warmup: steps until it; `every` at most.
+    total: steps of the run, after which it would be `final` * peak.
+    every: steps of an epoch.
+    first, final: shares of the peak.
+
+  Raises:
+    ValueError: for a warmup that is longer than an epoch.
+  """
+  if warmup > every:
+    raise ValueError(
+      f"The warmup of {warmup} steps goes beyond the first {every}, after "
+      "which the rate falls. Raise `every`."
+    )
+
+  def rate(step):
+    part = jnp.minimum(step // every * every / max(total, 1), 1.0)
+    falling = final + (1 - final) * 0.5 * (1 + jnp.cos(jnp.pi * part))
+    rising = first + (1 - first) * step / max(warmup, 1)
+    return peak * jnp.where(step < warmup, rising, falling)
+
+  return rate
+
+
 def warmup_linear(
   peak: float, warmup: int, total: int, final: float = 0.0
 ) -> optax.Schedule:
@@ -60,6 +98,7 @@ def exponential(
 SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {
   "warmup_constant": warmup_constant,
   "warmup_cosine": warmup_cosine,
+  "warmup_cosine_steps": warmup_cosine_steps,
   "warmup_linear": warmup_linear,
   "exponential": exponential,
 }
@@ -117,7 +156,8 @@ def make_optimizer(
 
 def _check(schedule: Mapping[str, Any]) -> None:
   """Numbers with which a run would climb, or stand still, in silence."""
-  least = {"peak": 0, "warmup": 0, "final": 0, "factor": 0, "every": 1}
+  least = {"peak": 0, "warmup": 0, "first": 0, "final": 0, "factor": 0}
+  least["every"] = 1
   for key in least.keys() & schedule.keys():
     if not least[key] <= schedule[key] < math.inf:
       raise ValueError(

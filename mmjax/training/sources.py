@@ -32,6 +32,7 @@ from mmjax.encoders.efficientnet import efficientnet_lite
 from mmjax.encoders.features import Reduction, encode_all, principal
 from mmjax.text.tokenizer import Tokenizer, byte_level
 from mmjax.text.tokenizer import drawn as drawn_tokenizer
+from mmjax.training.bert import bert_qformer
 from mmjax.training.minilm import minilm_qformer, minilm_tokenizer
 from mmjax.typing import Params
 
@@ -136,6 +137,7 @@ def converted(
   part: str = "",
   cut_vocabulary: bool = False,
   leave_out: str = "",
+  drawn: str = "",
   dtype: str | None = None,
 ) -> dict[str, Stored]:
   """Weights that `mmjax convert SRC path --to jax` wrote.
@@ -151,6 +153,7 @@ def converted(
     cut_vocabulary: tables of tokens with more rows than the part's lose those
       behind, which no id of the tokenizer means: published tables are padded.
     leave_out: pattern of names in the files that the part does without.
+    drawn: pattern of names that stay as drawn, whatever the files hold.
     dtype: of the arrays; None is that of the files.
 
   Raises:
@@ -163,9 +166,17 @@ def converted(
   for name in ("embedding/table", "head/table"):
     if cut_vocabulary and name in names and name in shapes:
       rows[name] = slice(shapes[name].shape[0])
-  kept = [k for k in names if not re.fullmatch(leave_out, k)]
+  fresh = {k for k in shapes if re.fullmatch(drawn, k)}
+  if drawn and not fresh:
+    raise ValueError(
+      f"drawn is {drawn!r}, which no name of the part matches, such as "
+      f"{next(iter(shapes))!r}."
+    )
+  other = re.compile(f"(?:{leave_out})|(?:{drawn})")
+  kept = [k for k in names if not other.fullmatch(k)]
   found = {k: Stored(weights, names[k], rows.get(k), dtype) for k in kept}
-  missing = [k for k in shapes if k not in found and not _DRAWN.fullmatch(k)]
+  fresh |= {k for k in shapes if _DRAWN.fullmatch(k)}
+  missing = [k for k in shapes if k not in found and k not in fresh]
   _refuse(path, [f"{k}: missing" for k in missing] + _misfits(found, shapes))
   return found
 
@@ -380,6 +391,7 @@ TOKENIZERS = {
   "smollm2": smollm2_tokenizer,
 }
 SOURCES = {
+  "bert_qformer": bert_qformer,
   "converted": converted,
   "drawn_features": drawn_features,
   "efficientnet_lite0": efficientnet_lite0,

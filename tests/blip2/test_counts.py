@@ -19,7 +19,11 @@ def trained(size: str, kinds) -> int:
   width = SIZES[size]["width"]
   media = {
     kind: dict(
-      connector=dict(name="qformer", width=width, features_width=FEATURES[kind])
+      connector=dict(
+        name="qformer",
+        width=width,
+        qformer=dict(features_width=FEATURES[kind]),
+      )
     )
     for kind in kinds
   }

@@ -93,7 +93,7 @@ def test_settings_that_transformers_4_leaves_out(folder, tmp_path):
   path.write_text(json.dumps(content))
   convert(folder, tmp_path / "jax", to="jax")
   shown = json.loads((tmp_path / "jax" / "config.json").read_text())["model"]
-  assert shown["media"]["image"]["connector"]["norm_eps"] == 1e-12
+  assert shown["media"]["image"]["connector"]["qformer"]["norm_eps"] == 1e-12
   assert shown["encoders"]["eva"]["norm_eps"] == 1e-6
   assert shown["media_token"] is None
   convert(tmp_path / "jax", tmp_path / "back", to="hf")

@@ -109,16 +109,18 @@ def test_connectors_of_x_instructblip(modalities, outer, tmp_path):
   assert connector == dict(
     name="qformer",
     width=32,
-    features_width=widths[modalities[0]],
-    inner=24,
-    num_layers=2,
-    num_heads=3,
-    num_queries=4,
-    cross_every=2,
-    hidden=48,
-    vocab_size=40,
-    max_positions=24,
     features_norm_eps=1e-5,
+    qformer=dict(
+      features_width=widths[modalities[0]],
+      width=24,
+      num_layers=2,
+      num_heads=3,
+      num_queries=4,
+      cross_every=2,
+      hidden=48,
+      vocab_size=40,
+      max_positions=24,
+    ),
   )
 
 

@@ -157,8 +157,82 @@ def test_what_does_not_fit_is_refused(small):
   for wrong in (dict(cross_every=0), dict(num_queries=0)):
     with pytest.raises(ValueError, match="expected 1 or more"):
       shapes_of(QFormer(num_layers=1, **SMALL | wrong))
+  with pytest.raises(ValueError, match="from 0 to below 1"):
+    shapes_of(QFormer(num_layers=1, dropout=1.0, **SMALL))
   with pytest.raises(ValueError, match="16 does not part into 3 heads"):
     shapes_of(QFormer(num_layers=1, **SMALL | dict(num_heads=3)))
+
+
+@pytest.fixture(scope="module")
+def training():
+  """A loss with dropout and its gradients, by the way layers are kept."""
+
+  def make(remat):
+    module = QFormer(num_layers=3, dropout=0.3, remat=remat, **SMALL)
+    features, text = inputs()
+    table = visible("together", 3, jnp.ones(text.shape, bool))
+
+    def loss(params, key):
+      rngs = {} if key is None else {"dropout": key}
+      given = (features, None, text, table)
+      return jnp.square(
+        module.apply({"params": params}, *given, rngs=rngs)
+      ).sum()
+
+    return jax.jit(jax.value_and_grad(loss))
+
+  return {remat: make(remat) for remat in ("none", "full")}
+
+
+def test_dropout_is_of_training_alone(small, training):
+  module, params, run = small
+  features, text = inputs()
+  table = visible("together", 3, jnp.ones(text.shape, bool))
+  dropping = QFormer(num_layers=3, dropout=0.3, **SMALL)
+  alone = dropping.apply({"params": params}, features, None, text, table)
+  plain = module.apply({"params": params}, features, None, text, table)
+  np.testing.assert_array_equal(alone, plain)
+  keys = [None, jax.random.key(0), jax.random.key(1), jax.random.key(0)]
+  found = [training["none"](params, key) for key in keys]
+  losses = [float(value) for value, _ in found]
+  assert len(set(losses)) == 3 and losses[1] == losses[3]
+  # What is computed again leaves out the same.
+  again = training["full"](params, keys[1])
+  np.testing.assert_allclose(again[0], losses[1], rtol=1e-6)
+  for one, other in zip(*(jax.tree.leaves(x[1]) for x in (found[1], again))):
+    assert np.isfinite(one).all()
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_is_everywhere_that_bert_has_it(small):
+  """Each place alone makes a difference: none of the others draws."""
+  _, params, _ = small
+  features, text = inputs()
+  module = QFormer(num_layers=2, dropout=0.5, **SMALL)
+  params = jax.tree.map(lambda x: x, params)
+  params["layers"] = jax.tree.map(lambda x: x[:2], params["layers"])
+  params["cross"] = jax.tree.map(lambda x: x[:1], params["cross"])
+  there = jnp.ones(text.shape, bool)
+  args = (features, None, text, visible("together", 3, there))
+  places = []
+
+  def watched(next_fun, given, kwargs, context):
+    if isinstance(context.module, nn.Dropout):
+      places.append(given[0].shape)
+    return next_fun(*given, **kwargs)
+
+  with nn.intercept_methods(watched):
+    module.apply({"params": params}, *args, rngs={"dropout": jax.random.key(0)})
+  one = [
+    (2, 2, 1, 7, 7),  # weights of 2 heads among 3 queries and 4 tokens
+    (2, 7, 16),
+    (2, 2, 1, 3, 5),  # and of the queries with 5 features
+    (2, 3, 16),
+    (2, 3, 16),  # both MLPs
+    (2, 4, 16),
+  ]
+  other = [one[0], one[1], one[4], one[5]]
+  assert places == [(2, 7, 16), *one, *other]
 
 
 @pytest.mark.parametrize("layers, every", [(2, 2), (3, 2), (3, 1), (4, 3)])

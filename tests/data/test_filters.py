@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mmjax.data.document import BadSample, Document, Filtered, Media, Text
-from mmjax.data.filters import Pictures
+from mmjax.data.filters import OneTurn, Pictures
 from tests.data.pictures import encode, photo
 
 
@@ -47,3 +47,25 @@ def test_arrays_of_another_shape_are_bad_samples(shape):
   array = np.zeros(shape, np.uint8)
   with pytest.raises(BadSample, match="expected .height, width, 3."):
     Pictures()(Document((Media("image", array),)))
+
+
+def test_one_answer_of_a_conversation_is_learned():
+  picture = Media("image", b"x")
+  turns = [("is it big?", "no"), ("is it red?\n", "yes"), ("why?", "paint")]
+  segments = [picture]
+  for question, answer in turns:
+    segments += [Text(question), Text(answer, target=True)]
+  seen = {}
+  for i in range(20):
+    one = OneTurn()(Document(tuple(segments), f"chat{i}"))
+    assert one == OneTurn()(Document(tuple(segments), f"chat{i}"))
+    assert one.media == (picture,) and len(one.segments) == 3
+    seen[one.segments[2].text] = one.segments[1].text
+    assert one.segments[2].target and not one.segments[1].target
+  assert seen == {
+    "no": "is it big?",
+    "yes": "is it big? no is it red?",
+    "paint": "is it big? no is it red? yes why?",
+  }
+  with pytest.raises(BadSample, match="chat has no answer"):
+    OneTurn()(Document((picture, Text("what?")), "chat"))

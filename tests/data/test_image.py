@@ -217,3 +217,27 @@ def test_expand_fills_the_shorter_side_as_llava_does(size):
 def test_expand_is_not_led_to_fill_the_memory():
   thin = np.zeros((2, 9000, 3), np.uint8)
   assert image.Expand(longest=64)(thin, None).shape == (64, 64, 3)
+
+
+def test_random_crops_are_large_parts_and_the_centre_without_chance():
+  picture = photo(100, 160)
+  crop = image.RandomCrop(32, scale=(0.5, 0.8))
+  np.testing.assert_array_equal(
+    crop(picture, None), image.ClipVal(32)(picture, None)
+  )
+  rng = np.random.default_rng(0)
+  for _ in range(50):
+    height, width, top, left = crop._box(100, 160, rng)
+    assert 0.45 < height * width / 16_000 < 0.85
+    assert 0.7 < width / height < 1.4
+    assert 0 <= top <= 100 - height and 0 <= left <= 160 - width
+  crops = [crop(picture, np.random.default_rng(seed)) for seed in (0, 0, 1)]
+  assert all(x.shape == (32, 32, 3) for x in crops)
+  np.testing.assert_array_equal(crops[0], crops[1])
+  assert (crops[0] != crops[2]).any()
+  # Of a strip no part is that large: the largest in the middle.
+  assert crop._box(10, 1000, rng) == (10, 13, 0, 493)
+  assert crop._box(1000, 1, rng) == (1, 1, 499, 0)
+  for wrong in (dict(scale=(0.0, 1.0)), dict(ratio=(2.0, 1.0))):
+    with pytest.raises(ValueError, match="expected 0 < a <= b"):
+      image.RandomCrop(**wrong)

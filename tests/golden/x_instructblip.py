@@ -90,16 +90,14 @@ def connector_config(golden, modality, width):
   c = golden.config["constructor"]
   queries, kind = c["queries"], c["connector"]
   common = dict(
-    width=width,
-    num_queries=queries,
-    features_width=c["encoder_widths"][modality],
+    num_queries=queries, features_width=c["encoder_widths"][modality]
   )
   if not isinstance(kind, dict):
-    return common | dict(name="pooled_projection", inner=_inner(golden))
+    name, inner = "pooled_projection", _inner(golden)
+    return common | dict(name=name, width=width, inner=inner)
   q = merged(kind["qformer"], QFORMER)
-  return common | dict(
-    name="qformer",
-    inner=q["hidden_size"],
+  reader = common | dict(
+    width=q["hidden_size"],
     num_layers=q["layers"],
     num_heads=q["heads"],
     hidden=q["intermediate_size"],
@@ -108,6 +106,7 @@ def connector_config(golden, modality, width):
     cross_every=q["cross_attention_freq"],
     norm_eps=q["layer_norm_eps"],
   )
+  return dict(name="qformer", width=width, qformer=reader)
 
 
 def _inner(golden) -> int:

@@ -96,16 +96,16 @@ def test_a_path_that_is_asked_for():
 def test_what_a_visibility_asks_for():
   x = jnp.zeros((2, 5, 4, 8))
   ones = jnp.ones((2, 5), jnp.int32)
-  free = describe(x, x[:, :, :2], Visibility(), False)
+  free = describe(x, x[:, :, :2], Visibility())
   assert free == Problem(2, 5, 5, 4, 2, 8, "float32", own=True)
-  among = describe(x, x, Visibility.among(ones, ones), False)
+  among = describe(x, x, Visibility.among(ones, ones))
   assert among.own and among.segmented and among.causal
   # Keys of a cache may be as many as the queries and yet others.
   cached = Visibility(ones, ones, ones, ones, causal=True)
   masked = Visibility(table=ones[:, None, None] > 0)
   for visible in (cached, masked):
-    assert not describe(x, x, visible, False).own
-  assert not describe(x, x[:, :3], Visibility(), False).own
+    assert not describe(x, x, visible).own
+  assert not describe(x, x[:, :3], Visibility()).own
 
 
 def test_a_choice_is_logged_once(caplog, monkeypatch):

@@ -24,12 +24,15 @@ WIDTH = 16
 QFORMER = dict(
   name="qformer",
   width=WIDTH,
-  inner=8,
-  num_layers=2,
-  num_heads=2,
-  num_queries=2,
-  vocab_size=14,
-  max_positions=8,
+  qformer=dict(
+    features_width=8,
+    width=8,
+    num_layers=2,
+    num_heads=2,
+    num_queries=2,
+    vocab_size=14,
+    max_positions=8,
+  ),
 )
 MODEL = dict(
   lm=dict(
@@ -73,9 +76,9 @@ MODEL = dict(
     ),
   ),
   media=dict(
-    image=dict(connector=QFORMER | dict(features_width=8), encoder="vit"),
-    video=dict(connector=QFORMER | dict(features_width=8), encoder="vit"),
-    audio=dict(connector=QFORMER | dict(features_width=8), encoder="beats"),
+    image=dict(connector=QFORMER, encoder="vit"),
+    video=dict(connector=QFORMER, encoder="vit"),
+    audio=dict(connector=QFORMER, encoder="beats"),
     points=dict(
       connector=dict(
         name="pooled_projection",

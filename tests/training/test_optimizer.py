@@ -81,6 +81,19 @@ def test_schedules(name, more, after):
   )
 
 
+def test_a_cosine_that_falls_once_an_epoch():
+  name, more = "warmup_cosine_steps", dict(first=0.25, final=0.5, every=4)
+  found = rates(name, [0, 1, 3, 4, 7, 8, 11, 12, 40], warmup=2, **more)
+  third = 0.4 + 0.2 * (1 + np.cos(np.pi / 3))
+  two_thirds = 0.4 + 0.2 * (1 + np.cos(2 * np.pi / 3))
+  expected = [0.2, 0.5, 0.8, third, third, two_thirds, two_thirds, 0.4, 0.4]
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
+  without = rates(name, [0, 4], warmup=0, every=4)
+  np.testing.assert_allclose(without, [0.8, 0.6], rtol=1e-5)
+  with pytest.raises(ValueError, match="beyond the first 3.*Raise `every`"):
+    rates(name, [0], warmup=4, every=3)
+
+
 def test_adamw_is_pytorchs_with_groups_and_clipping():
   random = np.random.RandomState(0)
   start = {k: random.randn(3, 4).astype(np.float32) for k in ("x", "y", "z")}

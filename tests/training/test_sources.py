@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from mmjax import tree
 from mmjax.cli.convert import convert
+from mmjax.connectors.qformer import QFormer
 from mmjax.lms import LMS
 from mmjax.sharding import make_mesh
 from mmjax.training.checks import check_tokens
@@ -185,6 +186,47 @@ def test_names_that_a_part_does_without(peer):
   del shapes["lm"]["final_norm"]
   loaded = load_parts({"lm": source | {"leave_out": "final_norm/.*"}}, shapes)
   assert len(loaded) == len(load(system(), peer[1])) - 1
+
+
+def test_a_part_of_the_weights_stays_as_drawn(peer):
+  shapes = nn.unbox(abstract_params(system(), BATCH))
+  source = {"name": "converted", "path": str(peer[1])}
+  pattern = "layers/attention/.*|final_norm/.*"
+  loaded = load_parts({"lm": source | {"drawn": pattern}}, shapes)
+  left = load(system(), peer[1]).keys() - loaded.keys()
+  assert {path.split("/")[1] for path in left} == {"layers", "final_norm"}
+  assert all("attention/" in path or "final_norm" in path for path in left)
+  with pytest.raises(ValueError, match="'atention', which no name"):
+    load_parts({"lm": source | {"drawn": "atention"}}, shapes)
+
+
+def test_a_qformer_begins_as_a_bert(tmp_path):
+  sizes = dict(vocab_size=20, num_hidden_layers=2, hidden_size=16)
+  config = transformers.BertConfig(
+    **sizes, num_attention_heads=2, intermediate_size=24
+  )
+  config.max_position_embeddings = 10
+  torch.manual_seed(0)
+  peer = transformers.BertForPreTraining(config)
+  peer.save_pretrained(tmp_path)
+  module = QFormer(
+    *(12, 16, 2, 2), hidden=24, vocab_size=21, max_positions=10, num_queries=3
+  )
+  init = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 1, 12)))
+  shapes = {"qformer": nn.unbox(init)["params"]}
+  source = {"name": "bert_qformer", "path": str(tmp_path)}
+  found = load_parts({"qformer": source}, shapes)
+  drawn = tree.flatten(shapes).keys() - found.keys()
+  assert {path.split("/")[1] for path in drawn} == {"cross", "queries"}
+  theirs = peer.bert.state_dict()
+  table = found["qformer/embedding/table"]
+  words = theirs["embeddings.word_embeddings.weight"].numpy()
+  np.testing.assert_array_equal(table[:20], words)
+  assert 0 < np.abs(table[20]).max() < 0.1
+  for name in ("text", "query"):
+    kernel = found[f"qformer/layers/{name}_mlp/up/kernel"]
+    expected = theirs["encoder.layer.1.intermediate.dense.weight"].numpy().T
+    np.testing.assert_array_equal(kernel[1], expected)
 
 
 @pytest.mark.parametrize(
