@@ -53,18 +53,18 @@ def blip(
       "Name it, and the language model's folder, in config.init of a run."
     )
   ((kind, entry),) = fields["media"].items()
-  connector, dtype = entry["connector"], dtype or default_dtype()
+  qformer, dtype = entry["connector"]["qformer"], dtype or default_dtype()
   tokenizer, start = _tokenizer(folder, config)
   reads = 0
-  if connector["vocab_size"]:
-    reads = min(READ, connector["max_positions"])
+  if qformer["vocab_size"]:
+    reads = min(READ, qformer["max_positions"])
     tokenizer["reader"] = _reader(folder)
   prompt = dict(
     name="cued",
     format=template,
     length=length,
     media={kind: 1},
-    media_tokens=connector["num_queries"],
+    media_tokens=qformer["num_queries"],
     start=start,
     reader_length=reads,
     question_length=length,

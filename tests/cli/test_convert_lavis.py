@@ -209,7 +209,7 @@ def test_trimmed_instructblip(projection, tmp_path):
       convert(source, tmp_path / "jax", to="jax", family="instructblip")
     return
   found = there_and_back(source, "instructblip", kept(weights), tmp_path)
-  vocabulary = found["media"]["image"]["connector"]["vocab_size"]
+  vocabulary = found["media"]["image"]["connector"]["qformer"]["vocab_size"]
   assert vocabulary == (0 if blip2 else 40)
 
 
