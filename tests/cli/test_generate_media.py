@@ -32,8 +32,9 @@ def model():
   """The small model of all kinds, with that tokenizer's words."""
   words, media = dict(vocab_size=WORDS), {}
   for kind, own in MODEL["media"].items():
-    reads = own["connector"]["name"] == "qformer"
-    connector = own["connector"] | (words if reads else {})
+    connector = own["connector"]
+    if "qformer" in connector:
+      connector = connector | dict(qformer=connector["qformer"] | words)
     media[kind] = own | dict(connector=connector)
   return MODEL | dict(media=media, lm=MODEL["lm"] | words)
 

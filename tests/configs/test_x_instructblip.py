@@ -212,7 +212,11 @@ def test_rates(name, every, epochs, recipe_of):
   else:
     expected |= {999: 1e-8 + 0.999 * (1e-5 - 1e-8), 1000: cosine(1)}
   found = [float(recipe.schedule(step)) for step in expected]
-  np.testing.assert_allclose(found, list(expected.values()), rtol=1e-4)
+  # At the end the rate is what float32 leaves of 1 + cos, times the peak.
+  rounding = 1e-5 * np.finfo(np.float32).eps
+  np.testing.assert_allclose(
+    found, list(expected.values()), rtol=1e-4, atol=rounding
+  )
 
 
 # Of a mixture, rounded: how often LAVIS draws each set.
