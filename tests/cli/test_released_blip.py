@@ -92,7 +92,7 @@ def theirs(made, document, model):
   _, process, kind, folder = made
   if kind == "video":
     frames = model.encoder.readers["video"].read(document.media[0], "", ())
-    shown = list(frames.values)
+    shown = frames.values
   else:
     shown = Image.open(folder / "file")
   return process(images=shown, text=document.text, return_tensors="pt")

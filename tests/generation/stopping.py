@@ -45,11 +45,11 @@ def models():
   return theirs, ours, {"lm": load(state_dict(theirs), rules.llama(), shapes)}
 
 
-def prompts():
-  """Of one to four tokens, padded on the left."""
+def prompts(padded=True):
+  """Of one to four tokens, padded on the left; or all of four."""
   random = np.random.RandomState(1)
   tokens = random.randint(6, VOCAB, (ROWS, WIDTH))
-  mask = np.arange(WIDTH) >= random.randint(0, WIDTH, (ROWS, 1))
+  mask = np.arange(WIDTH) >= random.randint(0, WIDTH, (ROWS, 1)) * padded
   return np.where(mask, tokens, PAD), mask.astype(np.int64)
 
 
