@@ -212,7 +212,10 @@ def test_rates(name, every, epochs, recipe_of):
   else:
     expected |= {999: 1e-8 + 0.999 * (1e-5 - 1e-8), 1000: cosine(1)}
   found = [float(recipe.schedule(step)) for step in expected]
-  np.testing.assert_allclose(found, list(expected.values()), rtol=1e-4)
+  # Near its end the cosine has the precision of the peak.
+  np.testing.assert_allclose(
+    found, list(expected.values()), rtol=1e-5, atol=1e-12
+  )
 
 
 # Of a mixture, rounded: how often LAVIS draws each set.
