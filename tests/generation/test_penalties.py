@@ -18,7 +18,7 @@ from tests.generation.stopping import PAD, STOP
 
 NEW = 8
 # Repetition penalty, fewest new tokens, length penalty.
-OPTIONS = [(1.5, 1, 1.0), (1.5, 4, -1.0), (0.7, 0, 0.0), (1.0, 5, 1.0)]
+OPTIONS = [(1.5, 1, 1.0), (1.5, 4, -1.0), (1.2, 2, 0.0), (1.0, 3, -1.0)]
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +59,9 @@ def test_tokens_are_equal(models, beams, repetition, least, length):
     options |= dict(max_new_tokens=NEW, num_beams=beams, stop=STOP, pad=PAD)
     found = beam_search(*given, **options).tokens[:, 0]
   np.testing.assert_array_equal(found, expected)
-  ends = np.argmax(expected == STOP, axis=1)[(expected == STOP).any(axis=1)]
-  assert len(ends) and ends.min() >= least
+  assert not (expected[:, :least] == STOP).any()
+  # Greedy and without a penalty it goes round for ever.
+  assert (expected == STOP).any() or (repetition, beams) == (1.0, 1)
 
 
 def test_only_what_was_written_is_penalised():
