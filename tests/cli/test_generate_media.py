@@ -107,6 +107,7 @@ def shown(folder, *names):
   return arguments, Document(tuple(segments), "prompt")
 
 
+@pytest.mark.heavy
 def test_any_media_in_any_order_and_number(run, capsys):
   names = ("audio", "a cat", "points", "image", "video", "image", "points")
   arguments, document = shown(run, *names)
