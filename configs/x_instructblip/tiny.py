@@ -133,6 +133,7 @@ def tiny(
   *,
   length=120,
   steps=400,
+  generate=None,
   **dataset,
 ):
   """A config.
@@ -144,6 +145,7 @@ def tiny(
     connects: of CONNECTORS.
     length: of a document at most.
     steps: of the training.
+    generate: what is other where files are given, `config.generate`.
     **dataset: batch, and what else there is to say of it.
   """
   if connects not in CONNECTORS:
@@ -179,5 +181,6 @@ def tiny(
       plan=dict(steps=steps, log_every=10, checkpoint_every=50),
     ),
     evaluate=dict(**evaluate, model=dict(batch_size=32, max_new_tokens=12)),
+    generate=generate or {},
     mesh=mesh(data=-1),
   )

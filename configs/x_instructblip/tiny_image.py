@@ -4,11 +4,18 @@ mmjax train --config configs/x_instructblip/tiny_image.py
 mmjax evaluate --workdir runs/tiny_image
 """
 
-from configs.x_instructblip.tiny import tiny
+from configs.x_instructblip.tiny import ENCODERS, KINDS, tiny
 
 QUESTIONS = dict(category=2.0, style=1.0, colour=1.0)
 # Of pictures that are known each is in a table of features.
 KEYED = dict(name="pictures", keys=True, values=False)
+# Those that are not are seen by the encoder itself.
+_MODEL, _, _SOURCE = ENCODERS["pictures"]
+SEES = dict(
+  model=dict(encoders=dict(table=_MODEL)),
+  init=dict(encoders_table=_SOURCE),
+  data=dict(media=dict(image=KINDS["image"][1])),
+)
 
 
 def get_config(connects="qformer"):
@@ -19,4 +26,5 @@ def get_config(connects="qformer"):
     connects,
     batch=2,
     fill=dict(length=256, media=10),
+    generate=SEES,
   )

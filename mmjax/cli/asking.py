@@ -10,7 +10,8 @@ GENERATED, SAID = 32, 512
 # For --help, which has no time to import the tables.
 TEMPLATES = (
   "chatml, chatml_direct, llama_2, llava_llama_2, llava_v0, llava_v1, "
-  "mistral_instruct, mpt, plain, v0_mmtag, v1_mmtag, vicuna_v0 or vicuna_v1"
+  "mistral_instruct, mpt, plain (v0_plain), v0_mmtag, v1_mmtag, "
+  "vicuna_v0 (default, v0) or vicuna_v1 (v1)"
 )
 FORMATS = (
   "instructblip, x_instructblip, x_instructblip_7b or x_instructblip_no_cue"

@@ -23,7 +23,7 @@ def load_local(
   Args:
     folder: with a config.json.
     template: of chats; None is the run's own, vicuna_v1 for a LLaVA, and for
-      a language model vicuna_v0, which is plain text.
+      a language model llava_v0, which is plain text.
     batch_size: chats that are answered at once.
     seed: of sampling.
 

@@ -100,7 +100,7 @@ def llava(
 def language_model_of(
   folder: str | Path,
   *,
-  template: str = "vicuna_v0",
+  template: str = "llava_v0",
   dtype: str | None = None,
   length: int = LENGTH,
 ) -> dict[str, Any]:

@@ -56,7 +56,8 @@ class ChatTemplate:
     user: a turn of the user.
     assistant: a turn of the assistant; the pieces before its `{text}` are what
       a question ends with.
-    opening: what comes first, left out without a system text.
+    opening: what comes first, left out without a system text; an example of a
+      conversation belongs to it.
     system: its text.
     first_user: the first turn of the user, where it is another.
     closing: what comes last in training.
@@ -115,6 +116,36 @@ MPT_SYSTEM = (
 )
 CHATML_SYSTEM = "Answer the questions."
 TAGS = ("<Image>", "</Image>")
+# What the first Vicuna was shown before any question.
+EXAMPLE_QUESTION = (
+  "What are the key differences between renewable and non-renewable energy "
+  "sources?"
+)
+EXAMPLE_ANSWER = (
+  "Renewable energy sources are those that can be replenished naturally in a "
+  "relatively short amount of time, such as solar, wind, hydro, geothermal, "
+  "and biomass. Non-renewable energy sources, on the other hand, are finite "
+  "and will eventually be depleted, such as coal, oil, and natural gas. Here "
+  "are some key differences between renewable and non-renewable energy "
+  "sources:\n"
+  "1. Availability: Renewable energy sources are virtually inexhaustible, "
+  "while non-renewable energy sources are finite and will eventually run out.\n"
+  "2. Environmental impact: Renewable energy sources have a much lower "
+  "environmental impact than non-renewable sources, which can lead to air and "
+  "water pollution, greenhouse gas emissions, and other negative effects.\n"
+  "3. Cost: Renewable energy sources can be more expensive to initially set "
+  "up, but they typically have lower operational costs than non-renewable "
+  "sources.\n"
+  "4. Reliability: Renewable energy sources are often more reliable and can be "
+  "used in more remote locations than non-renewable sources.\n"
+  "5. Flexibility: Renewable energy sources are often more flexible and can be "
+  "adapted to different situations and needs, while non-renewable sources are "
+  "more rigid and inflexible.\n"
+  "6. Sustainability: Renewable energy sources are more sustainable over the "
+  "long term, while non-renewable sources are not, and their depletion can "
+  "lead to economic and social instability.\n"
+)
+EXAMPLE = f"Human: {EXAMPLE_QUESTION}###Assistant: {EXAMPLE_ANSWER}###"
 
 
 def _two(system: str, **fields) -> ChatTemplate:
@@ -128,14 +159,19 @@ def _two(system: str, **fields) -> ChatTemplate:
   )
 
 
-def _single(system: str, **fields) -> ChatTemplate:
+def _single(system: str, example: str = "", **fields) -> ChatTemplate:
   """Vicuna before it; trained with other spaces than it is asked with.
 
   What ends an answer is the beginning of the next turn, which is learned
   therefore, and so is the name of who speaks.
+
+  Args:
+    system: its text.
+    example: turns that stand before a question, and in no training text.
+    **fields: of the template.
   """
   asks = ChatTemplate(
-    opening=(_text("{system}###"),),
+    opening=(_text("{system}###" + example),),
     user=(_text("Human: {text}###"),),
     assistant=(_text("Assistant:"), _learned(" {text}"), _learned("###")),
     system=system,
@@ -192,14 +228,13 @@ def _lines() -> ChatTemplate:
   )
 
 
-_VICUNA_V0 = _single(HUMAN_SYSTEM)
 _BOS = (_special("<s>"),)
 CHAT_TEMPLATES = {
   "chatml": _lines(),
   "chatml_direct": _chatml(CHATML_SYSTEM),
   "llama_2": _instruct(LLAMA_2_SYSTEM, _BOS),
   "llava_llama_2": _instruct(LLAVA_LLAMA_2_SYSTEM, _BOS),
-  "llava_v0": _VICUNA_V0,
+  "llava_v0": _single(HUMAN_SYSTEM),
   "llava_v1": _two(HUMAN_SYSTEM),
   "mistral_instruct": _instruct("", ()),
   "mpt": _chatml(MPT_SYSTEM),
@@ -211,6 +246,14 @@ CHAT_TEMPLATES = {
   ),
   "v0_mmtag": _single(TAG_SYSTEM, wrap=TAGS),
   "v1_mmtag": _two(TAG_SYSTEM, wrap=TAGS),
-  "vicuna_v0": _VICUNA_V0,
+  "vicuna_v0": _single(HUMAN_SYSTEM, EXAMPLE),
   "vicuna_v1": _two(USER_SYSTEM),
 }
+# What else the original's `--version` and `--conv-mode` call them.
+_ALSO = {
+  "default": "vicuna_v0",
+  "v0": "vicuna_v0",
+  "v0_plain": "plain",
+  "v1": "vicuna_v1",
+}
+CHAT_TEMPLATES |= {also: CHAT_TEMPLATES[name] for also, name in _ALSO.items()}

@@ -197,19 +197,40 @@ def test_a_question_is_written_as_the_original_does(template):
   assert text == RENDERED[template]
 
 
+def test_the_first_vicuna_is_shown_an_example_when_it_is_asked():
+  """Its text by its hash; it is in no training text, and with no old turn."""
+  plain = Chat(bytes_tokenizer(), "llava_v0")
+  shown = Chat(bytes_tokenizer(), "vicuna_v0")
+  asked = question("Q2", [("Q1", "A1")])
+  texts = [
+    prompt.tokenizer.decode(prompt.query(asked).tokens)
+    for prompt in (plain, shown)
+  ]
+  system = f"{CHAT_TEMPLATES['llava_v0'].system}###"
+  before, after = (text.removeprefix(system) for text in texts)
+  example = after.removesuffix(before)
+  assert after == example + before and before.startswith("Human: Q1###")
+  assert example.startswith("Human: What are the key differences between")
+  digest = hashlib.sha256(example.encode()).hexdigest()
+  assert len(example) == 1487 and digest[:16] == "16cbb247765fdff3"
+  learned = conversation([("Q1", "A1")])
+  ids = [prompt.write(learned).tokens for prompt in (plain, shown)]
+  np.testing.assert_array_equal(*ids)
+
+
 @pytest.mark.parametrize("template", CHAT_TEMPLATES)
 def test_an_answer_and_what_ends_it_are_learned(template):
   """All that is learned, as text; version 0 learns who speaks, too."""
   prompt = Chat(bytes_tokenizer(), template, media_tokens=2)
   document = conversation([("<image>\nQ1", "A1"), ("Q2", "A2")])
-  if template == "plain":
+  if "plain" in template:
     document = conversation([("<image>", "A1")])
   written = prompt.write(document)
   learned = prompt.tokenizer.decode(
     written.tokens[written.weights > 0], special=True
   )
   expected = {
-    "plain": "A1\n",
+    **dict.fromkeys(("plain", "v0_plain"), "A1\n"),
     "mpt": "A1<|im_end|>A2<|im_end|>",
     "chatml": "A1<|im_end|>A2<|im_end|>",
     "chatml_direct": "A1<|im_end|>A2<|im_end|>",
@@ -217,7 +238,7 @@ def test_an_answer_and_what_ends_it_are_learned(template):
       ("llama_2", "llava_llama_2", "mistral_instruct"), " A1 </s> A2 </s>"
     ),
     **dict.fromkeys(
-      ("vicuna_v0", "llava_v0", "v0_mmtag"),
+      ("vicuna_v0", "llava_v0", "v0_mmtag", "default", "v0"),
       "###### Assistant: A1\n###### Assistant: A2\n### ",
     ),
   }
