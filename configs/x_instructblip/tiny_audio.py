@@ -17,13 +17,16 @@ def get_config(connects="qformer"):
     dict(
       name="items",
       folders=FOLDERS,
-      questions=dict(category=2.0, caption=1.0),
+      questions=dict(category=2.0, voice=0.5, caption=1.0),
       kinds=["audio"],
       even="category",
       size=20_000,
     ),
     dict(
-      name="items", folders=FOLDERS, questions=["category"], kinds=["audio"]
+      name="items",
+      folders=FOLDERS,
+      questions=["category", "voice"],
+      kinds=["audio"],
     ),
     kinds,
     connects,

@@ -22,6 +22,7 @@ from mmjax.cli import (
   llava_family,
   llava_layouts,
   nfnet_family,
+  whisper_family,
   x_instructblip_family,
 )
 from mmjax.cli.shapes import TOKENS, like, shapes_of
@@ -215,6 +216,14 @@ FAMILIES: dict[str, Family] = {
     rename=_unwrapped,
     one_layout=True,
     part="state_dict",
+  ),
+  "whisper": Family(
+    fields=whisper_family.fields,
+    **_of_module(whisper_family.module, whisper_family.inputs),
+    rules=whisper_family.rules,
+    ignore=whisper_family.ignore,
+    config=whisper_family.config,
+    one_layout=True,
   ),
   "x_instructblip": Family(
     fields=x_instructblip_family.fields,

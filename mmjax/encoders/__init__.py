@@ -11,6 +11,7 @@ from mmjax.encoders import (
   nfnet,
   pointbert,
   vit,
+  whisper,
 )
 
 
@@ -28,6 +29,7 @@ ENCODERS = {
   "custom_beats": beats.BEATs,
   "custom_nfnet": nfnet.NFNet,
   "custom_pointbert": pointbert.PointBERT,
+  "custom_whisper": whisper.Whisper,
   "efficientnet_lite": efficientnet.efficientnet_lite,
   "eva_vit": vit.eva_vit,
   "features": features.FeatureTable,
@@ -35,4 +37,5 @@ ENCODERS = {
   "reduced": reduced,
   "ulip2": pointbert.ulip2,
   "vit": vit.ViT,
+  "whisper": whisper.whisper,
 }

@@ -123,6 +123,39 @@ class StandardisedConv(nn.Module):
     return x + bias.astype(dtype)
 
 
+class SequenceConv(nn.Module):
+  """A convolution along a sequence, half a kernel of zeros at both ends.
+
+  Attributes:
+    features: output channels.
+    size: of the kernel, odd.
+    stride: between outputs; there are ceil(L / stride) of them.
+    dtype: of the computation; None keeps that of the input.
+  """
+
+  features: int
+  size: int
+  stride: int = 1
+  dtype: Dtype | None = None
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "B L C"]) -> Float[Array, "B P E"]:
+    dtype = self.dtype or x.dtype
+    init: Any = initializers.variance_scaling(1.0, "fan_in", "normal")
+    init = nn.with_logical_partitioning(init, KERNEL_AXES[1:])
+    shape = (self.size, x.shape[-1], self.features)
+    kernel = self.param("kernel", init, shape)
+    y = convolve(
+      x[:, None].astype(dtype),
+      kernel[None].astype(dtype),
+      stride=self.stride,
+      padding=((0, 0), (self.size // 2, self.size // 2)),
+    )[:, 0]
+    return y + channel_vector(
+      self, "bias", initializers.zeros, self.features, dtype
+    )
+
+
 class PositionConv(nn.Module):
   """Positions of a sequence as a grouped convolution over it, then GELU.
 

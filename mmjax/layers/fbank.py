@@ -67,7 +67,7 @@ def log_mel(
 
 
 def _log_mel(waves, triangles):
-  x = _windows(waves.astype(jnp.float32) * _SCALE)
+  x = windows(waves.astype(jnp.float32) * _SCALE)
   x -= x.mean(axis=-1, keepdims=True)
   before = jnp.concatenate([x[..., :1], x[..., :-1]], axis=-1)
   x = (x - _EMPHASIS * before) * _povey()
@@ -78,7 +78,7 @@ def _log_mel(waves, triangles):
   return jnp.log(jnp.maximum(energy, _FLOOR))
 
 
-def _windows(waves: Float[Array, "B samples"]) -> Float[Array, "B T _"]:
+def windows(waves: Float[Array, "B samples"]) -> Float[Array, "B T _"]:
   """Overlapping windows, put together of slices.
 
   parts      0 1 2 3 4 5 6 7 8      each a window and a hop can be made of

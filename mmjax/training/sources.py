@@ -34,6 +34,7 @@ from mmjax.text.tokenizer import Tokenizer, byte_level
 from mmjax.text.tokenizer import drawn as drawn_tokenizer
 from mmjax.training.bert import bert_qformer
 from mmjax.training.minilm import minilm_qformer, minilm_tokenizer
+from mmjax.training.whisper import whisper_tiny_en
 from mmjax.typing import Params
 
 log = logging.getLogger(__name__)
@@ -400,4 +401,5 @@ SOURCES = {
   "reduced_efficientnet_lite0": reduced_efficientnet_lite0,
   "run": run,
   "smollm2": smollm2_weights,
+  "whisper_tiny_en": whisper_tiny_en,
 }

@@ -20,7 +20,7 @@ KINDS = {
   "tiny_3d": {"points"},
   "tiny_joint": {"image", "points"},
 }
-FROZEN_ENCODERS = ("encoders_table", "encoders_pictures")
+FROZEN_ENCODERS = ("encoders_table", "encoders_pictures", "encoders_sounds")
 
 
 def load(name, connects="qformer"):

@@ -29,7 +29,9 @@ TINY = {
   "nfnet": {},
   "reduced": dict(encoder=dict(name="efficientnet_lite"), width=8),
   "ulip2": {},
+  "custom_whisper": dict(width=16, num_layers=2, num_heads=2, positions=20),
   "vit": dict(width=16, num_layers=2, num_heads=2, patch=8),
+  "whisper": {},
 }
 IMAGES = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.uint8)
 SOUNDS = jax.ShapeDtypeStruct((2, 2_800), jnp.float32)
@@ -39,8 +41,10 @@ MEDIA = {
   "beats": SOUNDS,
   "custom_beats": SOUNDS,
   "custom_pointbert": POINTS,
+  "custom_whisper": SOUNDS,
   "eva_vit": jax.ShapeDtypeStruct((2, 56, 56, 3), jnp.uint8),
   "ulip2": POINTS,
+  "whisper": SOUNDS,
 }
 
 
