@@ -10,7 +10,7 @@ import numpy as np
 
 from mmjax import tree
 from mmjax.checkpoints import load_trainable
-from mmjax.cli import llava_run
+from mmjax.cli import llava_run, x_instructblip_run
 from mmjax.cli.shapes import TOKENS
 from mmjax.config import lookup
 from mmjax.convert.families.flamingo import open_flamingo
@@ -46,6 +46,9 @@ def export_run(
     return
   if layout or adapter:
     raise ValueError("--layout and --adapter are for runs of LLaVA.")
+  if config.get("system") == x_instructblip_run.FAMILY:
+    x_instructblip_run.export(run, target, limit)
+    return
   prepare = lookup(ORIGINALS, config.get("system"), "system to export")
   trained = tree.flatten(load_trainable(run / "checkpoints"))
   params, rules = prepare(config, trained)

@@ -5,18 +5,17 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 from flax import linen as nn
 from safetensors.numpy import load_file, save_file
 
 from configs.flamingo.demo import get_config
 from mmjax import tree
-from mmjax.checkpoints import checksums
 from mmjax.cli.convert import convert
 from mmjax.convert.families.flamingo import open_flamingo
 from mmjax.convert.rules import load
 from mmjax.systems import flamingo
+from tests.cli.runs import leave
 
 
 def make(folder, extra=0):
@@ -51,12 +50,7 @@ def make(folder, extra=0):
     config.init.lm = dict(name="converted", path=str(folder / "lm.safetensors"))
     rows = {"embedding": {"extra": params["lm"]["embedding"]["extra"]}}
     trained = params | {"lm": rows}
-  (folder / "config.json").write_text(json.dumps(config.to_dict()))
-  with ocp.CheckpointManager(folder / "checkpoints") as manager:
-    saved = {"trainable": trained, "step": jnp.asarray(7)}
-    note = {"data": {}, "frozen": "none", "arrays": checksums(saved)}
-    state, data = ocp.args.StandardSave(saved), ocp.args.JsonSave(note)
-    manager.save(7, args=ocp.args.Composite(state=state, data=data))
+  leave(folder, config.to_dict(), trained)
   return folder, module, params
 
 
