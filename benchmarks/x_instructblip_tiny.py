@@ -48,6 +48,9 @@ def run(runs: Path, kind: str, connects: str) -> None:
   """Trains one, or what is left of it, and asks it."""
   workdir = folder(runs, kind, connects)
   config = plain(load(f"{RECIPES}/tiny_{kind}.py:{connects}", []))
+  for source in config["init"].values():
+    if source["name"] == "run":
+      source["workdir"] = str(runs / Path(source["workdir"]).name)
   train(config, workdir)
   evaluate(load(workdir / "config.json"), workdir, show_progress())
   target = RESULTS / f"x_instructblip_{workdir.name}.jsonl"

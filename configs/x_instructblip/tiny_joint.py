@@ -1,6 +1,10 @@
 """A small X-InstructBLIP asked about two media at once: a shape and a picture.
 
+Its connectors are those that were trained alone, each for its kind.
+
 mmjax data fetch furniture data/furniture
+mmjax train --config configs/x_instructblip/tiny_image.py
+mmjax train --config configs/x_instructblip/tiny_3d.py
 mmjax train --config configs/x_instructblip/tiny_joint.py
 mmjax evaluate --workdir runs/tiny_joint
 """
@@ -12,6 +16,8 @@ BOTH = ["image", "points"]
 
 
 def get_config(connects="qformer"):
+  behind = "" if connects == "qformer" else f"_{connects}"
+  image, points = f"runs/tiny_image{behind}", f"runs/tiny_3d{behind}"
   questions = dict(which=2.0, same=1.0)
   pairs = dict(name="item_pairs", questions=questions, kinds=BOTH)
   alone = dict(
@@ -25,7 +31,12 @@ def get_config(connects="qformer"):
     dict(name="items", folders=FOLDERS, questions=list(questions), kinds=BOTH),
     {kind: KINDS[kind] for kind in BOTH},
     connects,
-    batch=8,
+    begins=dict(
+      connectors_image=image, connectors_points=points, encoders_shapes=points
+    ),
+    length=64,
+    batch=3,
+    pack=4,
     mix=dict(
       pairs=dict(source=pairs | dict(folders=FOLDERS, size=20_000), share=2),
       alone=dict(source=alone | dict(folders=FOLDERS), share=1),
