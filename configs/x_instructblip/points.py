@@ -1,7 +1,7 @@
 """X-InstructBLIP's 3D shapes: `:7b`, `:13b`, and `:7b_projection`.
 
 cap3d/Cap3D_automated_Objaverse_full.csv  cap3d/points/*.ply
-cap3d_qa/train.json  cap3d_qa/points/*.npy
+cap3d_qa/CAP3DQA_final.csv  cap3d_qa/points/*/*_8192.npz
 """
 
 from configs.x_instructblip import common
@@ -22,7 +22,7 @@ def mix():
     points="cap3d/points",
   )
   questions = published(
-    "cap3d_qa", "cap3d_qa/train.json", points="cap3d_qa/points"
+    "cap3d_qa", "cap3d_qa/CAP3DQA_final.csv", points="cap3d_qa/points"
   )
   return common.mixture(
     cap3d=by_size(651_576, captions, "caption"),

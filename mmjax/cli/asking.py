@@ -36,7 +36,8 @@ def add_generate(verb: argparse.ArgumentParser) -> None:
     (
       "--points",
       "FILE",
-      "a 3D shape: .npy, .ply, .glb, .obj or lines of numbers; may come again",
+      "a 3D shape: .npy, .npz, .ply, .glb, .obj or lines of numbers; may "
+      "come again",
     ),
     ("--prompt", "TEXT", "text before, between or after them; likewise"),
   ):

@@ -108,7 +108,11 @@ def _msvd(row: Row, labels: Mapping[str, str]) -> Row:
 _CLIP = "{youtube_id}_{start_time}"
 _COCO = "{image_id:012d}.jpg"
 _MSVD = {"video": "{video}.avi"}
-_OBJAVERSE = {"points": "{sample_id}.npy", "image": "{sample_id}.jpeg"}
+# ULIP's clouds.
+_OBJAVERSE = {
+  "points": "{sample_id}/{sample_id}_8192.npz",
+  "image": "{sample_id}.jpeg",
+}
 LAYOUTS: Mapping[str, Layout] = {
   # Captions of pictures. BLIP's lists: CapFilt, VG, SBU, CC12M.
   "blip": Layout("json", {"image": "{image}"}, ["caption"]),
@@ -169,7 +173,7 @@ LAYOUTS: Mapping[str, Layout] = {
     *("csv", {"points": "{uid}.ply", "image": "{uid}.jpeg"}, ["caption"]),
     header=("uid", "caption"),
   ),
-  "cap3d_qa": Layout("json", _OBJAVERSE, ["answer"], "question"),
+  "cap3d_qa": Layout("csv", _OBJAVERSE, ["answer"], "question"),
   "modelnet40": Layout(
     *("lines", {"points": "{folder}/{line}.txt"}, ["label"]),
     change=_modelnet,

@@ -18,6 +18,7 @@ MIN_POINTS = 4
 # what is left is parsed as one.
 READERS = (
   (b"\x93NUMPY", npy.read),
+  (b"PK\x03\x04", npy.read_archive),
   (b"ply\n", ply.read),
   (b"ply\r", ply.read),
   (b"glTF", glb.read),
@@ -44,8 +45,8 @@ def decode(
 
   Args:
     data: a NumPy array [n 3] or wider, whose first columns are x, y and z, as
-      it is or as a file; a PLY; a binary glTF (.glb); lines of numbers, as
-      ModelNet40's; or a Wavefront OBJ. Its first bytes tell which.
+      it is or as a file (.npy, .npz); a PLY; a binary glTF (.glb); lines of
+      numbers, as ModelNet40's; or a Wavefront OBJ. Its first bytes tell which.
     count: how many points; 8192 is what ULIP-2 was trained with.
     seed: of what is drawn.
     name: what an error calls it.

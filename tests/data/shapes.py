@@ -30,6 +30,12 @@ def npy(values, version=None) -> bytes:
   return data.getvalue()
 
 
+def npz(packed=True, **arrays) -> bytes:
+  data = io.BytesIO()
+  (np.savez_compressed if packed else np.savez)(data, **arrays)
+  return data.getvalue()
+
+
 def text(*lines: str) -> bytes:
   return ("\n".join(lines) + "\n").encode()
 
@@ -115,6 +121,8 @@ BOXES = {
 }
 CLOUDS = {
   "npy": npy(VERTICES),
+  "npz": npz(arr_0=VERTICES, colours=VERTICES),
+  "npz of one": npz(packed=False, points=VERTICES),
   "ply": ply(faces=None),
   "little": ply(LITTLE, faces=None),
   "big": ply(BIG, faces=None),

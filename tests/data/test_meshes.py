@@ -1,12 +1,13 @@
 import base64
 import io
 import struct
+import zipfile
 
 import numpy as np
 import pytest
 
 from mmjax.data import points
-from mmjax.data.document import BadSample
+from mmjax.data.document import MAX_BYTES, BadSample
 from mmjax.data.meshes.mesh import Mesh
 from tests.data import shapes
 from tests.data.shapes import (
@@ -20,6 +21,7 @@ from tests.data.shapes import (
   corners,
   glb,
   npy,
+  npz,
   ply,
 )
 from tests.data.shapes import text as lines
@@ -270,3 +272,36 @@ def test_files_of_another_program(kind):
   theirs = theirs.to_mesh() if hasattr(theirs, "to_mesh") else theirs
   expected = corners(Mesh(np.array(theirs.vertices), np.array(theirs.faces)))
   np.testing.assert_allclose(corners(points.read(data)), expected, atol=2e-5)
+
+
+def zipped(**files: bytes) -> bytes:
+  data = io.BytesIO()
+  with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
+    for name, content in files.items():
+      archive.writestr(name.replace("__", "."), content)
+  return data.getvalue()
+
+
+def objects() -> bytes:
+  data = io.BytesIO()
+  np.savez(data, arr_0=np.array([{"x": 1}], object))
+  return data.getvalue()
+
+
+@pytest.mark.parametrize(
+  "data, message",
+  [
+    (npz(a=VERTICES, b=VERTICES), "expected an array arr_0.npy"),
+    (zipped(), "is no NumPy array"),
+    (zipped(arr_0__npy=b"no array"), "is no NumPy array"),
+    (zipped(arr_0__npy=npy(VERTICES)[:-8]), "96 bytes, 88 are there"),
+    # Larger than a file may be, out of some ten kB.
+    (zipped(arr_0__npy=bytes(MAX_BYTES["points"] + 1)), "at most"),
+    (npz(arr_0=VERTICES)[:-30], "no sound archive"),
+    (npz(arr_0=VERTICES).replace(b"arr_0", b"arr_1", 1), "no sound archive"),
+    (objects(), "expected numbers"),
+  ],
+)
+def test_archives_that_are_none(data, message):
+  with pytest.raises(BadSample, match=message):
+    points.read(data)

@@ -115,8 +115,8 @@ FILES = {
     *(["points", "image"], ["ab12.ply", "ab12.jpeg"], "", ["a chair, of wood"]),
   ),
   "cap3d_qa": (
-    [{"sample_id": "ab", "question": "What?", "answer": "lid", "caption": "x"}],
-    *(["points"], ["ab.npy"], "What?", ["lid"]),
+    "sample_id,question,answer,caption\nab,What?,lid,x\n",
+    *(["points"], ["ab/ab_8192.npz"], "What?", ["lid"]),
   ),
   "modelnet40": (
     "night_stand_0201\nchair_0001\n",

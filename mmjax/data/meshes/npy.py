@@ -1,10 +1,16 @@
-"""Arrays in NumPy's own format (.npy) as clouds; nothing is unpickled."""
+"""Arrays in NumPy's own formats as clouds; nothing is unpickled.
+
+A .npy holds one; of a .npz, as ULIP's clouds of Objaverse are, the first is
+taken.
+"""
 
 import io
+import zipfile
+import zlib
 
 import numpy as np
 
-from mmjax.data.document import BadSample
+from mmjax.data.document import MAX_BYTES, BadSample
 from mmjax.data.meshes.mesh import Mesh
 
 
@@ -33,6 +39,35 @@ def read(data: bytes, name: str) -> Mesh:
     )
   order = "F" if fortran else "C"
   return cloud(np.ndarray(shape, dtype, data, file.tell(), order=order), name)
+
+
+def read_archive(data: bytes, name: str) -> Mesh:
+  """The cloud of a .npz: `arr_0`, or the one array that there is."""
+  cap = MAX_BYTES["points"]
+  try:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+      members = {m.filename: m for m in archive.infolist()}
+      one = members.get("arr_0.npy")
+      if one is None and len(members) == 1:
+        (one,) = members.values()
+      if one is None or one.file_size > cap:
+        raise BadSample(
+          f"{name} is an archive of {list(members)[:4]}, expected an array "
+          f"arr_0.npy, or one alone, of {cap} bytes at most."
+        )
+      # No more than is promised, whatever is packed.
+      with archive.open(one) as file:
+        found = file.read(one.file_size)
+  except BadSample:
+    raise
+  except (
+    *(zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError),
+    *(RuntimeError, ValueError, OSError),
+  ) as error:
+    raise BadSample(f"{name} is no sound archive: {error!s:.200}") from error
+  if not found.startswith(b"\x93NUMPY"):
+    raise BadSample(f"{name}: {one.filename!r:.80} is no NumPy array.")
+  return read(found, name)
 
 
 def cloud(values: np.ndarray, name: str) -> Mesh:
