@@ -35,6 +35,7 @@ def get_config(connects="qformer"):
       connectors_image=image, connectors_points=points, encoders_shapes=points
     ),
     length=64,
+    steps=240,
     batch=3,
     pack=4,
     mix=dict(
