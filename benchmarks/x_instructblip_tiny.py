@@ -51,6 +51,8 @@ def run(runs: Path, kind: str, connects: str) -> None:
   for source in config["init"].values():
     if source["name"] == "run":
       source["workdir"] = str(runs / Path(source["workdir"]).name)
+  if "encoders_shapes" in config["init"]:
+    train(plain(load(f"{RECIPES}/tiny_shapes.py", [])), runs / "tiny_shapes")
   train(config, workdir)
   evaluate(load(workdir / "config.json"), workdir, show_progress())
   target = RESULTS / f"x_instructblip_{workdir.name}.jsonl"

@@ -15,7 +15,7 @@ def get_config():
     system="contrastive",
     seed=0,
     model=dict(
-      image=dict(
+      media=dict(
         name="vit",
         width=64,
         num_layers=2,

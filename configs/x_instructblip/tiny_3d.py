@@ -1,6 +1,7 @@
 """A small X-InstructBLIP that sees shapes: furniture as clouds of points.
 
 mmjax data fetch furniture data/furniture
+mmjax train --config configs/x_instructblip/tiny_shapes.py
 mmjax train --config configs/x_instructblip/tiny_3d.py
 mmjax evaluate --workdir runs/tiny_3d
 """

@@ -4,6 +4,7 @@ Its connectors are those that were trained alone, each for its kind.
 
 mmjax data fetch furniture data/furniture
 mmjax train --config configs/x_instructblip/tiny_image.py
+mmjax train --config configs/x_instructblip/tiny_shapes.py
 mmjax train --config configs/x_instructblip/tiny_3d.py
 mmjax train --config configs/x_instructblip/tiny_joint.py
 mmjax evaluate --workdir runs/tiny_joint
@@ -17,7 +18,13 @@ BOTH = ["image", "points"]
 
 def get_config(connects="qformer"):
   behind = "" if connects == "qformer" else f"_{connects}"
-  image, points = f"runs/tiny_image{behind}", f"runs/tiny_3d{behind}"
+  begins = {
+    part: dict(name="run", workdir=f"runs/{run}{behind}", part=part)
+    for part, run in (
+      ("connectors_image", "tiny_image"),
+      ("connectors_points", "tiny_3d"),
+    )
+  }
   questions = dict(which=2.0, same=1.0)
   pairs = dict(name="item_pairs", questions=questions, kinds=BOTH)
   alone = dict(
@@ -31,9 +38,7 @@ def get_config(connects="qformer"):
     dict(name="items", folders=FOLDERS, questions=list(questions), kinds=BOTH),
     {kind: KINDS[kind] for kind in BOTH},
     connects,
-    begins=dict(
-      connectors_image=image, connectors_points=points, encoders_shapes=points
-    ),
+    begins=begins,
     length=64,
     steps=240,
     batch=3,

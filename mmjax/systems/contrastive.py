@@ -1,11 +1,12 @@
-"""Contrastive pretraining of a vision encoder (Flamingo, v2 B.1.3).
+"""Contrastive pretraining of an encoder of media (Flamingo, v2 B.1.3).
 
-  mean over the image's tokens -> matrix -> length 1
-  mean over the text's tokens  -> matrix -> length 1    (two towers)
+  mean over the medium's tokens -> matrix -> length 1
+  mean over the text's tokens   -> matrix -> length 1    (two towers)
   scores = learned inverse temperature * products of all pairs
 
 The paper's towers are NFNet-F6 and BERT, its joint width is 1376. It states
-no first temperature; ours is CLIP's (arXiv 2103.00020).
+no first temperature; ours is CLIP's (arXiv 2103.00020). Media may be of any
+kind: ULIP (arXiv 2212.05171) does the same with clouds of points.
 """
 
 import math
@@ -20,7 +21,6 @@ from jax.nn import initializers
 from mmjax.config import build as build_entry
 from mmjax.config import call, require
 from mmjax.encoders import ENCODERS
-from mmjax.layers.conv import Images
 from mmjax.layers.linear import dense
 from mmjax.lms import TEXT_ENCODERS
 from mmjax.losses.contrastive import contrastive, similarity
@@ -29,24 +29,31 @@ from mmjax.typing import Array, Batch, Bool, Float, Int, Output, Params
 
 
 class TwoTowers(nn.Module):
-  """An image encoder and a text encoder that meet in a joint space.
+  """An encoder of media and one of text that meet in a joint space.
 
   Attributes:
-    image: encoder of images to tokens.
+    media: encoder of media to tokens.
     text: encoder of token ids to hidden states.
+    kind: of the media.
     width: of the joint space.
     first_temperature: that scores are divided by at the start.
     label_smoothing: part of the target spread over all candidates.
   """
 
-  image: nn.Module
+  media: nn.Module
   text: nn.Module
+  kind: str = "image"
   width: int = 1376
   first_temperature: float = 0.07
   label_smoothing: float = 0.1
 
+  @property
+  def kinds(self) -> tuple[str, ...]:
+    """Of the media that are read."""
+    return (self.kind,)
+
   def setup(self):
-    self.image_head = Head(self.width)
+    self.media_head = Head(self.width)
     self.text_head = Head(self.width)
     # Learned as its logarithm, so that it stays positive.
     start = initializers.constant(-math.log(self.first_temperature))
@@ -54,25 +61,35 @@ class TwoTowers(nn.Module):
     self.log_scale = self.param("log_inverse_temperature", init, ())
 
   def __call__(self, batch: Batch) -> Output:
-    """Scores of one image and one text a row; see typing.Batch.
+    """Scores of one medium and one text a row; see typing.Batch.
 
     Returns:
-      logits [B 1 B], of every text for each image, and in `aux` the vectors
-      `images` and `texts`, and `inverse_temperature`.
+      logits [B 1 B], of every text for each medium, and in `aux` the vectors
+      `media` and `texts`, and `inverse_temperature`.
     """
-    images = self.embed_images(batch["media"]["image"]["values"][:, 0, 0])
+    given = batch["media"][self.kind]
+    lengths = (given["lengths"][:, 0, 0],) if "lengths" in given else ()
+    media = self.embed_media(given["values"][:, 0, 0], *lengths)
     texts = self.embed_texts(
       batch["tokens"], batch["positions"], batch["segments"]
     )
     scale = jnp.exp(self.log_scale)
-    aux = {"images": images, "texts": texts, "inverse_temperature": scale}
-    return Output(similarity(images, texts, scale)[:, None], aux)
+    aux = {"media": media, "texts": texts, "inverse_temperature": scale}
+    return Output(similarity(media, texts, scale)[:, None], aux)
 
-  def embed_images(self, images: Images) -> Float[Array, "B E"]:
-    """Vectors of length 1."""
+  def embed_media(
+    self, values: Array, lengths: Int[Array, "B"] | None = None
+  ) -> Float[Array, "B E"]:
+    """Vectors of length 1.
+
+    Args:
+      values: of a frame each, as the encoder takes them.
+      lengths: how many of them are real, for an encoder that asks.
+    """
+    more = () if lengths is None else (constrain(lengths, "batch"),)
     with rows_over_all():
-      x = constrain(self.image(constrain(images, "batch")), "batch")
-      x = self.image_head(x, jnp.ones(x.shape[:2], bool))
+      x = constrain(self.media(constrain(values, "batch"), *more), "batch")
+      x = self.media_head(x, jnp.ones(x.shape[:2], bool))
     return constrain(x, "batch")
 
   def embed_texts(
@@ -103,10 +120,10 @@ class Head(nn.Module):
     return x * jax.lax.rsqrt(jnp.maximum(square, 1e-12))
 
 
-def pairs(batch: Batch) -> Bool[Array, "B"]:
-  """The rows that hold an image and a text."""
-  image = batch["media"]["image"]["mask"][:, 0, 0]
-  return image & (batch["segments"] > 0).any(axis=1)
+def pairs(batch: Batch, kind: str = "image") -> Bool[Array, "B"]:
+  """The rows that hold a medium of a kind and a text."""
+  there = batch["media"][kind]["mask"][:, 0, 0]
+  return there & (batch["segments"] > 0).any(axis=1)
 
 
 def loss(
@@ -116,18 +133,19 @@ def loss(
 
   The candidates are those of one batch: micro-batches have fewer.
   """
-  output, mask = module.apply({"params": params}, batch), pairs(batch)
-  images, texts, scale = (
-    output.aux[name] for name in ("images", "texts", "inverse_temperature")
+  output = module.apply({"params": params}, batch)
+  mask = pairs(batch, module.kind)
+  media, texts, scale = (
+    output.aux[name] for name in ("media", "texts", "inverse_temperature")
   )
   total = contrastive(
-    images, texts, scale, mask=mask, label_smoothing=module.label_smoothing
+    media, texts, scale, mask=mask, label_smoothing=module.label_smoothing
   )
   scores = output.logits[:, 0]
   return {
     "loss": total,
-    "image_to_text": retrieved(scores, mask),
-    "text_to_image": retrieved(scores.T, mask),
+    "media_to_text": retrieved(scores, mask),
+    "text_to_media": retrieved(scores.T, mask),
   }
 
 
@@ -152,12 +170,12 @@ def build(config: Mapping[str, Any]) -> TwoTowers:
   """The module that `config.model` describes.
 
   Args:
-    config: `image` and `text` with a `name` each, `dtype`, and the fields of
+    config: `media` and `text` with a `name` each, `dtype`, and the fields of
       TwoTowers.
   """
   config = dict(config)
-  require(config, ("image", "text"), "config.model")
+  require(config, ("media", "text"), "config.model")
   dtype = jnp.dtype(config.pop("dtype", "float32"))
-  image = build_entry(ENCODERS, config.pop("image"), dtype=dtype)
+  media = build_entry(ENCODERS, config.pop("media"), dtype=dtype)
   text = build_entry(TEXT_ENCODERS, config.pop("text"), dtype=dtype)
-  return call(TwoTowers, config, image=image, text=text)
+  return call(TwoTowers, config, media=media, text=text)

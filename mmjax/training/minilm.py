@@ -1,11 +1,16 @@
-"""A Q-Former that begins as all-MiniLM-L6-v2, of an installed package."""
+"""all-MiniLM-L6-v2, of an installed package: tokenizer, BERT and Q-Former."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mmjax import tree
+from mmjax.convert.families import bert
 from mmjax.convert.packages import package_file
+from mmjax.convert.read import Safetensors
+from mmjax.convert.rules import load
 from mmjax.text.tokenizer import Tokenizer
 from mmjax.training.bert import bert_qformer
 
@@ -27,8 +32,28 @@ def minilm_qformer(shapes: Mapping[str, Any]) -> dict[str, np.ndarray]:
   Raises:
     ValueError: when the package is not installed, or for other shapes.
   """
-  file = package_file(*PACKAGE, ".safetensors", WEIGHTS)
-  return bert_qformer(shapes, str(file))
+  return bert_qformer(shapes, str(_file()))
+
+
+def minilm_bert(shapes: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  """Weights of a `Bert` of SIZES, without its pooler.
+
+  Args:
+    shapes: of the text encoder.
+
+  Raises:
+    ValueError: as above.
+  """
+
+  def ignored(name: str) -> bool:
+    return name.startswith("pooler.") or bool(bert.BUFFERS.fullmatch(name))
+
+  rules, like = bert.bert(), tree.unflatten(shapes)
+  return tree.flatten(load(Safetensors(_file()), rules, like, ignore=ignored))
+
+
+def _file() -> Path:
+  return package_file(*PACKAGE, ".safetensors", WEIGHTS)
 
 
 def minilm_tokenizer() -> Tokenizer:

@@ -33,7 +33,11 @@ from mmjax.encoders.features import Reduction, encode_all, principal
 from mmjax.text.tokenizer import Tokenizer, byte_level
 from mmjax.text.tokenizer import drawn as drawn_tokenizer
 from mmjax.training.bert import bert_qformer
-from mmjax.training.minilm import minilm_qformer, minilm_tokenizer
+from mmjax.training.minilm import (
+  minilm_bert,
+  minilm_qformer,
+  minilm_tokenizer,
+)
 from mmjax.training.whisper import whisper_tiny_en
 from mmjax.typing import Params
 
@@ -396,6 +400,7 @@ SOURCES = {
   "converted": converted,
   "drawn_features": drawn_features,
   "efficientnet_lite0": efficientnet_lite0,
+  "minilm_bert": minilm_bert,
   "minilm_qformer": minilm_qformer,
   "open_flamingo": open_flamingo,
   "reduced_efficientnet_lite0": reduced_efficientnet_lite0,

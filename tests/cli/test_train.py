@@ -17,7 +17,7 @@ from tests.data.pictures import encode, photo
 def config_of(folder):
   """Two towers of a layer, on a folder of pictures."""
   config = get_config()
-  config.model.image.update(width=8, num_layers=1, num_heads=2, image_size=16)
+  config.model.media.update(width=8, num_layers=1, num_heads=2, image_size=16)
   config.model.text.update(width=8, num_heads=2)
   config.model.width = 8
   pairs = config.data.datasets.pairs

@@ -49,7 +49,9 @@ def test_a_caption_is_the_target_alone():
   assert written.media == (0,) and not written.weights.any()
   text = tokenizer.decode(written.tokens, special=True)
   assert text.split() == ["<s>", "red", "apple", "</s>"]
-  with pytest.raises(ValueError, match="2 images; a pair has 1"):
+  with pytest.raises(
+    ValueError, match="2 media of the kind 'image'; a pair has 1"
+  ):
     prompt.write(Document((PICTURE, PICTURE, *texts)))
   with pytest.raises(ValueError, match="a pair has 1"):
     Caption(tokenizer, media=2)
@@ -60,7 +62,7 @@ def run(tmp_path_factory):
   """A run of `mmjax train`: its config and its folder."""
   workdir = tmp_path_factory.mktemp("run")
   changes = {
-    "model.image.image_size": 32,
+    "model.media.image_size": 32,
     "data.datasets.pairs.batch": 48,
     "data.datasets.pairs.transforms": TRANSFORMS,
     "train.plan.steps": 150,
@@ -100,7 +102,7 @@ def test_held_out_things_are_found_by_name(run):
   names = stack(names)
   pictures = np.stack([square(drawn.image(t, "noto"), None) for t in things])
   apply = functools.partial(module.apply, {"params": params})
-  images = apply(pictures, method="embed_images")
+  images = apply(pictures, method="embed_media")
   fields = [names[key] for key in ("tokens", "positions", "segments")]
   texts = apply(*fields, method="embed_texts")
   scores, labels = images @ texts.T, np.arange(len(things))
@@ -127,7 +129,7 @@ for count in (1, 8):
 def test_eight_devices_give_the_losses_of_one(tmp_path):
   """The candidates of a pair are those of all devices."""
   changes = [
-    *("model.image.image_size=32", f"data.datasets.pairs.transforms={SQUARE}"),
+    *("model.media.image_size=32", f"data.datasets.pairs.transforms={SQUARE}"),
     *("data.datasets.pairs.batch=16", "train.plan.steps=3"),
     *("train.plan.log_every=1", "mesh.data=-1"),
   ]
@@ -137,7 +139,7 @@ def test_eight_devices_give_the_losses_of_one(tmp_path):
   )
   assert len(one) == 3
   for a, b in zip(one, eight, strict=True):
-    for key in ("pairs/loss", "pairs/image_to_text", "grad_norm"):
+    for key in ("pairs/loss", "pairs/media_to_text", "grad_norm"):
       assert a[key] == pytest.approx(b[key], rel=2e-4), key
   # Of 16 candidates; of the 2 that a device holds it would be 1.4.
   assert one[0]["pairs/loss"] > 2 * np.log(8)

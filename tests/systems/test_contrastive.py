@@ -11,7 +11,7 @@ from mmjax.systems.contrastive import build, loss, monitor, pairs
 from tests import eight_devices
 
 CONFIG = dict(
-  image=dict(
+  media=dict(
     name="vit", width=16, num_layers=2, num_heads=2, patch=8, image_size=16
   ),
   text=dict(
@@ -58,10 +58,10 @@ def test_vectors_and_scores():
   model, batch = build(CONFIG), make_batch()
   params = make_params(model, batch)
   output = jax.jit(model.apply)({"params": params}, batch)
-  for name in ("images", "texts"):
+  for name in ("media", "texts"):
     lengths = np.linalg.norm(output.aux[name], axis=-1)
     np.testing.assert_allclose(lengths, 1.0, rtol=1e-5)
-  scores = output.aux["images"] @ output.aux["texts"].T
+  scores = output.aux["media"] @ output.aux["texts"].T
   scale = np.exp(params["log_inverse_temperature"])
   np.testing.assert_allclose(output.logits[:, 0], scale * scores, atol=1e-4)
   assert pairs(batch).tolist() == [i != 3 for i in range(16)]
@@ -107,7 +107,7 @@ def test_it_learns_pairs():
     params, state, value = step(params, state)
   assert value < 0.5 * 2 * np.log(15)
   after = loss(model, params, batch)
-  for name in ("image_to_text", "text_to_image"):
+  for name in ("media_to_text", "text_to_media"):
     assert after[name][1] == 15
     assert before[name][0] <= 5 < 14 <= after[name][0]
   learned = monitor(params)["inverse_temperature"]
@@ -132,7 +132,7 @@ def test_eight_devices_give_the_loss_of_one(tmp_path):
 @pytest.mark.parametrize(
   "change, message",
   [
-    (dict(image=dict(name="nfnett")), "Did you mean 'nfnet'"),
+    (dict(media=dict(name="nfnett")), "Did you mean 'nfnet'"),
     (dict(text=dict(name="bert", varient="tiny")), "Did you mean 'variant'"),
     (dict(widht=3), "Did you mean 'width'"),
   ],

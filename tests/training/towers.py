@@ -24,7 +24,7 @@ def config(
 ):
   """Two towers of a layer on drawn things."""
   config = get_config()
-  config.model.image.update(width=8, num_layers=1, num_heads=2, image_size=16)
+  config.model.media.update(width=8, num_layers=1, num_heads=2, image_size=16)
   config.model.text.update(width=8, num_heads=2)
   config.model.width = 8
   pairs = config.data.datasets.pairs

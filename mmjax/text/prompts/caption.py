@@ -2,7 +2,7 @@
 
   <image> "Output:" " a red kite"*   ->   <BOS> a red kite <EOS>
 
-Nothing marks the image, and nothing is to be predicted.
+Nothing marks the medium, and nothing is to be predicted.
 """
 
 import dataclasses
@@ -15,17 +15,19 @@ from mmjax.text.tokenizer import Tokenizer
 
 @dataclasses.dataclass(frozen=True)
 class Caption:
-  """The target text of a document with one image.
+  """The target text of a document with one medium.
 
   Attributes:
     tokenizer: of the text tower.
     length: tokens at most; the rest is cut off on the right.
-    media: 1, the image of the pair.
+    media: 1, that of the pair.
+    kind: of the medium.
   """
 
   tokenizer: Tokenizer
   length: int = 64
   media: int = 1
+  kind: str = "image"
 
   def __post_init__(self):
     if self.media != 1:
@@ -36,18 +38,21 @@ class Caption:
   ) -> Written:
     """The caption of a pair. Nothing here is random."""
     del rng
-    sheet, tokenizer, images = Sheet(), self.tokenizer, 0
+    sheet, tokenizer, media = Sheet(), self.tokenizer, 0
     if tokenizer.bos is not None:
       sheet.add([tokenizer.bos], False)
-    for segment in merged(document, ("image",)):
+    for segment in merged(document, (self.kind,)):
       if isinstance(segment, tuple):
         text, target, _ = segment
         if target:
           sheet.add(tokenizer.encode(text.strip()), False)
       else:
-        images += 1
-    if images != 1:
-      raise ValueError(f"{document.id!r} has {images} images; a pair has 1.")
+        media += 1
+    if media != 1:
+      raise ValueError(
+        f"{document.id!r} has {media} media of the kind {self.kind!r}; a pair "
+        "has 1."
+      )
     if tokenizer.eos is not None:
       sheet.add([tokenizer.eos], False)
     written = sheet.written(0, self.length, self.media)
