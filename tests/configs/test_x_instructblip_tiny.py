@@ -5,11 +5,12 @@ They are trained by hand; benchmarks/results has what came of it.
 
 import jax
 import pytest
+from flax import linen as nn
 
 from mmjax import tree
 from mmjax.cli import configs
 from mmjax.data import build as data
-from mmjax.systems import x_instructblip
+from mmjax.systems import contrastive, x_instructblip
 from mmjax.training.checks import check_media
 from mmjax.training.state import trainable_mask
 
@@ -76,3 +77,31 @@ def test_a_projection_takes_the_place_of_the_qformer(name):
 def test_other_connectors_are_named():
   with pytest.raises(ValueError, match="not 'mlp'"):
     load("tiny_image", "mlp")
+
+
+def test_the_encoder_of_shapes_is_trained_for_the_models_that_name_it():
+  """By its captions; what it is there fits where it goes."""
+  config = configs.load("configs/x_instructblip/tiny_shapes.py", []).to_dict()
+  module = contrastive.build(config["model"])
+  assert module.kinds == ("points",)
+  (batches,) = data.abstract_batches(config["data"])
+  shapes = jax.eval_shape(module.init, jax.random.key(0), batches["pairs"])
+  flat = tree.flatten(nn.unbox(shapes["params"]))
+  mask = trainable_mask(
+    nn.unbox(shapes["params"]), config["train"]["trainable"]
+  )
+  frozen = {
+    k.split("/")[0] for k, trains in tree.flatten(mask).items() if not trains
+  }
+  assert frozen == set(config["init"]) == {"text"}
+  for name in ("tiny_3d", "tiny_joint"):
+    own = load(name)
+    source = own["init"]["encoders_shapes"]
+    assert source == dict(name="run", workdir="runs/tiny_shapes", part="media")
+    (batches,) = data.abstract_batches(own["data"])
+    made = x_instructblip.build(own["model"])
+    params = jax.eval_shape(made.init, jax.random.key(0), batches["questions"])
+    wanted = tree.flatten(nn.unbox(params["params"]["encoders_shapes"]))
+    assert {f"media/{k}": x.shape for k, x in wanted.items()} == {
+      k: x.shape for k, x in flat.items() if k.startswith("media/")
+    }

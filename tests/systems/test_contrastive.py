@@ -76,6 +76,51 @@ def test_the_first_temperature_is_clips():
   np.testing.assert_allclose(np.exp(nn.unbox(start)), 1 / 0.07, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+  "kind, media, shape",
+  [
+    (
+      "points",
+      dict(
+        name="custom_pointbert",
+        width=16,
+        num_layers=1,
+        num_heads=2,
+        groups=4,
+        group_size=4,
+        group_width=8,
+        projection=8,
+      ),
+      (32, 3),
+    ),
+    (
+      "audio",
+      dict(name="custom_whisper", width=16, num_layers=1, num_heads=2),
+      (800,),
+    ),
+  ],
+)
+def test_media_of_other_kinds(kind, media, shape):
+  """Sounds bring how long they are, and what is behind is not heard."""
+  model = build(CONFIG | dict(kind=kind, media=media))
+  assert model.kinds == (kind,)
+  own, batch = dict(mask=np.ones((3, 1, 1), bool)), make_batch(4)
+  random = np.random.RandomState(2)
+  own["values"] = random.standard_normal((3, 1, 1, *shape)).astype(np.float32)
+  if kind == "audio":
+    own["lengths"] = np.array([800, 500, 800])[:, None, None]
+  batch = {k: v[:3] for k, v in batch.items() if k != "media"}
+  batch["media"] = {kind: own}
+  params = nn.unbox(jax.jit(model.init)(jax.random.key(0), batch))["params"]
+  vectors = jax.jit(lambda b: model.apply({"params": params}, b).aux["media"])
+  first = vectors(batch)
+  np.testing.assert_allclose(np.linalg.norm(first, axis=-1), 1.0, rtol=1e-5)
+  assert pairs(batch, kind).all()
+  if kind == "audio":
+    own["values"][1, 0, 0, 500:] = 9.0
+    np.testing.assert_allclose(vectors(batch), first, atol=1e-5)
+
+
 def test_padding_changes_nothing():
   model, batch = build(CONFIG), make_batch()
   params = make_params(model, batch)

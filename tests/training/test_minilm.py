@@ -11,6 +11,7 @@ import transformers
 from mmjax import tree
 from mmjax.connectors.qformer import QFormer, visible
 from mmjax.convert.packages import package_file
+from mmjax.lms.bert import Bert
 from mmjax.training import minilm
 
 
@@ -27,6 +28,22 @@ def made():
   assert left == {"cross", "queries"}
   zeros = {k: np.zeros(flat[k].shape, np.float32) for k in flat}
   return module, tree.unflatten(zeros | found), found
+
+
+def test_the_text_encoder_is_the_model():
+  file = package_file(*minilm.PACKAGE, ".safetensors", minilm.WEIGHTS)
+  theirs = transformers.BertModel.from_pretrained(file.parent).eval()
+  module, ids = Bert(**minilm.SIZES), np.array([[101, 1037, 4937, 102]])
+  rest = np.arange(4)[None], np.ones((1, 4), np.int32)
+  shapes = jax.eval_shape(module.init, jax.random.key(0), ids, *rest)
+  flat = tree.flatten(nn.unbox(shapes)["params"])
+  found = minilm.minilm_bert(flat)
+  assert found.keys() == flat.keys()
+  params = {"params": tree.unflatten(found)}
+  with torch.no_grad():
+    expected = theirs(torch.from_numpy(ids)).last_hidden_state
+  ours = jax.jit(module.apply)(params, ids, *rest)
+  np.testing.assert_allclose(ours, expected, atol=2e-5)
 
 
 def test_it_reads_text_as_the_model_does(made):
