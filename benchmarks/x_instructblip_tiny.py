@@ -18,8 +18,9 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.flamingo_demo import step_times
 from mmjax.cli.configs import load
@@ -52,9 +53,15 @@ def run(runs: Path, kind: str, connects: str) -> None:
     if source["name"] == "run":
       source["workdir"] = str(runs / Path(source["workdir"]).name)
   if "encoders_shapes" in config["init"]:
-    train(plain(load(f"{RECIPES}/tiny_shapes.py", [])), runs / "tiny_shapes")
-  train(config, workdir)
+    shapes = plain(load(f"{RECIPES}/tiny_shapes.py", []))
+    train_and_keep(shapes, runs / "tiny_shapes")
+  train_and_keep(config, workdir)
   evaluate(load(workdir / "config.json"), workdir, show_progress())
+
+
+def train_and_keep(config: Mapping[str, Any], workdir: Path) -> None:
+  """Trains, and puts the log among the results."""
+  train(config, workdir)
   target = RESULTS / f"x_instructblip_{workdir.name}.jsonl"
   shutil.copyfile(workdir / "metrics.jsonl", target)
 

@@ -144,9 +144,9 @@ def tiny(
     raise ValueError(f"A connector is of {CONNECTORS}, not {connects!r}.")
   model, init = model_and_init(kinds, connects)
   frozen = "|".join(f"{part}/.*" for part in init if "/" not in part)
-  for part, source in (begins or {}).items():
+  for part, origin in (begins or {}).items():
     init.pop(f"{part}/qformer", None)
-    init[part] = source
+    init[part] = origin
   return make(
     system="x_instructblip",
     seed=0,

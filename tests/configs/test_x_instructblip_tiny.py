@@ -56,6 +56,15 @@ def test_the_language_model_and_encoders_are_frozen(made):
   assert any(part.startswith("connectors_") for part in trained)
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_documents_are_drawn_from_what_is_named(name):
+  entry = load(name)["data"]["datasets"]["questions"]
+  parts = entry.get("mix") or {"all": {"source": entry["source"]}}
+  names = {part["source"]["name"] for part in parts.values()}
+  assert names <= {"drawn_chat", "items", "item_pairs"}
+  assert (entry["source"] is None) == ("mix" in entry)
+
+
 def test_what_is_loaded_is_there(made):
   _, config, _, _, params = made
   paths = tree.flatten(jax.tree.map(lambda x: 0, params))
