@@ -28,6 +28,7 @@ from mmjax.cli.evaluate import evaluate
 from mmjax.cli.progress import show_progress
 from mmjax.cli.train import train
 from mmjax.data.build import plain
+from mmjax.training.metrics import read_jsonl
 
 RECIPES = "configs/x_instructblip"
 RESULTS = Path("benchmarks/results")
@@ -80,15 +81,14 @@ def rows(runs: Path, kind: str, connects: str) -> Iterator[str]:
     yield "| " + " | ".join(cells) + " |"
 
 
-def trained(runs: Path, kind: str, connects: str) -> Iterator[str]:
-  """How long a run took, if there is one."""
-  workdir = folder(runs, kind, connects)
-  if (workdir / "results.json").is_file():
+def trained(workdir: Path, name: str) -> Iterator[str]:
+  """How long a run took, if it has come to its end."""
+  path = workdir / "config.json"
+  steps = load(path).train.plan.steps if path.is_file() else 0
+  if steps and read_jsonl(workdir / "metrics.jsonl")[-1]["step"] == steps:
     step, total = step_times(workdir)
-    steps = load(workdir / "config.json").train.plan.steps
     yield (
-      f"- {kind}, {connects}: {steps} steps, {step:.3g} s each, "
-      f"{total / 60:.0f} minutes"
+      f"- {name}: {steps} steps, {step:.3g} s each, {total / 60:.0f} minutes"
     )
 
 
@@ -100,7 +100,12 @@ def report(runs: Path) -> str:
     "",
     "- command: `python -m benchmarks.x_instructblip_tiny KIND ...`",
     f"- machine: {platform.machine()}, {os.cpu_count()} cores, no accelerator",
-    *(line for kind, c in every for line in trained(runs, kind, c)),
+    *trained(runs / "tiny_shapes", "encoder of 3d, before"),
+    *(
+      line
+      for kind, c in every
+      for line in trained(folder(runs, kind, c), f"{kind}, {c}")
+    ),
     "- exact match in percent, one seed; answers are the likeliest of all that",
     "  the set has, for drawn images they are written",
     "",
