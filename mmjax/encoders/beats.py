@@ -25,7 +25,7 @@ from mmjax.config import lookup
 from mmjax.layers.attention import Context, SelfAttention
 from mmjax.layers.conv import Conv, PositionConv, flatten_grid
 from mmjax.layers.dot_product import Visibility
-from mmjax.layers.fbank import frames_of, log_mel
+from mmjax.layers.fbank import check_waves, frames_of, log_mel
 from mmjax.layers.linear import Dtype, dense
 from mmjax.layers.mlp import MLP
 from mmjax.layers.norm import LayerNorm
@@ -171,14 +171,10 @@ class BEATs(nn.Module):
           f"bank ({sound.shape}) to zero instead."
         )
       return sound
+    check_waves(sound, lengths)
     bank = (log_mel(sound, BANDS) - MEAN) / (2 * STD)
     if lengths is None:
       return bank
-    if lengths.shape != sound.shape[:1]:
-      raise ValueError(
-        f"lengths of shape {lengths.shape} for waveforms of {sound.shape}: "
-        f"expected {sound.shape[:1]}."
-      )
     real = jnp.arange(bank.shape[1]) < frames_of(lengths)[:, None]
     return jnp.where(real[..., None], bank, 0)
 

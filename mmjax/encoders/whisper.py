@@ -18,6 +18,7 @@ import numpy as np
 
 from mmjax.config import lookup
 from mmjax.layers.conv import SequenceConv
+from mmjax.layers.fbank import check_waves
 from mmjax.layers.linear import Dtype
 from mmjax.layers.mlp import ACTIVATIONS
 from mmjax.layers.norm import LayerNorm
@@ -128,12 +129,8 @@ class Whisper(nn.Module):
           f"({sound.shape})."
         )
       return sound
+    check_waves(sound, lengths)
     if lengths is not None:
-      if lengths.shape != sound.shape[:1]:
-        raise ValueError(
-          f"lengths of shape {lengths.shape} for waveforms of {sound.shape}: "
-          f"expected {sound.shape[:1]}."
-        )
       real = jnp.arange(sound.shape[1]) < lengths[:, None]
       sound = jnp.where(real, sound, 0)
     return whisper_mel(sound, self.bands)

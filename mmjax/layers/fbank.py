@@ -53,6 +53,12 @@ def log_mel(
   Raises:
     ValueError: for another shape or kind of numbers, or less than a window.
   """
+  check_waves(waves)
+  return on_rows(_log_mel, waves, jnp.asarray(_triangles(bands)))
+
+
+def check_waves(waves: Array, lengths: Array | None = None) -> None:
+  """Raises ValueError for what are no waveforms, or lengths of others."""
   if waves.ndim != 2 or not jnp.issubdtype(waves.dtype, jnp.floating):
     raise ValueError(
       f"Waveforms of shape {waves.shape} and dtype {waves.dtype}: expected "
@@ -63,7 +69,11 @@ def log_mel(
       f"Waveforms of {waves.shape[1]} samples: a window has {WINDOW}; pad them "
       "with zeros."
     )
-  return on_rows(_log_mel, waves, jnp.asarray(_triangles(bands)))
+  if lengths is not None and lengths.shape != waves.shape[:1]:
+    raise ValueError(
+      f"lengths of shape {lengths.shape} for waveforms of {waves.shape}: "
+      f"expected {waves.shape[:1]}."
+    )
 
 
 def _log_mel(waves, triangles):

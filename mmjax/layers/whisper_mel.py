@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmjax.layers.fbank import HOP, RATE, WINDOW, windows
+from mmjax.layers.fbank import HOP, RATE, WINDOW, check_waves, windows
 from mmjax.sharding import on_rows
 from mmjax.typing import Array, Float
 
@@ -40,16 +40,7 @@ def whisper_mel(
   Raises:
     ValueError: for another shape or kind of numbers, or less than a window.
   """
-  if waves.ndim != 2 or not jnp.issubdtype(waves.dtype, jnp.floating):
-    raise ValueError(
-      f"Waveforms of shape {waves.shape} and dtype {waves.dtype}: expected "
-      "[B samples] of floats on -1..1; average channels, divide whole numbers."
-    )
-  if waves.shape[1] < WINDOW:
-    raise ValueError(
-      f"Waveforms of {waves.shape[1]} samples: a window has {WINDOW}; pad them "
-      "with zeros."
-    )
+  check_waves(waves)
   return on_rows(_whisper_mel, waves, jnp.asarray(triangles(bands)))
 
 
