@@ -17,7 +17,8 @@ from mmjax.config import build
 from mmjax.data import drawn
 from mmjax.data.image import Square
 from mmjax.encoders import ENCODERS
-from mmjax.training.sources import drawn_features, load_parts
+from mmjax.training.drawn import drawn_features
+from mmjax.training.sources import load_parts
 from tests.training.child import tiny
 
 
