@@ -115,6 +115,19 @@ def prompt(kinds, connects, length):
   )
 
 
+def training(frozen, steps):
+  return dict(
+    trainable=[(frozen, False), (".*", True)],
+    frozen_dtype="float32",
+    optimizer=dict(
+      name="adamw",
+      clip_norm=1.0,
+      schedule=dict(name="warmup_cosine", peak=3e-4, warmup=20),
+    ),
+    plan=dict(steps=steps, log_every=10, checkpoint_every=50),
+  )
+
+
 def tiny(
   source,
   evaluate,
@@ -165,16 +178,7 @@ def tiny(
         )
       ),
     ),
-    train=dict(
-      trainable=[(frozen, False), (".*", True)],
-      frozen_dtype="float32",
-      optimizer=dict(
-        name="adamw",
-        clip_norm=1.0,
-        schedule=dict(name="warmup_cosine", peak=3e-4, warmup=20),
-      ),
-      plan=dict(steps=steps, log_every=10, checkpoint_every=50),
-    ),
+    train=training(frozen, steps),
     evaluate=dict(**evaluate, model=dict(batch_size=32, max_new_tokens=12)),
     generate=generate or {},
     mesh=mesh(data=-1),
