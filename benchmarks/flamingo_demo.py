@@ -41,15 +41,16 @@ def run(path: str, seed: int, workdir: Path) -> tuple[Cells, dict]:
   results = evaluate(config, workdir, show_progress())
   if alone:
     results += text_only(config, alone, workdir / "text_only")
-  return cells(results), dict(zip(("a step", "training"), step_times(workdir)))
+  times = step_times(workdir / "metrics.jsonl")
+  return cells(results), dict(zip(("a step", "training"), times))
 
 
-def step_times(workdir: Path) -> tuple[float, float]:
-  """Seconds of a step, the median over the log, and of all steps at that.
+def step_times(metrics: Path) -> tuple[float, float]:
+  """Seconds of a step, the median over a log, and of all steps at that.
 
   Right for runs that were interrupted, too; the compiler's time is in none.
   """
-  log = read_jsonl(workdir / "metrics.jsonl")
+  log = read_jsonl(metrics)
   each = statistics.median(
     (b["time"] - a["time"]) / (b["step"] - a["step"])
     for a, b in zip(log, log[1:])

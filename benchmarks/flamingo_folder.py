@@ -105,7 +105,7 @@ def main() -> None:
     return model.generate([Document((m,), id=m.name) for m in media])
 
   own, other = ask(right), ask(wrong)
-  step, total = step_times(RUN / "run")
+  step, total = step_times(RUN / "run" / "metrics.jsonl")
   lines = [
     "# A folder of pictures and captions, things never seen in training",
     "",

@@ -83,7 +83,10 @@ def main() -> None:
   folders = run_stages(args.runs)
   config = load(folders["finetune"] / "config.json")
   results = evaluate(config, folders["finetune"], show_progress())
-  times = {stage: step_times(folder) for stage, folder in folders.items()}
+  times = {
+    stage: step_times(folder / "metrics.jsonl")
+    for stage, folder in folders.items()
+  }
   lines = [
     "# A small LLaVA on drawn things, asked about those it never saw",
     "",

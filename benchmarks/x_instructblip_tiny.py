@@ -8,9 +8,9 @@
   python -m benchmarks.x_instructblip_tiny audio 3d
 
 Asks about files with names that were in no training file, with the file, with
-another's and with none. Leaves runs/tiny_*, and in benchmarks/results
-x_instructblip_tiny.md with all that are in runs, and the metrics of each. A run
-that was interrupted goes on.
+another's and with none. Leaves runs/tiny_*, and in benchmarks/results the log
+and the figures of each, and x_instructblip_tiny.md with all that are there. A
+run that was interrupted goes on.
 """
 
 import argparse
@@ -28,7 +28,6 @@ from mmjax.cli.evaluate import evaluate
 from mmjax.cli.progress import show_progress
 from mmjax.cli.train import train
 from mmjax.data.build import plain
-from mmjax.training.metrics import read_jsonl
 
 RECIPES = "configs/x_instructblip"
 RESULTS = Path("benchmarks/results")
@@ -41,14 +40,19 @@ CONTROLS = {
 }
 
 
-def folder(runs: Path, kind: str, connects: str) -> Path:
+def named(kind: str, connects: str) -> str:
   behind = "" if connects == "qformer" else f"_{connects}"
-  return runs / f"tiny_{kind}{behind}"
+  return f"tiny_{kind}{behind}"
+
+
+def kept(name: str, ending: str) -> Path:
+  """Where the log ("jsonl") or the figures ("json") of a run are kept."""
+  return RESULTS / f"x_instructblip_{name}.{ending}"
 
 
 def run(runs: Path, kind: str, connects: str) -> None:
   """Trains one, or what is left of it, and asks it."""
-  workdir = folder(runs, kind, connects)
+  workdir = runs / named(kind, connects)
   config = plain(load(f"{RECIPES}/tiny_{kind}.py:{connects}", []))
   for source in config["init"].values():
     if source["name"] == "run":
@@ -58,18 +62,18 @@ def run(runs: Path, kind: str, connects: str) -> None:
     train_and_keep(shapes, runs / "tiny_shapes")
   train_and_keep(config, workdir)
   evaluate(load(workdir / "config.json"), workdir, show_progress())
+  shutil.copyfile(workdir / "results.json", kept(workdir.name, "json"))
 
 
 def train_and_keep(config: Mapping[str, Any], workdir: Path) -> None:
   """Trains, and puts the log among the results."""
   train(config, workdir)
-  target = RESULTS / f"x_instructblip_{workdir.name}.jsonl"
-  shutil.copyfile(workdir / "metrics.jsonl", target)
+  shutil.copyfile(workdir / "metrics.jsonl", kept(workdir.name, "jsonl"))
 
 
-def rows(runs: Path, kind: str, connects: str) -> Iterator[str]:
+def rows(kind: str, connects: str) -> Iterator[str]:
   """Lines of the table of a run, if there is one."""
-  path = folder(runs, kind, connects) / "results.json"
+  path = kept(named(kind, connects), "json")
   if not path.is_file():
     return
   found = json.loads(path.read_text())["results"]
@@ -81,37 +85,38 @@ def rows(runs: Path, kind: str, connects: str) -> Iterator[str]:
     yield "| " + " | ".join(cells) + " |"
 
 
-def trained(workdir: Path, name: str) -> Iterator[str]:
-  """How long a run took, if it has come to its end."""
-  path = workdir / "config.json"
-  steps = load(path).train.plan.steps if path.is_file() else 0
-  if steps and read_jsonl(workdir / "metrics.jsonl")[-1]["step"] == steps:
-    step, total = step_times(workdir)
+def trained(name: str, title: str) -> Iterator[str]:
+  """How long a run took, if there is one."""
+  path = kept(name, "jsonl")
+  if path.is_file():
+    step, total = step_times(path)
+    steps = round(total / step)
     yield (
-      f"- {name}: {steps} steps, {step:.3g} s each, {total / 60:.0f} minutes"
+      f"- {title}: {steps} steps, {step:.3g} s each, {total / 60:.0f} minutes"
     )
 
 
-def report(runs: Path) -> str:
+def report() -> str:
   every = [(kind, c) for kind in KINDS for c in CONNECTORS]
   names = ["media", "question", "connector", *CONTROLS.values(), "questions"]
   lines = [
     "# Small X-InstructBLIPs, asked about files that they never met",
     "",
     "- command: `python -m benchmarks.x_instructblip_tiny KIND ...`",
-    f"- machine: {platform.machine()}, {os.cpu_count()} cores, no accelerator",
-    *trained(runs / "tiny_shapes", "encoder of 3d, before"),
+    f"- machine: {platform.machine()}, {os.cpu_count()} cores, no accelerator;",
+    "  not always the same processor, so times are not to be compared",
+    *trained("tiny_shapes", "encoder of 3d and joint, before"),
     *(
       line
       for kind, c in every
-      for line in trained(folder(runs, kind, c), f"{kind}, {c}")
+      for line in trained(named(kind, c), f"{kind}, {c}")
     ),
     "- exact match in percent, one seed; answers are the likeliest of all that",
     "  the set has, for drawn images they are written",
     "",
     "| " + " | ".join(names) + " |",
     "|" + "---|" * len(names),
-    *(line for kind, c in every for line in rows(runs, kind, c)),
+    *(line for kind, c in every for line in rows(kind, c)),
   ]
   return "\n".join(lines) + "\n"
 
@@ -125,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
   args = parser.parse_args(arguments)
   for kind in args.kinds:
     run(args.runs, kind, args.connector)
-  text = report(args.runs)
+  text = report()
   (RESULTS / "x_instructblip_tiny.md").write_text(text)
   print(text)
 

@@ -136,7 +136,6 @@ def tiny(
   *,
   length=120,
   steps=400,
-  begins=None,
   generate=None,
   **dataset,
 ):
@@ -149,7 +148,6 @@ def tiny(
     connects: of CONNECTORS.
     length: of a document at most.
     steps: of the training.
-    begins: part to where it comes from, where it does not begin as above.
     generate: what is other where files are given, `config.generate`.
     **dataset: batch, and what else there is to say of it.
   """
@@ -157,9 +155,6 @@ def tiny(
     raise ValueError(f"A connector is of {CONNECTORS}, not {connects!r}.")
   model, init = model_and_init(kinds, connects)
   frozen = "|".join(f"{part}/.*" for part in init if "/" not in part)
-  for part, origin in (begins or {}).items():
-    init.pop(f"{part}/qformer", None)
-    init[part] = origin
   return make(
     system="x_instructblip",
     seed=0,

@@ -1,16 +1,20 @@
 """Questions about two files of two kinds.
 
   <points> <image> "do both show the same thing?"                       "yes"*
+  <image> <points> "is the 3d model or the picture tall?"           "picture"*
   <audio> <image> "is the sound of the kind loop, and the picture of the kind
                    office?"                                             "no"*
 
-Either answer is as likely, and neither the text nor one medium alone tells it.
+Either answer is as likely, and the text does not tell it. "same" and "both"
+need both media; for "which" one is enough to those who know that exactly one
+of the two is meant, as in DisCRn (arXiv 2311.18799).
 """
 
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from mmjax.config import lookup
 from mmjax.data.document import Document, Text
 from mmjax.data.drawn_chat import chances
 from mmjax.data.instructions import MEDIA, ask, fill
@@ -22,14 +26,19 @@ PAIR_QUESTIONS: Mapping[str, Sequence[str]] = {
     "are the {medium} of one and the same thing?",
   ),
   "which": (
-    "which of the two is of the kind {category}, the first or the second?",
-    "is the first or the second of the kind {category}?",
+    "which of the two is {said}, the {one} or the {other}?",
+    "is the {one} or the {other} {said}?",
   ),
   "both": (
-    "is the {one} of the kind {category}, and the {other} of the kind "
-    "{other_category}?",
-    "are both right: {one} of {category}, {other} of {other_category}?",
+    "is the {one} {said}, and the {other} {other_said}?",
+    "are both right: the {one} is {said}, the {other} is {other_said}?",
   ),
+}
+# What "which" and "both" say of a thing, to how it is said.
+PROPERTIES = {
+  "category": "of the kind {value}",
+  "shape": "{value}",
+  "colour": "mostly {value}",
 }
 
 
@@ -42,6 +51,7 @@ class ItemPairs(DrawnDocuments):
     questions: Mapping[str, float],
     *,
     kinds: Sequence[str],
+    about: Sequence[str] = ("category",),
     split: str = "train",
     size: int | None = None,
     seed: int = 0,
@@ -53,6 +63,7 @@ class ItemPairs(DrawnDocuments):
       questions: types of PAIR_QUESTIONS, and how often each comes up. "same"
         and "which" are for kinds that show the same things.
       kinds: two of them.
+      about: of PROPERTIES; each is as often what "which" and "both" are about.
       split: "train" or "held_out".
       size: how many; without it there is no end.
       seed: another seed, other documents.
@@ -60,33 +71,48 @@ class ItemPairs(DrawnDocuments):
     super().__init__(seed, size)
     if len(set(kinds)) != 2:
       raise ValueError(f"kinds are {list(kinds)}, expected two.")
-    self._asked = list(questions)
+    if not about:
+      raise ValueError(f"about is empty, expected some of {list(PROPERTIES)}.")
+    for name in about:
+      lookup(PROPERTIES, name, "property")
+    self._asked, self._about = list(questions), list(about)
     self._chances = chances(questions, PAIR_QUESTIONS)
     rows = of_split(of_kinds(folders, kinds), split)
     self._kinds, self._split = tuple(kinds), split
     self._of = {k: [r for r in rows if r.kind == k] for k in kinds}
     one, other = ({r.object: r for r in self._of[k]} for k in kinds)
     self._twins = [(one[key], other[key]) for key in one if key in other]
-    groups = [set(self._categories(kind)) for kind in kinds]
+    # Property, then kind, then value to the rows that have it.
+    self._known = {
+      name: {kind: _by_value(self._of[kind], name) for kind in kinds}
+      for name in about
+    }
+    self._check(folders)
+
+  def _check(self, folders) -> None:
+    """Refuses what cannot be asked of these sets."""
     names = {row.values["name"] for row, _ in self._twins}
-    if "same" in questions and len(names) < 2:
-      raise ValueError(f"{folders} have no two things as {list(kinds)}.")
-    if "which" in questions and len(groups[0] & groups[1]) < 2:
-      raise ValueError(f"{kinds} of {folders} have no categories in common.")
-    if "both" in questions and min(map(len, groups)) < 2:
-      raise ValueError(f"{kinds} of {folders}: one has a single category.")
+    if "same" in self._asked and len(names) < 2:
+      raise ValueError(f"{folders} have no two things as {self._kinds}.")
+    for name, groups in self._known.items():
+      one, other = map(set, groups.values())
+      of = f"{self._kinds} of {folders}"
+      if "which" in self._asked and len(one & other) < 2:
+        raise ValueError(f"{of}: {name} has no two values in common.")
+      if "both" in self._asked and min(len(one), len(other)) < 2:
+        raise ValueError(f"{of}: {name} has less than two values for one.")
 
   def _draw(self, index: int, rng: np.random.Generator) -> Document:
     question = str(rng.choice(self._asked, p=self._chances))
     yes = bool(rng.integers(2))
     make: Callable = getattr(self, f"_{question}")
-    rows, fields, answers = make(yes, rng)
-    answer = answers[0] if yes else answers[1]
+    rows, fields, choices, answer = make(yes, rng)
     wording = str(rng.choice(np.array(PAIR_QUESTIONS[question])))
+    kinds = [row.kind for row in rows]
+    wording = fill(wording, kinds)
     for key, value in fields.items():
       wording = wording.replace(f"{{{key}}}", value)
-    kinds = [row.kind for row in rows]
-    text = ask("question", kinds, rng, fill(wording, kinds))
+    text = ask("question", kinds, rng, wording)
     return Document(
       (*(row.media for row in rows), Text(text), Text(answer, target=True)),
       f"item_pairs/{self._split}/{self._seed}/{index}",
@@ -95,60 +121,76 @@ class ItemPairs(DrawnDocuments):
         "answer": answer,
         "answers": [answer],
         "question": text,
-        "choices": list(answers),
+        "choices": list(choices),
         "query_media": 2,
       },
     )
 
-  def _pick(self, kind: str, rng, accept: Callable[[Row], bool]) -> Row:
-    """Any row that is accepted, all as likely."""
-    found = [row for row in self._of[kind] if accept(row)]
-    return found[rng.integers(len(found))]
-
   def _same(self, yes: bool, rng):
     """One thing twice, or two that have other names."""
-    i = int(rng.integers(len(self._twins)))
-    one, other = self._twins[i]
+    one, other = self._twins[rng.integers(len(self._twins))]
     if not yes:
       name = one.values["name"]
-      other = self._pick(other.kind, rng, lambda r: r.values["name"] != name)
-    return _turned([one, other], rng), {}, ("yes", "no")
+      found = [r for r in self._of[other.kind] if r.values["name"] != name]
+      other = found[rng.integers(len(found))]
+    return _turned([one, other], rng), {}, *_yes_or_no(yes)
 
   def _which(self, yes: bool, rng):
-    """Two of different categories; the first is asked for, or the second."""
+    """Two that differ in a property; the first is asked for, or the second."""
+    about = str(rng.choice(self._about))
     kinds = [self._kinds[i] for i in rng.permutation(2)]
-    one, other = map(self._categories, kinds)
-    common = [category for category in one if category in other]
-    picked = [str(c) for c in rng.choice(common, 2, replace=False)]
-    rows = [self._of_category(k, c, rng) for k, c in zip(kinds, picked)]
-    asked = picked[0] if yes else picked[1]
-    return rows, {"category": asked}, ("first", "second")
+    one, other = (self._known[about][kind] for kind in kinds)
+    common = [value for value in one if value in other]
+    picked = [str(value) for value in rng.choice(common, 2, replace=False)]
+    rows = [_any(one[picked[0]], rng), _any(other[picked[1]], rng)]
+    names = [MEDIA[kind][0] for kind in kinds]
+    # The order in which they are named does not tell in which they come.
+    named = _turned(names, rng)
+    said = _say(about, picked[0] if yes else picked[1])
+    fields = dict(one=named[0], other=named[1], said=said)
+    return rows, fields, sorted(names), names[0] if yes else names[1]
 
   def _both(self, yes: bool, rng):
     """Two statements, of which both are right, or one is wrong.
 
     What is said is drawn before what is shown, so that it tells nothing.
     """
+    about = str(rng.choice(self._about))
     kinds = [self._kinds[i] for i in rng.permutation(2)]
-    said = [str(rng.choice(self._categories(kind))) for kind in kinds]
+    groups = [self._known[about][kind] for kind in kinds]
+    said = [str(rng.choice(list(group))) for group in groups]
     shown = list(said)
     if not yes:
       wrong = int(rng.integers(2))
-      others = [c for c in self._categories(kinds[wrong]) if c != said[wrong]]
+      others = [value for value in groups[wrong] if value != said[wrong]]
       shown[wrong] = str(rng.choice(others))
-    rows = [self._of_category(k, c, rng) for k, c in zip(kinds, shown)]
+    rows = [_any(group[value], rng) for group, value in zip(groups, shown)]
     one, other = (MEDIA[kind][0] for kind in kinds)
-    fields = dict(
-      one=one, other=other, category=said[0], other_category=said[1]
-    )
-    return rows, fields, ("yes", "no")
-
-  def _categories(self, kind: str) -> list[str]:
-    return sorted({row.values["category"] for row in self._of[kind]})
-
-  def _of_category(self, kind: str, category: str, rng) -> Row:
-    return self._pick(kind, rng, lambda r: r.values["category"] == category)
+    one_said, other_said = (_say(about, value) for value in said)
+    fields = dict(one=one, other=other, said=one_said, other_said=other_said)
+    return rows, fields, *_yes_or_no(yes)
 
 
-def _turned(rows: list[Row], rng) -> list[Row]:
-  return [rows[i] for i in rng.permutation(len(rows))]
+def _by_value(rows: Sequence[Row], name: str) -> dict[str, list[Row]]:
+  """Values of a property, in order, to the rows; without those that lack it."""
+  groups: dict[str, list[Row]] = {}
+  for row in rows:
+    if row.values.get(name):
+      groups.setdefault(row.values[name], []).append(row)
+  return {value: groups[value] for value in sorted(groups)}
+
+
+def _any(rows: Sequence[Row], rng) -> Row:
+  return rows[rng.integers(len(rows))]
+
+
+def _say(about: str, value: str) -> str:
+  return PROPERTIES[about].replace("{value}", value)
+
+
+def _yes_or_no(yes: bool) -> tuple[Sequence[str], str]:
+  return ("yes", "no"), "yes" if yes else "no"
+
+
+def _turned(items: list, rng) -> list:
+  return [items[i] for i in rng.permutation(len(items))]

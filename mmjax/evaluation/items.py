@@ -6,11 +6,11 @@ with its media, with another's, and with none.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from mmjax.config import lookup
 from mmjax.data.document import Document
-from mmjax.data.item_pairs import PAIR_QUESTIONS, ItemPairs
+from mmjax.data.item_pairs import PAIR_QUESTIONS, PROPERTIES, ItemPairs
 from mmjax.data.items import QUESTIONS, Items
 from mmjax.evaluation import controls as take_away
 from mmjax.evaluation.answers import Generate, Result, Score
@@ -31,6 +31,8 @@ class Setting:
     folders: of the sets.
     questions: types of QUESTIONS; with two `kinds` of PAIR_QUESTIONS.
     kinds: of media; two are asked about together.
+    about: of PROPERTIES, for two kinds: every question that says something of
+      them is asked of each of these by itself.
     count: questions of a type at most; each file is asked about once.
     seed: of the questions.
     split: which things.
@@ -40,6 +42,7 @@ class Setting:
   folders: str | Sequence[str]
   questions: Sequence[str]
   kinds: Sequence[str]
+  about: Sequence[str] = ("category",)
   count: int = 256
   seed: int = 1
   split: str = "held_out"
@@ -50,6 +53,8 @@ class Setting:
     known = PAIR_QUESTIONS if self.joint else QUESTIONS
     for name in self.questions:
       lookup(known, name, "question")
+    for name in self.about:
+      lookup(PROPERTIES, name, "property")
     for name in self.controls:
       lookup(dict.fromkeys(CONTROLS), name, "control")
     if self.count < 2:
@@ -74,7 +79,7 @@ def evaluate_items(
     setting: what is asked.
     progress: is told how many of how many documents are done.
   """
-  asked = {name: _documents(name, setting) for name in setting.questions}
+  asked = dict(_asked(setting))
   total = len(setting.controls) * sum(map(len, asked.values()))
   done, results = 0, []
   for name, documents in asked.items():
@@ -92,15 +97,25 @@ def evaluate_items(
   return results
 
 
-def _documents(name: str, setting: Setting) -> list[Document]:
+def _asked(setting: Setting) -> Iterator[tuple[str, list[Document]]]:
+  """What a result is named after, and its questions."""
   given = dict(kinds=setting.kinds, split=setting.split, seed=setting.seed)
-  if setting.joint:
-    source = ItemPairs(
-      setting.folders, {name: 1.0}, size=setting.count, **given
-    )
-  else:
-    source = Items(setting.folders, {name: 1.0}, every=True, **given)
-  count = min(len(source), setting.count)
+  for name in setting.questions:
+    only = (setting.folders, {name: 1.0})
+    if not setting.joint:
+      yield name, _spread(Items(*only, every=True, **given), setting.count)
+    elif name == "same":
+      source = ItemPairs(*only, size=setting.count, **given)
+      yield name, _spread(source, setting.count)
+    else:
+      for about in setting.about:
+        own = dict(about=[about], size=setting.count)
+        source = ItemPairs(*only, **own, **given)
+        yield f"{name}, {about}", _spread(source, setting.count)
+
+
+def _spread(source: Items | ItemPairs, most: int) -> list[Document]:
+  count = min(len(source), most)
   # Spread over all of them, as neighbours are alike.
   return [source[i * len(source) // count] for i in range(count)]
 

@@ -3,6 +3,7 @@
 import collections
 import json
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -116,16 +117,47 @@ def test_pairs(folder):
     numbers = [int(m.name.split("/")[-1]) for m in media]
     kinds = [("bed", "lamp", "vase")[n % 3] for n in numbers]
     right = fields["answer"] == fields["choices"][0]
+    assert fields["answer"] in fields["choices"]
     if fields["task"] == "same":
       assert (numbers[0] == numbers[1]) == right
     elif fields["task"] == "which":
-      assert kinds[0 if right else 1] in fields["question"]
-      assert kinds[0] != kinds[1]
+      assert fields["choices"] == ["3d model", "picture"]
+      meant = [m.kind for m in media].index("points" if right else "image")
+      assert kinds[meant] in fields["question"]
+      assert kinds[1 - meant] not in fields["question"]
     else:
       words = fields["question"].replace("?", " ").replace(",", " ").split()
       said = [word for word in words if word in ("bed", "lamp", "vase")]
       assert (said == kinds) == right
   assert len(counts) == 6 and min(counts.values()) > 30
+
+
+@pytest.mark.parametrize("question", ["which", "both"])
+def test_pairs_are_asked_about_what_is_named(folder, question):
+  """Things without the property are not shown."""
+  path = Path(folder) / "items.jsonl"
+  rows = [json.loads(line) for line in path.read_text().splitlines()]
+  shapes = {r["id"]: r["attributes"].get("shape") for r in rows}
+  about = dict(about=["shape"], kinds=["image", "points"])
+  found = drawn(ItemPairs(folder, {question: 1.0}, **about), 60)
+  assert {"tall", "low"} == {
+    shapes[m.name.split("/", 1)[1]] for d in found for m in d.media
+  }
+  for document in found:
+    text = document.metadata["question"]
+    assert "of the kind" not in text and ("tall" in text or "low" in text)
+
+
+def test_neither_order_tells_which(folder):
+  """Where a medium comes, and where it is named, are independent of it."""
+  source = ItemPairs(folder, dict(which=1.0), kinds=["image", "points"])
+  counts = collections.Counter()
+  for d in drawn(source, 400):
+    asked = re.sub(".*(which of|is the) ", "", d.metadata["question"])
+    first_named = asked.index("3d model") < asked.index("picture")
+    first_shown = d.media[0].kind == "points"
+    counts[d.metadata["answer"], first_named, first_shown] += 1
+  assert len(counts) == 8 and min(counts.values()) > 30
 
 
 def test_what_is_said_of_both_does_not_tell_the_answer(tmp_path):
@@ -174,6 +206,15 @@ def test_wrong_settings_are_refused(folder, fields, said):
 def test_wrong_pairs_are_refused(folder, kinds, said):
   with pytest.raises(ValueError, match=said):
     ItemPairs(folder, PAIRS, kinds=kinds)
+
+
+@pytest.mark.parametrize(
+  ("about", "said"),
+  [([], "about is empty"), (["shap"], "Did you mean 'shape'")],
+)
+def test_wrong_properties_are_refused(folder, about, said):
+  with pytest.raises(ValueError, match=said):
+    ItemPairs(folder, PAIRS, kinds=["image", "points"], about=about)
 
 
 def test_a_set_that_is_not_there(tmp_path):

@@ -38,7 +38,8 @@ class Sees:
       right = known[0] if known else answers[0].strip()
       if len(known) == 2:
         (text,) = (s.text for s in document.segments[len(known) :])
-        right = ("second", "first")[known[0] in text]
+        meant = document.media[0 if known[0] in text else 1].kind
+        right = {"image": "picture", "points": "3d model"}[meant]
       row[[a.strip() for a in answers].index(right)] = 1
     return Likelihoods(table, table)
 
@@ -70,6 +71,23 @@ def test_two_media_are_asked_about_together(folder):
   assert scores["none"] == 100
   assert scores["wrong_query"] < 75 and scores["text_only"] < 75
   assert all(len(d.media) == 2 for d in model.asked[:80])
+  assert {r.task for r in results} == {"which, category"}
+
+
+def test_every_property_is_asked_by_itself(folder):
+  kinds, about = ["image", "points"], ["shape", "category"]
+  setting = Setting(folder, ["both", "same"], kinds, about, count=4)
+  results = evaluate_items(
+    None,
+    lambda asked, answers: Likelihoods(*[np.eye(len(asked), 2)] * 2),
+    setting,
+  )
+  assert list(dict.fromkeys(r.task for r in results)) == [
+    "both, shape",
+    "both, category",
+    "same",
+  ]
+  assert {len(r.records) for r in results} == {4}
 
 
 def test_answers_are_written_where_there_are_many(tmp_path):
@@ -97,6 +115,7 @@ def test_answers_are_written_where_there_are_many(tmp_path):
     (dict(questions=["nme"]), "Did you mean 'name'"),
     (dict(questions=["which"]), "question 'which'"),
     (dict(controls=["no_query"]), "control 'no_query'"),
+    (dict(about=["size"]), "property 'size'"),
     (dict(count=1), "count is 1"),
   ],
 )
