@@ -62,7 +62,9 @@ def run(runs: Path, kind: str, connects: str) -> None:
     train_and_keep(shapes, runs / "tiny_shapes")
   train_and_keep(config, workdir)
   evaluate(load(workdir / "config.json"), workdir, show_progress())
-  shutil.copyfile(workdir / "results.json", kept(workdir.name, "json"))
+  found = json.loads((workdir / "results.json").read_text())["results"]
+  text = json.dumps({"results": found}, indent=1)
+  kept(workdir.name, "json").write_text(text + "\n")
 
 
 def train_and_keep(config: Mapping[str, Any], workdir: Path) -> None:
