@@ -1,6 +1,6 @@
 """A small X-InstructBLIP asked about two media at once: a shape and a picture.
 
-A small DisCRn: which of the two is tall, or low, or even? A third of what it
+A small DisCRn: which of the two is taller for its width? A third of what it
 learns from is about one of them alone.
 
 mmjax data fetch furniture data/furniture
@@ -17,16 +17,16 @@ BOTH = ["image", "points"]
 
 def get_config(connects="qformer"):
   asked = dict(kinds=BOTH, about=["shape"])
-  pairs = dict(name="item_pairs", questions=dict(which=1.0), **asked)
+  pairs = dict(name="item_pairs", questions=dict(more=1.0), **asked)
   alone = dict(name="items", questions=dict(shape=1.0), even="shape")
   source = dict(folders=FOLDERS, size=20_000)
   return tiny(
     None,
-    dict(name="items", folders=FOLDERS, questions=["which"], **asked),
+    dict(name="items", folders=FOLDERS, questions=["more"], **asked),
     {kind: KINDS[kind] for kind in BOTH},
     connects,
-    length=64,
-    batch=3,
+    length=68,
+    batch=2,
     pack=4,
     mix=dict(
       pairs=dict(source=pairs | source, share=2),

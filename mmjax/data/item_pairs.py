@@ -1,13 +1,15 @@
 """Questions about two files of two kinds.
 
   <points> <image> "do both show the same thing?"                       "yes"*
-  <image> <points> "is the 3d model or the picture tall?"           "picture"*
+  <image> <points> "which of the two is taller for its width, the 3d model or
+                    the picture?"                                   "picture"*
   <audio> <image> "is the sound of the kind loop, and the picture of the kind
                    office?"                                             "no"*
 
-Either answer is as likely, and the text does not tell it. "same" and "both"
-need both media; for "which" one is enough to those who know that exactly one
-of the two is meant, as in DisCRn (arXiv 2311.18799).
+Either answer is as likely, and the text does not tell it. One medium alone is
+enough for "which", as exactly one of the two is meant, and often enough for
+"more" (the lowest is never taller); "same" and "both" need both. DisCRn (arXiv
+2311.18799) has such questions as "which" and "more".
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +31,10 @@ PAIR_QUESTIONS: Mapping[str, Sequence[str]] = {
     "which of the two is {said}, the {one} or the {other}?",
     "is the {one} or the {other} {said}?",
   ),
+  "more": (
+    "which of the two is {more}, the {one} or the {other}?",
+    "is the {one} or the {other} {more}?",
+  ),
   "both": (
     "is the {one} {said}, and the {other} {other_said}?",
     "are both right: the {one} is {said}, the {other} is {other_said}?",
@@ -39,6 +45,12 @@ PROPERTIES = {
   "category": "of the kind {value}",
   "shape": "{value}",
   "colour": "mostly {value}",
+  "length": "{value}",
+}
+# Those that "more" can be about: what has more of it, and values from less up.
+ORDERED = {
+  "shape": ("taller for its width", ("low", "even", "tall")),
+  "length": ("longer", ("short", "medium", "long")),
 }
 
 
@@ -60,10 +72,11 @@ class ItemPairs(DrawnDocuments):
 
     Args:
       folders: of `mmjax data fetch`.
-      questions: types of PAIR_QUESTIONS, and how often each comes up. "same"
-        and "which" are for kinds that show the same things.
+      questions: types of PAIR_QUESTIONS, and how often each comes up. "same",
+        "which" and "more" are for kinds that share things or properties.
       kinds: two of them.
-      about: of PROPERTIES; each is as often what "which" and "both" are about.
+      about: of PROPERTIES, each as often what a question is about; "more" is
+        about ORDERED ones.
       split: "train" or "held_out".
       size: how many; without it there is no end.
       seed: another seed, other documents.
@@ -75,6 +88,8 @@ class ItemPairs(DrawnDocuments):
       raise ValueError(f"about is empty, expected some of {list(PROPERTIES)}.")
     for name in about:
       lookup(PROPERTIES, name, "property")
+      if "more" in questions:
+        lookup(ORDERED, name, "property that has an order")
     self._asked, self._about = list(questions), list(about)
     self._chances = chances(questions, PAIR_QUESTIONS)
     rows = of_split(of_kinds(folders, kinds), split)
@@ -97,8 +112,12 @@ class ItemPairs(DrawnDocuments):
     for name, groups in self._known.items():
       one, other = map(set, groups.values())
       of = f"{self._kinds} of {folders}"
-      if "which" in self._asked and len(one & other) < 2:
+      if {"which", "more"} & {*self._asked} and len(one & other) < 2:
         raise ValueError(f"{of}: {name} has no two values in common.")
+      if "more" in self._asked and (odd := (one | other) - {*ORDERED[name][1]}):
+        raise ValueError(
+          f"{of}: {name} is {sorted(odd)}, expected {ORDERED[name][1]}."
+        )
       if "both" in self._asked and min(len(one), len(other)) < 2:
         raise ValueError(f"{of}: {name} has less than two values for one.")
 
@@ -138,16 +157,32 @@ class ItemPairs(DrawnDocuments):
   def _which(self, yes: bool, rng):
     """Two that differ in a property; the first is asked for, or the second."""
     about = str(rng.choice(self._about))
+    kinds, values = self._two(about, rng)
+    said = _say(about, values[0] if yes else values[1])
+    return self._named(about, kinds, values, yes, rng, dict(said=said))
+
+  def _more(self, yes: bool, rng):
+    """Two that differ in a property; the first has more of it, or less."""
+    about = str(rng.choice(self._about))
+    kinds, values = self._two(about, rng)
+    more, order = ORDERED[about]
+    values = sorted(values, key=order.index, reverse=yes)
+    return self._named(about, kinds, values, yes, rng, dict(more=more))
+
+  def _two(self, about: str, rng) -> tuple[list[str], list[str]]:
+    """Both kinds in any order, and a value for each, not the same."""
     kinds = [self._kinds[i] for i in rng.permutation(2)]
     one, other = (self._known[about][kind] for kind in kinds)
     common = [value for value in one if value in other]
-    picked = [str(value) for value in rng.choice(common, 2, replace=False)]
-    rows = [_any(one[picked[0]], rng), _any(other[picked[1]], rng)]
+    return kinds, [str(v) for v in rng.choice(common, 2, replace=False)]
+
+  def _named(self, about, kinds, values, yes: bool, rng, fields):
+    """Things with these values, and the name of one medium as the answer."""
+    rows = [_any(self._known[about][k][v], rng) for k, v in zip(kinds, values)]
     names = [MEDIA[kind][0] for kind in kinds]
     # The order in which they are named does not tell in which they come.
-    named = _turned(names, rng)
-    said = _say(about, picked[0] if yes else picked[1])
-    fields = dict(one=named[0], other=named[1], said=said)
+    one, other = _turned(names, rng)
+    fields = dict(one=one, other=other) | fields
     return rows, fields, sorted(names), names[0] if yes else names[1]
 
   def _both(self, yes: bool, rng):

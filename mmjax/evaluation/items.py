@@ -123,10 +123,15 @@ def _spread(source: Items | ItemPairs, most: int) -> list[Document]:
 def _controls(
   setting: Setting, documents: Sequence[Document]
 ) -> Mapping[str, take_away.Control]:
-  """Wrong media are those of a question with another answer, if there are."""
+  """Wrong media are those of a question with another answer, if there are.
+
+  Where two answers are all there are, the other one would tell the right one:
+  media change places with any, and to guess is right every second time.
+  """
   answers = [d.metadata["answer"] for d in documents]
   most = max(map(answers.count, set(answers)))
-  label = _answer if 2 * most <= len(answers) else None
+  several = len(set(answers)) > 2 and 2 * most <= len(answers)
+  label = _answer if several else None
   known = take_away.standard(setting.seed, label=label)
   return {name: known[name] for name in setting.controls}
 

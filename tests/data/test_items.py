@@ -17,7 +17,8 @@ from tests.data.mutations import spoiled
 from tests.data.real import make_set
 
 ASKED = dict(name=1.0, category=1.0, choice=1.0, shape=1.0, caption=1.0)
-PAIRS = dict.fromkeys(PAIR_QUESTIONS, 1.0)
+PAIRS = {name: 1.0 for name in PAIR_QUESTIONS if name != "more"}
+BOTH = ("image", "points")
 
 
 @pytest.fixture(scope="module")
@@ -132,13 +133,29 @@ def test_pairs(folder):
   assert len(counts) == 6 and min(counts.values()) > 30
 
 
+def test_which_has_more(folder):
+  counts = collections.Counter()
+  source = ItemPairs(folder, dict(more=1.0), kinds=BOTH, about=["shape"])
+  for document in drawn(source):
+    media, fields = document.media, document.metadata
+    tall = [int(m.name.split("/")[-1]) % 2 for m in media]
+    assert sorted(tall) == [0, 1]
+    taller = {"image": "picture", "points": "3d model"}[
+      media[tall.index(1)].kind
+    ]
+    assert fields["answer"] == taller and taller in fields["choices"]
+    assert "taller for its width" in fields["question"]
+    counts[taller] += 1
+  assert min(counts.values()) > 100
+
+
 @pytest.mark.parametrize("question", ["which", "both"])
 def test_pairs_are_asked_about_what_is_named(folder, question):
   """Things without the property are not shown."""
   path = Path(folder) / "items.jsonl"
   rows = [json.loads(line) for line in path.read_text().splitlines()]
   shapes = {r["id"]: r["attributes"].get("shape") for r in rows}
-  about = dict(about=["shape"], kinds=["image", "points"])
+  about = dict(about=["shape"], kinds=BOTH)
   found = drawn(ItemPairs(folder, {question: 1.0}, **about), 60)
   assert {"tall", "low"} == {
     shapes[m.name.split("/", 1)[1]] for d in found for m in d.media
@@ -150,7 +167,7 @@ def test_pairs_are_asked_about_what_is_named(folder, question):
 
 def test_neither_order_tells_which(folder):
   """Where a medium comes, and where it is named, are independent of it."""
-  source = ItemPairs(folder, dict(which=1.0), kinds=["image", "points"])
+  source = ItemPairs(folder, dict(which=1.0), kinds=BOTH)
   counts = collections.Counter()
   for d in drawn(source, 400):
     asked = re.sub(".*(which of|is the) ", "", d.metadata["question"])
@@ -214,7 +231,17 @@ def test_wrong_pairs_are_refused(folder, kinds, said):
 )
 def test_wrong_properties_are_refused(folder, about, said):
   with pytest.raises(ValueError, match=said):
-    ItemPairs(folder, PAIRS, kinds=["image", "points"], about=about)
+    ItemPairs(folder, PAIRS, kinds=BOTH, about=about)
+
+
+def test_what_has_no_order_has_no_more(folder, tmp_path):
+  with pytest.raises(ValueError, match="an order 'category'"):
+    ItemPairs(folder, dict(more=1.0), kinds=BOTH)
+  other = make_set(tmp_path / "things")
+  path = tmp_path / "things" / "items.jsonl"
+  path.write_text(path.read_text().replace('"tall"', '"high"'))
+  with pytest.raises(ValueError, match=r"shape is \['high'\], expected"):
+    ItemPairs(other, dict(more=1.0), kinds=BOTH, about=["shape"])
 
 
 def test_a_set_that_is_not_there(tmp_path):
