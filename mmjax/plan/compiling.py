@@ -27,6 +27,12 @@ from mmjax.plan.topology import Topology
 
 # Options of XLA that make it write what is read here.
 DUMP: Mapping[str, Any] = {"xla_dump_hlo_as_text": True}
+# Without a GPU there is nothing to time kernels on, and Triton's, whose tiles
+# are chosen by that, are refused for some shapes. cuBLAS needs no such choice.
+UNTIMED: Mapping[str, Any] = {
+  "xla_gpu_enable_triton_gemm": False,
+  "xla_gpu_autotune_level": 0,
+}
 # Ends of the names of its files, the last one that is written first.
 _TEXT = "after_optimizations_after_buffer_assignment.txt"
 _REPORT = "after_optimizations-memory-usage-report.txt"
@@ -61,7 +67,9 @@ def compile_here(program: Program, mesh: Any, topology: Topology) -> Compiled:
   with jax.set_mesh(mesh), warnings.catch_warnings():
     # JAX's cache keeps such programs, and cannot read them again.
     warnings.filterwarnings("ignore", "Error reading persistent compilation")
-    made = program.lower().compile()
+    on_gpu = topology.chip.platform == "cuda"
+    options = dict(UNTIMED) if on_gpu else None
+    made = program.lower().compile(compiler_options=options)
   memory = analysed(made, int(topology.chip.usable))
   return Compiled(made.as_text(), memory, time.monotonic() - started)
 

@@ -6,10 +6,13 @@ import os
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 from mmjax.data.build import plain
 from mmjax.plan import (
@@ -90,6 +93,52 @@ def test_what_is_too_large_is_told_as_libtpu_tells_it(batch):
   assert f"({memory.peak / GIB:.2f}G)" in str(told.value)
   assert "(15.75G)" in str(told.value)
   assert apart(config(batch), finishes=True).memory == memory
+
+
+@pytest.mark.parametrize(
+  ("name", "options"), [("h200:1", compiling.UNTIMED), ("v5e:2x2", None)]
+)
+def test_kernels_are_not_timed_on_a_gpu_that_is_not_there(name, options):
+  asked = []
+  sizes = types.SimpleNamespace(
+    argument_size_in_bytes=1,
+    temp_size_in_bytes=1,
+    output_size_in_bytes=1,
+    alias_size_in_bytes=1,
+    peak_memory_in_bytes=1,
+  )
+  made = types.SimpleNamespace(
+    memory_analysis=lambda: sizes, as_text=lambda: "HloModule"
+  )
+  lowered = types.SimpleNamespace(
+    compile=lambda compiler_options: asked.append(compiler_options) or made
+  )
+  step = types.SimpleNamespace(lower=lambda: lowered)
+  mesh = make_mesh(dict(data=1, fsdp=1, sequence=1, tensor=1))
+  found = compiling.compile_here(step, mesh, parse(name))
+  assert found.text == "HloModule" and asked == [options]
+
+
+needs_cuda = pytest.mark.skipif(
+  not topology.installed("jax_cuda12_plugin")
+  and not topology.installed("jax_cuda13_plugin"),
+  reason="needs JAX's CUDA plugin: requirements-cuda.txt",
+)
+
+
+@needs_cuda
+def test_products_for_a_gpu_are_cublas():
+  machine = parse("h200:8")
+  mesh = make_mesh(
+    dict(data=1, fsdp=8, sequence=1, tensor=1), machine.devices()
+  )
+  whole = NamedSharding(mesh, PartitionSpec())
+  x, y = (
+    jax.ShapeDtypeStruct(shape, jnp.bfloat16, sharding=whole)
+    for shape in ((8 * 257, 768), (768, 1408))
+  )
+  step = types.SimpleNamespace(lower=lambda: jax.jit(jnp.dot).lower(x, y))
+  assert "cublas" in compiling.compile_here(step, mesh, machine).text
 
 
 @needs_libtpu
