@@ -35,11 +35,10 @@ _LAVIS_EPS = 1e-5
 
 def fields(config: Mapping[str, Any], weights: Mapping) -> Fields:
   """Settings off a config.json and the tensors' names and shapes."""
-  theirs = not any(key.startswith("Qformer.") for key in weights)
-  if theirs:
-    settings = instructblip_settings.fields(config, weights)
-    return dict(layout=HUGGING_FACE) | settings
-  return _original(config, weights)
+  if any(key.startswith("Qformer.") for key in weights):
+    return _original(config, weights)
+  settings = instructblip_settings.fields(config, weights)
+  return dict(layout=HUGGING_FACE) | settings
 
 
 def _original(config: Mapping[str, Any], weights: Mapping) -> Fields:

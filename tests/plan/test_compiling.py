@@ -35,6 +35,11 @@ needs_libtpu = pytest.mark.skipif(
   not topology.installed("libtpu"),
   reason="needs libtpu: requirements-tpu.txt",
 )
+needs_cuda = pytest.mark.skipif(
+  not topology.installed("jax_cuda12_plugin")
+  and not topology.installed("jax_cuda13_plugin"),
+  reason="needs JAX's CUDA plugin: requirements-cuda.txt",
+)
 
 
 def config(batch=8) -> dict:
@@ -117,13 +122,6 @@ def test_kernels_are_not_timed_on_a_gpu_that_is_not_there(name, options):
   mesh = make_mesh(dict(data=1, fsdp=1, sequence=1, tensor=1))
   found = compiling.compile_here(step, mesh, parse(name))
   assert found.text == "HloModule" and asked == [options]
-
-
-needs_cuda = pytest.mark.skipif(
-  not topology.installed("jax_cuda12_plugin")
-  and not topology.installed("jax_cuda13_plugin"),
-  reason="needs JAX's CUDA plugin: requirements-cuda.txt",
-)
 
 
 @needs_cuda
