@@ -98,8 +98,11 @@ def _join(place: Place) -> None:
 
 
 def is_first() -> bool:
-  """Whether this process writes what a run writes once."""
-  return jax.process_index() == 0
+  """Whether this process writes what a run writes once.
+
+  One that is alone does not ask JAX, which would take the devices for it.
+  """
+  return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
 def find_place(environment: Mapping[str, str]) -> Place | None:

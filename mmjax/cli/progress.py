@@ -1,8 +1,8 @@
 """How far a command is, on the terminal."""
 
-import sys
 from collections.abc import Callable
 
+from mmjax import distributed
 from mmjax.training import metrics
 
 # Is told how many of how many are done.
@@ -14,7 +14,7 @@ def show_progress() -> Progress:
   bars: list[metrics.Progress] = []
 
   def show(done: int, total: int) -> None:
-    if not _is_first():
+    if not distributed.is_first():
       return
     if not bars:
       bars.append(metrics.Progress(total, shown=()))
@@ -23,12 +23,3 @@ def show_progress() -> Progress:
       bars[0].close()
 
   return show
-
-
-def _is_first() -> bool:
-  """Of a job's processes; a command without JAX has one."""
-  if "jax" not in sys.modules:
-    return True
-  from mmjax import distributed
-
-  return distributed.is_first()

@@ -23,6 +23,16 @@ def test_help_imports_no_jax():
   subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_progress_takes_no_devices():
+  """A run beside it may have them all."""
+  code = (
+    "from mmjax.cli.progress import show_progress; show_progress()(1, 1); "
+    "from jax._src import xla_bridge; "
+    "assert not xla_bridge.backends_are_initialized()"
+  )
+  subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_help_names_every_family_and_format(capsys):
   for verb, names in ((["convert"], FAMILIES), (["data", "inspect"], FORMATS)):
     with pytest.raises(SystemExit):
