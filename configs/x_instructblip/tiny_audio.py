@@ -17,15 +17,14 @@ def get_config(connects="qformer"):
     dict(
       name="items",
       folders=FOLDERS,
-      questions=dict(category=2.0, voice=0.5, caption=1.0),
+      questions=dict(category=2.0, length=0.5, voice=0.5, caption=0.5),
       kinds=["audio"],
-      even="category",
       size=20_000,
     ),
     dict(
       name="items",
       folders=FOLDERS,
-      questions=["category", "voice"],
+      questions=["category", "length", "voice"],
       kinds=["audio"],
     ),
     kinds,

@@ -18,7 +18,7 @@ _FAMILIES = (
 _FORMATS = "conversations, messages, mmc4, obelics, pairs, qa or video_text"
 _SETS = ("speech", "sounds", "animated", "furniture")
 _SETS_HELP = (
-  "speech (18 MB to load, CC-BY-SA-3.0), sounds (22 MB, CC0), animated (165 "
+  "speech (18 MB to load, CC-BY-SA-3.0), sounds (22 MB, CC0), animated (730 "
   "MB, MIT) or furniture (120 MB, CC-BY-3.0 and CC0)"
 )
 

@@ -37,7 +37,6 @@ QUESTIONS: Mapping[str, Sequence[str]] = {
     "how high is it for its width: tall, low or even?",
   ),
   "subcategory": ("what exactly is it?", "which subgroup is it of?"),
-  "skin_tone": ("which skin tone has it?", "how dark is the skin?"),
   "length": (
     "is it short, medium or long?",
     "how long does it last: short, medium or long?",

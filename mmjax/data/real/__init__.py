@@ -2,7 +2,7 @@
 
   speech     568 prompts of a telephone system, one voice, with transcripts
   sounds     165 samples of music and effects, with descriptive names
-  animated   477 moving emoji as clips, with Unicode's names
+  animated   734 moving emoji as clips, with Unicode's names
   furniture  820 things as points and as a picture, with names and size
 
 `mmjax data fetch NAME FOLDER` gets the packages and writes

@@ -14,51 +14,55 @@ from mmjax.data.real.item import Archive, Item, Package, RealSet
 from mmjax.typing import UInt8
 
 _ASSETS = "package/assets/"
-TONES = {
-  "1f3fb": "light",
-  "1f3fc": "medium light",
-  "1f3fd": "medium",
-  "1f3fe": "medium dark",
-  "1f3ff": "dark",
-}
+# Code points that change the colour of a skin only.
+_TONES = ("1f3fb", "1f3fc", "1f3fd", "1f3fe", "1f3ff")
 # Bits a second; an original has two megabits.
 _RATE = 1_500_000
 
 
 def items(archives: Mapping[str, Archive]) -> Iterator[Item]:
-  pictures = archives["pictures"]
-  known = {plain(c.id): c for c in drawn.concepts()}
-  for path in pictures.names(_ASSETS, ".webp"):
-    code = path.removeprefix(_ASSETS).removesuffix(".webp")
-    with Image.open(io.BytesIO(pictures.read(path))) as picture:
-      if getattr(picture, "n_frames", 1) < 2:
+  """One clip of each thing that moves.
+
+  Variants by skin tone are left out: the same drawing moves in the same way,
+  and one thing would weigh as much as six.
+  """
+  known = {_plain(c.id): c for c in drawn.concepts()}
+  for pictures in archives.values():
+    for path in pictures.names(_ASSETS, ".webp"):
+      code = path.removeprefix(_ASSETS).removesuffix(".webp")
+      if set(code.split("-")) & {*_TONES} or not _moves(pictures.read(path)):
         continue
-    if plain(code) not in known:
-      raise BadSample(f"{path} is none of the drawn set's things.")
-    concept = known[plain(code)]
-    tone = next((t for part, t in TONES.items() if part in code), "")
-    yield Item(
-      id=code,
-      file=f"video/{code}.mp4",
-      kind="video",
-      name=concept.name,
-      category=concept.category,
-      caption=f"a moving picture, {concept.category}: {concept.name}",
-      make=lambda path=path: encode(*frames(pictures.read(path), path)),
-      look=look,
-      object=concept.id,
-      attributes={
-        "subcategory": concept.subcategory,
-        **({"skin_tone": tone} if tone else {}),
-      },
-      split=concept.split,
-    )
+      if _plain(code) not in known:
+        raise BadSample(f"{path} is none of the drawn set's things.")
+      yield _item(code, known[_plain(code)], pictures, path)
 
 
-def plain(code: str) -> str:
-  """Without what changes a thing's colour only."""
-  parts = code.split("-")
-  return "-".join(p for p in parts if p != "fe0f" and p not in TONES)
+def _item(
+  code: str, concept: drawn.Concept, pictures: Archive, path: str
+) -> Item:
+  return Item(
+    id=code,
+    file=f"video/{code}.mp4",
+    kind="video",
+    name=concept.name,
+    category=concept.category,
+    caption=f"a moving picture, {concept.category}: {concept.name}",
+    make=lambda: encode(*frames(pictures.read(path), path)),
+    look=look,
+    object=concept.id,
+    attributes={"subcategory": concept.subcategory},
+    split=concept.split,
+  )
+
+
+def _plain(code: str) -> str:
+  """Without the mark that asks for a picture in place of a letter."""
+  return "-".join(part for part in code.split("-") if part != "fe0f")
+
+
+def _moves(data: bytes) -> bool:
+  with Image.open(io.BytesIO(data)) as picture:
+    return getattr(picture, "n_frames", 1) > 1
 
 
 def frames(
@@ -106,21 +110,32 @@ def look(data: bytes) -> Mapping[str, Any]:
   return {"colour": main_colour(found[len(found) // 2])}
 
 
+# The set is in four parts.
+_HASHES = (
+  "4c03ac178c1eabf2e2a16dd498f3cc2b92dc30ec3466ae38fdc497d4774c99ea",
+  "e431da8172e394036c330faa77648d6fbbae1fd3b0be95637c4497c9075019c0",
+  "3624d0c34c819c1794b74ccf6ae9034adff7c4cb6318dd2a645145f0196feb43",
+  "3d4c08f1e321f70808ef4996aba0ab575a9d97b6c56ffffc92cf6161a7836aa3",
+)
 ANIMATED = RealSet(
   packages={
-    "pictures": Package(
-      *("npm", "@lobehub/fluent-emoji-anim-1", "1.0.0"),
-      "lobehub-fluent-emoji-anim-1-1.0.0.tgz",
-      "4c03ac178c1eabf2e2a16dd498f3cc2b92dc30ec3466ae38fdc497d4774c99ea",
+    f"pictures_{i}": Package(
+      *("npm", f"@lobehub/fluent-emoji-anim-{i}", "1.0.0"),
+      f"lobehub-fluent-emoji-anim-{i}-1.0.0.tgz",
+      sha256,
     )
+    for i, sha256 in enumerate(_HASHES, 1)
   },
   items=items,
-  licenses={"pictures": ("package/README.md", "package/package.json")},
+  licenses={
+    f"pictures_{i}": ("package/README.md", "package/package.json")
+    for i in range(1, len(_HASHES) + 1)
+  },
   notice="""# Moving emoji
 
 Fluent Emoji, animated: Copyright (c) Microsoft Corporation, packaged by
 LobeHub, Copyright (c) 2023 LobeHub. Licence: MIT, see `licenses/`. The
-package says so and has no licence file; the MIT licence asks for this notice
+packages say so and have no licence file; the MIT licence asks for this notice
 to be kept:
 
     Permission is hereby granted, free of charge, to any person obtaining a
@@ -141,9 +156,9 @@ to be kept:
     FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER
     DEALINGS IN THE SOFTWARE.
 
-Only pictures that move are kept. They were put on white and stored as MP4.
-Names, categories, subcategories and the split are those of mmjax's drawn set,
-so that what is held out there is held out here; variants by skin tone have
-the name of the thing.
+Only pictures that move are kept, and of variants by skin tone the yellow one.
+They were put on white and stored as MP4. Names, categories, subcategories and
+the split are those of mmjax's drawn set, so that what is held out there is
+held out here.
 """,
 )

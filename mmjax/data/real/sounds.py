@@ -1,10 +1,9 @@
 """The samples of Sonic Pi: drums, notes, loops and effects."""
 
-import io
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
 
+from mmjax.data.real.duration import look
 from mmjax.data.real.item import Archive, Item, Package, RealSet
 
 VERSION = "3.2.2~repack-8"
@@ -56,8 +55,6 @@ _FIRST = ("low", "mid", "high", "open", "closed", "pedal")
 _STRENGTHS = ("soft", "hard")
 # A version, and the note of a bass, at the end of a file's name.
 _VERSION, _NOTE = re.compile(r"_?\d+$"), re.compile(r"_[a-g]$")
-# Seconds of a short and of a medium sound at most.
-_SHORT, _MEDIUM = 0.5, 2.0
 
 
 def items(archives: Mapping[str, Archive]) -> Iterator[Item]:
@@ -65,6 +62,7 @@ def items(archives: Mapping[str, Archive]) -> Iterator[Item]:
   for path in samples.names(_SAMPLES, ".flac"):
     key = path.removeprefix(_SAMPLES).removesuffix(".flac")
     category, name, caption, strength = described(key)
+    struck = {"strength": strength} if strength else {}
     yield Item(
       id=key,
       file=f"audio/{key}.flac",
@@ -74,7 +72,7 @@ def items(archives: Mapping[str, Archive]) -> Iterator[Item]:
       caption=caption,
       make=lambda path=path: samples.read(path),
       look=look,
-      attributes={"strength": strength} if strength else {},
+      attributes={"voice": "none", **struck},
     )
 
 
@@ -95,17 +93,6 @@ def described(key: str) -> tuple[str, str, str, str]:
   words.sort(key=lambda word: word not in _FIRST)
   name = NAMES.get(key, form.format(" ".join(words)))
   return category, name, f"{opening}: {name}", strength
-
-
-def look(data: bytes) -> Mapping[str, Any]:
-  """How long it lasts."""
-  import soundfile
-
-  with soundfile.SoundFile(io.BytesIO(data)) as file:
-    seconds = file.frames / file.samplerate
-  ends = {"short": _SHORT, "medium": _MEDIUM}
-  length = next((x for x, end in ends.items() if seconds <= end), "long")
-  return {"seconds": round(seconds, 3), "length": length}
 
 
 SOUNDS = RealSet(

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from mmjax.data.document import BadSample
+from mmjax.data.real.duration import look
 from mmjax.data.real.item import Archive, Item, Package, RealSet
 
 VERSION = "1.6.1-1"
@@ -46,6 +47,7 @@ def items(archives: Mapping[str, Archive]) -> Iterator[Item]:
       category=category(key, not unspoken),
       caption=f"a woman says: {name}" if said else name,
       make=lambda path=path: sounds.read(path),
+      look=look,
       attributes={"transcript": said, "voice": "speech" if said else "none"},
     )
 
