@@ -125,8 +125,10 @@ def _controls(
 ) -> Mapping[str, take_away.Control]:
   """Wrong media are those of a question with another answer, if there are.
 
-  Where two answers are all there are, the other one would tell the right one:
-  media change places with any, and to guess is right every second time.
+  Where two answers are all there are, the other one would tell the right one,
+  and where more than half have the same, not all find another. There media
+  change places with any, and to answer by them is right wherever they have the
+  same answer: of two that are as likely, every second time.
   """
   answers = [d.metadata["answer"] for d in documents]
   most = max(map(answers.count, set(answers)))
