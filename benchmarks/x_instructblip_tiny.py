@@ -106,7 +106,8 @@ def report() -> str:
     "",
     "- command: `python -m benchmarks.x_instructblip_tiny KIND ...`",
     f"- machine: {platform.machine()}, {os.cpu_count()} cores, no accelerator;",
-    "  not always the same processor, so times are not to be compared",
+    "  not always the same processor, some beside another run with one core",
+    "  each, so times are not to be compared",
     *trained("tiny_shapes", "encoder of 3d and joint, before"),
     *(
       line
