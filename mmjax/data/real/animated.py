@@ -15,7 +15,7 @@ from mmjax.typing import UInt8
 
 _ASSETS = "package/assets/"
 # Code points that change the colour of a skin only.
-_TONES = ("1f3fb", "1f3fc", "1f3fd", "1f3fe", "1f3ff")
+_TONES = {"1f3fb", "1f3fc", "1f3fd", "1f3fe", "1f3ff"}
 # Bits a second; an original has two megabits.
 _RATE = 1_500_000
 
@@ -30,11 +30,12 @@ def items(archives: Mapping[str, Archive]) -> Iterator[Item]:
   for pictures in archives.values():
     for path in pictures.names(_ASSETS, ".webp"):
       code = path.removeprefix(_ASSETS).removesuffix(".webp")
-      if set(code.split("-")) & {*_TONES} or not _moves(pictures.read(path)):
+      if _TONES & {*code.split("-")} or not _moves(pictures.read(path)):
         continue
-      if _plain(code) not in known:
+      concept = known.get(_plain(code))
+      if concept is None:
         raise BadSample(f"{path} is none of the drawn set's things.")
-      yield _item(code, known[_plain(code)], pictures, path)
+      yield _item(code, concept, pictures, path)
 
 
 def _item(
@@ -110,27 +111,27 @@ def look(data: bytes) -> Mapping[str, Any]:
   return {"colour": main_colour(found[len(found) // 2])}
 
 
-# The set is in four parts.
-_HASHES = (
-  "4c03ac178c1eabf2e2a16dd498f3cc2b92dc30ec3466ae38fdc497d4774c99ea",
-  "e431da8172e394036c330faa77648d6fbbae1fd3b0be95637c4497c9075019c0",
-  "3624d0c34c819c1794b74ccf6ae9034adff7c4cb6318dd2a645145f0196feb43",
-  "3d4c08f1e321f70808ef4996aba0ab575a9d97b6c56ffffc92cf6161a7836aa3",
-)
+# The set is in four parts, with these hashes.
+_PARTS = {
+  f"pictures_{i}": Package(
+    *("npm", f"@lobehub/fluent-emoji-anim-{i}", "1.0.0"),
+    f"lobehub-fluent-emoji-anim-{i}-1.0.0.tgz",
+    sha256,
+  )
+  for i, sha256 in enumerate(
+    (
+      "4c03ac178c1eabf2e2a16dd498f3cc2b92dc30ec3466ae38fdc497d4774c99ea",
+      "e431da8172e394036c330faa77648d6fbbae1fd3b0be95637c4497c9075019c0",
+      "3624d0c34c819c1794b74ccf6ae9034adff7c4cb6318dd2a645145f0196feb43",
+      "3d4c08f1e321f70808ef4996aba0ab575a9d97b6c56ffffc92cf6161a7836aa3",
+    ),
+    start=1,
+  )
+}
 ANIMATED = RealSet(
-  packages={
-    f"pictures_{i}": Package(
-      *("npm", f"@lobehub/fluent-emoji-anim-{i}", "1.0.0"),
-      f"lobehub-fluent-emoji-anim-{i}-1.0.0.tgz",
-      sha256,
-    )
-    for i, sha256 in enumerate(_HASHES, 1)
-  },
+  packages=_PARTS,
   items=items,
-  licenses={
-    f"pictures_{i}": ("package/README.md", "package/package.json")
-    for i in range(1, len(_HASHES) + 1)
-  },
+  licenses=dict.fromkeys(_PARTS, ("package/README.md", "package/package.json")),
   notice="""# Moving emoji
 
 Fluent Emoji, animated: Copyright (c) Microsoft Corporation, packaged by
