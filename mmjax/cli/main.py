@@ -295,12 +295,23 @@ def _log(debug: bool) -> None:
     stream=sys.stderr,
   )
   logging.getLogger("mmjax").setLevel(logging.DEBUG if debug else logging.INFO)
-  if not debug:  # Orbax shows a traceback of what we say in a line.
-    logging.getLogger("absl").addFilter(_has_no_traceback)
+  if not debug:  # Orbax shows a traceback of what we say in a line,
+    for name in ("absl", "asyncio"):
+      logging.getLogger(name).addFilter(_has_no_traceback)
+    sys.unraisablehook = _show  # and TensorStore one of each late write.
 
 
 def _has_no_traceback(record: logging.LogRecord) -> bool:
   return record.exc_info is None
+
+
+def _show(problem) -> None:
+  """What no one could catch, but that nobody waits for a write any more.
+
+  The save that it was part of has failed, and that is said.
+  """
+  if str(problem.exc_value) != "Event loop is closed":
+    sys.__unraisablehook__(problem)
 
 
 def _verdict(error: Exception) -> tuple[int, str]:

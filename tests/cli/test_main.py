@@ -33,6 +33,21 @@ def test_progress_takes_no_devices():
   subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.parametrize("text", ["Event loop is closed", "a new one"])
+def test_a_write_of_a_failed_save_shows_no_traceback(text):
+  """TensorStore's threads say the first of each that Orbax has left."""
+  code = (
+    "import sys; from mmjax.cli.main import _log; _log(debug=False)\n"
+    "class Writer:\n"
+    f"  def __del__(self): raise RuntimeError({text!r})\n"
+    "Writer()"
+  )
+  done = subprocess.run(
+    [sys.executable, "-c", code], check=True, capture_output=True, text=True
+  )
+  assert ("Traceback" in done.stderr) == (text == "a new one")
+
+
 def test_help_names_every_family_and_format(capsys):
   for verb, names in ((["convert"], FAMILIES), (["data", "inspect"], FORMATS)):
     with pytest.raises(SystemExit):
