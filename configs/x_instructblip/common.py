@@ -211,6 +211,34 @@ def blip2(kind: str, *, whole: bool) -> dict:
   }
 
 
+def training(steps: int, every: int) -> dict:
+  """`config.train`: of the connectors alone.
+
+  Args:
+    steps: of the run.
+    every: steps of an inner epoch, after which the learning rate falls.
+  """
+  return dict(
+    trainable=[(CONNECTORS, True), (".*", False)],
+    frozen_dtype="bfloat16",
+    microbatches=1,
+    optimizer=dict(
+      name="adamw",
+      b2=0.999,
+      weight_decay=DECAY,
+      schedule=dict(
+        name="warmup_cosine_steps",
+        peak=1e-5,
+        # From 1e-8.
+        first=1e-3,
+        warmup=1000,
+        every=every,
+      ),
+    ),
+    plan=dict(steps=steps, log_every=10, checkpoint_every=1000),
+  )
+
+
 def run(
   variant: str,
   kinds: Mapping[str, Any],
@@ -260,25 +288,7 @@ def run(
       workers=4,
       datasets=dict(instructions=dataset(own, kinds, mix, batch)),
     ),
-    train=dict(
-      trainable=[(CONNECTORS, True), (".*", False)],
-      frozen_dtype="bfloat16",
-      microbatches=1,
-      optimizer=dict(
-        name="adamw",
-        b2=0.999,
-        weight_decay=DECAY,
-        schedule=dict(
-          name="warmup_cosine_steps",
-          peak=1e-5,
-          # From 1e-8.
-          first=1e-3,
-          warmup=1000,
-          every=every,
-        ),
-      ),
-      plan=dict(steps=steps, log_every=10, checkpoint_every=1000),
-    ),
+    train=training(steps, every),
     mesh=mesh(fsdp=-1, tensor=tensor),
     topology="v5e:4x8",
   )

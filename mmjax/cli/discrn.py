@@ -1,6 +1,6 @@
 """`mmjax data discrn`: questions about which of two things it is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from mmjax.cli.answering import Asking, Folder, digest
@@ -50,21 +50,7 @@ def make_comparisons(
     Folder(Path(target), settings, asking.run(recipe), write)
     for recipe in (alone, both)
   )
-  found = first.contents()
-  wanted = {
-    "properties": [
-      {"caption": item.caption}
-      for item in items
-      if (item.id, "properties") not in found.done
-    ],
-    **{
-      name: [
-        {"caption_1": a.caption, "caption_2": b.caption}
-        for a, b in (p.items for p in drawn if (p.id, name) not in found.done)
-      ]
-      for name in ("question", "check")
-    },
-  }
+  wanted = _wanted(items, drawn, first.contents().done)
   write(plan.table(told.estimate(wanted), asking.prices))
   if asking.dry_run:
     fields = {"caption": items[0].caption}
@@ -74,6 +60,27 @@ def make_comparisons(
   if first.todo(items) and (code := first.make(items, asking.answerer())):
     return code
   return second.make(drawn, asking.answerer())
+
+
+def _wanted(
+  items: Sequence[captions.Item],
+  drawn: Sequence[pairs.Pair],
+  done: Collection[tuple[str, str]],
+) -> dict[str, list[dict[str, str]]]:
+  """Step of the recipe to the fields of each request that is left."""
+  alone = [
+    {"caption": item.caption}
+    for item in items
+    if (item.id, "properties") not in done
+  ]
+  both = {
+    step: [
+      {"caption_1": a.caption, "caption_2": b.caption}
+      for a, b in (p.items for p in drawn if (p.id, step) not in done)
+    ]
+    for step in ("question", "check")
+  }
+  return {"properties": alone, **both}
 
 
 def by_attribute(
