@@ -8,14 +8,10 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-# LLVM's passes take longer than they save such small programs: of meshes they
-# are more than half of the time.
-FLAGS = "--xla_backend_optimization_level=0"
-
 
 def run(code: str, *arguments: str, **environment: str) -> None:
   """Runs Python code, and fails with what it said when it fails."""
-  flags = f"{FLAGS} --xla_force_host_platform_device_count=8"
+  flags = "--xla_force_host_platform_device_count=8"
   done = subprocess.run(
     [sys.executable, "-c", code, *arguments],
     env=os.environ
