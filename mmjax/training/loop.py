@@ -150,7 +150,7 @@ def _takes_turns(mesh: Mesh) -> bool:
 @contextlib.contextmanager
 def _writers(workdir: Path, plan: Plan):
   """Those of the first process; the others have none."""
-  if jax.process_index():
+  if not distributed.is_first():
     yield MultiWriter([])
     return
   with open_writers(workdir, plan.steps, shown=("loss",)) as writer:

@@ -8,7 +8,7 @@ import pytest
 def all_passes():
   with pytest.MonkeyPatch.context() as patch:
     patch.delenv("JAX_DISABLE_MOST_OPTIMIZATIONS", raising=False)
-    quick = jax.config.jax_disable_most_optimizations
+    quick = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", quick)
