@@ -3,6 +3,7 @@
 import collections
 import logging
 import os
+import threading
 import time
 
 import pytest
@@ -245,15 +246,17 @@ def test_now_and_then_no_answer_does_not_end_the_run(tmp_path):
 
 
 def test_an_interrupt_does_not_wait_for_further_tries(tmp_path):
-  busy = (429, b"", {"Retry-After": "30"})
+  asked = threading.Barrier(3)  # Before one is told to wait, and all with it.
+
+  def busy(key, number):
+    asked.wait(10)
+    return (429, b"", {"Retry-After": "30"}) if key[0] == "p0" else None
 
   def interrupt(done, total):
     if done >= 2:
       raise KeyboardInterrupt
 
-  with Server(lambda key, _: busy if key[0] == "p0" else None).running() as (
-    server
-  ):
+  with Server(busy).running() as server:
     endpoint = Endpoint(server.url, concurrency=4)
     start = time.monotonic()
     with (
