@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.extend.core import Literal
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -247,7 +248,7 @@ def _trace_residuals(job: Job, batch: PyTree) -> int:
   """Bytes that a batch keeps: all that is neither parameter nor batch."""
   system = SYSTEMS[job.config["system"]]
 
-  def kept(trainable, frozen, batch):
+  def residuals(trainable, frozen, batch):
     def loss(trainable):
       params = tree.merge(trainable, frozen)
       return system.loss(job.recipe.module, params, batch)["loss"][0]
@@ -260,8 +261,10 @@ def _trace_residuals(job: Job, batch: PyTree) -> int:
     (state.trainable, state.frozen),
   )
   with _only_counting():
-    traced = jax.make_jaxpr(kept)(*plain, batch).jaxpr
-  new = {v for v in traced.outvars if v not in set(traced.invars)}
+    traced = jax.make_jaxpr(residuals)(*plain, batch).jaxpr
+  # A literal is a number in the program, and takes no room of its own.
+  kept = {v for v in traced.outvars if not isinstance(v, Literal)}
+  new = kept - set(traced.invars)
   return sum(v.aval.size * v.aval.dtype.itemsize for v in new)
 
 

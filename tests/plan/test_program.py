@@ -7,6 +7,7 @@ from flax import linen as nn
 
 from configs.flamingo import baseline_3b, demo, folder
 from mmjax import tree
+from mmjax.cli import configs
 from mmjax.data import build as data
 from mmjax.plan import program
 from mmjax.sharding import make_mesh
@@ -109,6 +110,14 @@ def test_micro_batches_have_to_divide_too():
   config["train"]["microbatches"] = 3
   with pytest.raises(program.DoesNotFit, match="3 micro-batches.*6 or 9"):
     program.make_job(config, make_mesh(dict(data=1)))
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_numbers_that_stand_in_the_program_take_no_room(stage):
+  """Stage 1 of LLaVA keeps some: what is left of frozen layers is constant."""
+  config = configs.load(f"configs/llava/{stage}.py:7b", [])
+  job = program.make_job(data.plain(config), make_mesh(dict(data=1)))
+  assert program.residual_bytes(job) > 2**30
 
 
 def test_recomputation_keeps_less():
