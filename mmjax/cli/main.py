@@ -306,9 +306,9 @@ def _has_no_traceback(record: logging.LogRecord) -> bool:
 
 
 def _show(problem) -> None:
-  """What no one could catch, but that nobody waits for a write any more.
+  """An error that none could catch, but of writes after a save has failed.
 
-  The save that it was part of has failed, and that is said.
+  TensorStore tells a loop that is no more; what failed is said by the save.
   """
   if str(problem.exc_value) != "Event loop is closed":
     sys.__unraisablehook__(problem)
