@@ -113,8 +113,6 @@ def report() -> str:
     "  not always the same processor, some beside another run with one core",
     "  each, so times are not to be compared",
     *trained("tiny_shapes", "encoder of 3d and joint, before"),
-    "- 3d and joint: for each connector the encoder was trained anew, as it",
-    "  was before, so it is not bit for bit the same",
     *(
       line
       for kind, c in every
