@@ -150,7 +150,11 @@ class Stop:
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[Stop]:
-  """A `Stop` for SIGTERM and SIGINT; a second SIGINT interrupts."""
+  """A `Stop` for SIGTERM and SIGINT; a second SIGINT interrupts.
+
+  Who leaves with SystemExit has saved, and says so by its code, which a further
+  SIGTERM on the way out of Python does not change.
+  """
   stop = Stop()
   if threading.current_thread() is not threading.main_thread():
     yield stop
@@ -170,6 +174,9 @@ def stop_signals() -> Iterator[Stop]:
   before = signal.set_wakeup_fd(writes, warn_on_full_buffer=False)
   try:
     yield stop
+  except SystemExit:
+    old[signal.SIGTERM] = signal.SIG_IGN
+    raise
   finally:
     signal.set_wakeup_fd(before)
     os.close(writes)
