@@ -20,10 +20,12 @@ BARE := timm==1.0.31 open-clip-torch==3.3.0 efficientnet-lite-pytorch==0.1.0 \
 demo: $(VENV)/installed
 	$(BIN)/mmjax demo
 
-# A file stays with one worker, so that what its tests share is made once.
+# A file stays with one worker, so that what its tests share is made once. A
+# worker that dies is not replaced: xdist gives the next one the test that killed
+# it again, or waits for ever (pytest-xdist #1327, #1371).
 test: lint
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
-	  -m "not long"
+	  --max-worker-restart 0 -m "not long"
 
 test-all: lint
 	MMJAX_INSTALL_SLURM=1 $(BIN)/pytest -n $(WORKERS)

@@ -1,9 +1,12 @@
 """Set before jax is imported: CPU, and one quick compile for all runs."""
 
 import collections
+import gc
 import os
 import tempfile
 from pathlib import Path
+
+import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 cache = Path(tempfile.gettempdir()) / f"mmjax-jit-{os.getuid()}"
@@ -23,3 +26,24 @@ def pytest_collection_modifyitems(items):
     item.path for item in items if item.get_closest_marker("heavy")
   )
   items.sort(key=lambda item: -heavy[item.path])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_memory_maps():
+  """Drops what a file compiled, before the kernel refuses the worker memory.
+
+  A compiled function on a CPU takes several memory maps for as long as JAX
+  keeps it. A worker that kept all of them came within a tenth of
+  `vm.max_map_count` here, and went past it elsewhere: a segmentation fault.
+  """
+  yield
+  try:
+    maps = Path("/proc/self/maps").read_bytes().count(b"\n")
+    most = int(Path("/proc/sys/vm/max_map_count").read_text())
+  except OSError:  # no Linux, no such limit
+    return
+  if maps > most / 3:
+    import jax
+
+    jax.clear_caches()
+    gc.collect()
