@@ -1,74 +1,22 @@
 """Few-shot evaluation with models that can be predicted by hand."""
 
-import dataclasses
-import functools
 import json
-from collections import Counter
 
 import numpy as np
 import pytest
 
-from mmjax.data.document import Document, Media, Text
-from mmjax.evaluation import answers, controls, in_context, support, tasks
-from mmjax.evaluation.answers import Likelihoods
+from mmjax.data.document import Document, Text
+from mmjax.evaluation import answers, controls, in_context, tasks
 from mmjax.evaluation.in_context import Protocol
-
-NAMES = ("cat", "dog", "fox", "owl")
-
-
-def _image(kind: int) -> Media:
-  return Media("image", np.full((2, 2, 3), kind, np.uint8), NAMES[kind])
-
-
-def _records(prefix: str, count: int) -> list[Document]:
-  return [
-    Document(
-      (_image(i % 4),),
-      id=f"{prefix}/{i}",
-      metadata={"question": "What is it?", "answer": NAMES[i % 4]},
-    )
-    for i in range(count)
-  ]
-
-
-QUERIES, EXAMPLES = _records("test", 8), _records("train", 40)
-TASK = tasks.Task("vqa", "exact")
-
-
-class Seeing:
-  """Answers with the name of the last picture, and keeps what it was asked."""
-
-  def __init__(self):
-    self.asked = []
-
-  def generate(self, documents):
-    self.asked += documents
-    return [f" {self._name(d)} Question: what" for d in documents]
-
-  def score(self, documents, answers):
-    self.asked += documents
-    names = [self._name(d) for d in documents]
-    total = np.array(
-      [[-1.0 if a.strip() == name else -6.0 for a in answers] for name in names]
-    )
-    lengths = np.array([len(a.strip()) for a in answers])
-    return Likelihoods(total, total / lengths)
-
-  def _name(self, document):
-    if not document.media:
-      return "nothing"
-    kind = int(document.media[-1].payload.flat[0])
-    return NAMES[kind] if kind < len(NAMES) else "white"
-
-
-def _render(document):
-  parts = []
-  for segment in document.segments:
-    if isinstance(segment, Text):
-      parts.append(segment.text + ("<EOC>" if segment.end else ""))
-    else:
-      parts.append("<image>")
-  return "".join(parts)
+from tests.evaluation.seeing import (
+  EXAMPLES,
+  NAMES,
+  QUERIES,
+  TASK,
+  Seeing,
+  image,
+  render,
+)
 
 
 def test_prompts_of_the_paper():
@@ -83,8 +31,8 @@ def test_prompts_of_the_paper():
   ask = "Question: What is it? Answer:"
   example = f"{ask} cat<EOC>"
   # Zero shots keep two examples without their pictures.
-  assert _render(model.asked[0]) == example * 2 + f"<image>{ask}"
-  assert _render(model.asked[1]) == f"<image>{example}<image>{ask}"
+  assert render(model.asked[0]) == example * 2 + f"<image>{ask}"
+  assert render(model.asked[1]) == f"<image>{example}<image>{ask}"
 
 
 def test_prompts_of_open_flamingo():
@@ -96,7 +44,7 @@ def test_prompts_of_open_flamingo():
     generate=model.generate,
     protocol=Protocol(style="open_flamingo", shots=(2,)),
   )
-  first, second, query = _render(model.asked[0]).split("\n")
+  first, second, query = render(model.asked[0]).split("\n")
   assert query == "<image>Question:What is it? Short answer:"
   assert {first, second} == {
     f"{query}cat<EOC>",
@@ -160,297 +108,14 @@ def test_records_are_written_as_lines(tmp_path):
   assert [json.loads(x)["id"] for x in lines] == [q.id for q in QUERIES]
 
 
-def test_support_is_a_function_of_seed_and_query():
-  def shown(seeds, queries=QUERIES, batch_size=32):
-    results = in_context.evaluate(
-      TASK,
-      queries,
-      EXAMPLES,
-      generate=Seeing().generate,
-      protocol=Protocol(shots=(2, 4), seeds=seeds, batch_size=batch_size),
-    )
-    return [[r["support"] for r in result.records] for result in results]
-
-  two, four = shown((0,))
-  assert [s[:2] for s in four] == two
-  assert shown((0,), batch_size=3) == [two, four]
-  assert shown((0,), QUERIES[:3]) == [two[:3], four[:3]]
-  assert shown((1,)) != [two, four]
-  assert len({tuple(s) for s in four}) > 4
-
-
-def test_a_query_is_never_its_own_support():
-  model = Seeing()
-  results = in_context.evaluate(
-    TASK,
-    EXAMPLES[:5],
-    EXAMPLES[:5],
-    generate=model.generate,
-    protocol=Protocol(shots=(4,)),
-  )
-  for record in results[0].records:
-    assert record["id"] not in record["support"]
-  with pytest.raises(ValueError, match="5 shots from a pool of 4"):
-    in_context.evaluate(
-      TASK,
-      EXAMPLES[:5],
-      EXAMPLES[:5],
-      generate=model.generate,
-      protocol=Protocol(shots=(5,)),
-    )
-
-
-def looked_up(*tables):
-  """Features of documents by their ids, and the ids it was asked for."""
-  rows = {d.id: row for documents, x in tables for d, row in zip(documents, x)}
-  asked = []
-
-  def features(documents):
-    asked.append([d.id for d in documents])
-    return np.stack([rows[d.id] for d in documents])
-
-  return features, asked
-
-
-def test_rices_shows_the_most_similar_last():
-  angle = np.linspace(0, np.pi / 2, len(EXAMPLES))
-  features, _ = looked_up(
-    (QUERIES, np.tile([[3.0, 0.0]], (len(QUERIES), 1))),
-    (EXAMPLES, np.stack([np.cos(angle), np.sin(angle)], axis=1) * 7),
-  )
-  results = in_context.evaluate(
-    TASK,
-    QUERIES,
-    EXAMPLES,
-    generate=Seeing().generate,
-    protocol=Protocol(shots=(3,), selection="rices"),
-    features=features,
-  )
-  for record in results[0].records:
-    assert record["support"] == ["train/2", "train/1", "train/0"]
-
-
-@pytest.mark.parametrize("style", ["flamingo", "open_flamingo"])
-def test_a_style_says_whether_zero_shots_are_alike(style):
-  angle = np.linspace(0, np.pi / 2, len(EXAMPLES))
-  features, _ = looked_up(
-    (QUERIES, np.tile([[3.0, 0.0]], (len(QUERIES), 1))),
-    (EXAMPLES, np.stack([np.cos(angle), np.sin(angle)], axis=1)),
-  )
-  (result,) = in_context.evaluate(
-    TASK,
-    QUERIES,
-    EXAMPLES,
-    generate=Seeing().generate,
-    protocol=Protocol(style=style, shots=(0,), selection="rices"),
-    features=features,
-  )
-  assert all(len(prompt.media) == 1 for prompt in result.prompts)
-  shown = [record["support"] for record in result.records]
-  alike = [["train/1", "train/0"]] * len(QUERIES)
-  assert (shown == alike) == (style == "open_flamingo")
-
-
-@pytest.mark.parametrize(
-  ("style", "count"), [("flamingo", 0), ("open_flamingo", 2)]
-)
-def test_a_style_says_what_zero_shots_of_a_choice_show(style, count):
-  def score(documents, answers):
-    total = np.zeros((len(documents), len(answers)))
-    return Likelihoods(total, total)
-
-  (result,) = in_context.evaluate(
-    tasks.classes(NAMES),
-    QUERIES,
-    EXAMPLES,
-    score=score,
-    protocol=Protocol(style=style, shots=(0,)),
-  )
-  assert {len(r["support"]) for r in result.records} == {count}
-  for prompt in result.prompts:
-    assert len(prompt.media) == 1 and prompt.text.count("Output:") == 1 + count
-
-
-def test_rices_looks_in_the_pool_only_and_not_at_the_query():
-  angle = np.linspace(0, 1, len(EXAMPLES)) ** 1.5  # No two alike.
-  vectors = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-  features, asked = looked_up((EXAMPLES, vectors))
-  results = in_context.evaluate(
-    TASK,
-    EXAMPLES,
-    EXAMPLES,
-    generate=Seeing().generate,
-    protocol=Protocol(shots=(2, 1), selection="rices", pool=10),
-    features=features,
-  )
-  pool = support.draw_pool([e.id for e in EXAMPLES], seed=0, size=10)
-  # Once, whatever the number of shots.
-  assert asked == [[e.id for e in EXAMPLES], [EXAMPLES[i].id for i in pool]]
-  assert len(set(pool)) == 10 and pool.max() >= 10
-  for number, record in enumerate(results[0].records):
-    others = [i for i in pool if i != number]
-    near = sorted(others, key=lambda i, n=number: abs(angle[i] - angle[n]))
-    assert record["support"] == [f"train/{i}" for i in near[1::-1]]
-
-
-def test_features_of_nothing_are_like_nothing():
-  vectors = np.array([[3.0, 4.0], [0.0, 0.0], [-4.0, 3.0]])
-  found = support.cosine(vectors, vectors)
-  np.testing.assert_allclose(found, np.diag([1, 0, 1]), atol=1e-6)
-
-
-def test_a_pool_has_as_many_of_every_class():
-  labels = [NAMES[i % 4] for i in range(40)]
-  ids = [str(i) for i in range(40)]
-  draw = functools.partial(support.draw_pool, ids, labels=labels, per_class=3)
-  pool = draw(seed=0)
-  assert Counter(labels[i] for i in pool) == dict.fromkeys(NAMES, 3)
-  assert list(pool) == sorted(set(pool)) and list(pool) != list(draw(seed=1))
-
-
-def test_closed_ended_choice_and_ensembling():
-  model = Seeing()
-  results = in_context.evaluate(
-    tasks.classes(NAMES, metric="per_class"),
-    QUERIES,
-    EXAMPLES,
-    score=model.score,
-    protocol=Protocol(shots=(0, 2, 3), permutations=6),
-  )
-  assert [r.score for r in results] == [100, 100, 100]
-  # 1 order of nothing, 2 of two examples, 6 of three.
-  assert len(model.asked) == (1 + 2 + 6) * len(QUERIES)
-  assert all(len(d.media) == 1 for d in model.asked[: len(QUERIES)])
-  last = model.asked[3 * len(QUERIES) :]
-  orders = {tuple(d.metadata["support"]) for d in last if d.id == "test/0"}
-  assert len(orders) == 6 and len({frozenset(o) for o in orders}) == 1
-
-
-def test_written_answers_are_asked_for_once():
-  model = Seeing()
-  in_context.evaluate(
-    TASK,
-    QUERIES,
-    EXAMPLES,
-    generate=model.generate,
-    protocol=Protocol(shots=(2,), permutations=6),
-  )
-  assert len(model.asked) == len(QUERIES)
-
-
-def test_ensembling_averages_likelihoods():
-  calls = []
-
-  def score(documents, answers):
-    first = [float(d.metadata["support"] < ["train/5"]) for d in documents]
-    calls.append(len(documents))
-    total = np.array([[-1.0, -3.0 * f] for f in first])
-    return Likelihoods(total, total)
-
-  results = in_context.evaluate(
-    tasks.classes(("cat", "dog")),
-    QUERIES[:1],
-    EXAMPLES[4:6],
-    score=score,
-    protocol=Protocol(shots=(2,), permutations=6),
-  )
-  # Of the two orders one gives "dog" 0 and the other -3.
-  assert results[0].records[0]["scores"] == [-1.0, -1.5]
-
-
-def test_length_normalisation_follows_the_style():
-  def score(documents, answers):
-    total = np.tile([[-4.0, -5.0]], (len(documents), 1))
-    return Likelihoods(total, total / [1, 5])
-
-  def run(style):
-    (result,) = in_context.evaluate(
-      tasks.classes(("cat", "a large dog")),
-      QUERIES,
-      EXAMPLES,
-      score=score,
-      protocol=Protocol(style=style, shots=(0,)),
-    )
-    return {r["prediction"] for r in result.records}
-
-  assert run("flamingo") == {"cat"}
-  assert run("open_flamingo") == {"a large dog"}
-
-
-def test_hateful_memes_is_scored_by_roc_auc():
-  queries = [
-    Document((_image(i % 4),), f"m/{i}", {"text": "hi", "answer": a})
-    for i, a in enumerate(["no", "yes", "no", "yes"])
-  ]
-
-  def score(documents, answers):
-    assert list(answers) == [" no", " yes"]
-    margin = [float(d.id[-1]) for d in documents]
-    total = np.array([[0.0, m] for m in margin])
-    return Likelihoods(total, total)
-
-  (result,) = in_context.evaluate(
-    tasks.TASKS["hateful_memes"],
-    queries,
-    queries,
-    score=score,
-    protocol=Protocol(shots=(0,)),
-  )
-  assert result.score == 75
-
-
-def test_choices_of_each_record():
-  queries = [
-    Document(
-      (_image(i),),
-      f"s/{i}",
-      {
-        "question": "?",
-        "answer": NAMES[i],
-        "choices": sorted({NAMES[i], "owl", NAMES[i % 2]}),
-        "relevance": [1.0, 0.0, 0.0],
-      },
-    )
-    for i in (2, 0, 2)
-  ]
-  model = Seeing()
-  (chosen,) = in_context.evaluate(
-    tasks.TASKS["star"],
-    queries,
-    EXAMPLES,
-    score=model.score,
-    protocol=Protocol(shots=(1,)),
-  )
-  assert chosen.score == 100
-  assert [len(r["scores"]) for r in chosen.records] == [3, 2, 3]
-  assert [r["id"] for r in chosen.records] == ["s/2", "s/0", "s/2"]
-  (ranked,) = in_context.evaluate(
-    dataclasses.replace(tasks.TASKS["star"], metric="ndcg"),
-    queries[:1],
-    EXAMPLES,
-    score=model.score,
-    protocol=Protocol(shots=(0,)),
-  )
-  # The relevant answer is "cat", the picture a fox: it ranks second or lower.
-  assert ranked.score == 0
-  with pytest.raises(ValueError, match="'test/0' has choices"):
-    in_context.evaluate(
-      tasks.TASKS["star"],
-      QUERIES,
-      EXAMPLES,
-      score=model.score,
-      protocol=Protocol(shots=(0,)),
-    )
-
-
 def test_episodes_that_hold_their_support():
   episodes = [
     Document(
       (
-        _image(3),
+        image(3),
         Text("Output:"),
         Text(" owl", end=True),
-        _image(i % 3),
+        image(i % 3),
         Text("Output:"),
         Text(f" {NAMES[i % 3]}", target=True),
       ),
@@ -474,7 +139,7 @@ def test_episodes_that_hold_their_support():
   assert scores.pop("none") == scores.pop("blank_support") == 100
   assert set(scores.values()) == {0}
   assert progress[0] == (4, 30) and progress[-1] == (30, 30)
-  assert _render(model.asked[0]) == "<image>Output: owl<EOC><image>Output:"
+  assert render(model.asked[0]) == "<image>Output: owl<EOC><image>Output:"
   assert results[0].records[0]["shots"] == 1
 
 
