@@ -77,7 +77,10 @@ def connector(name, features_width):
   if name == "projection":
     inner = MINILM["width"]
     return dict(name="pooled_projection", width=width, inner=inner, **own)
-  return dict(name="qformer", width=width, qformer=MINILM | own)
+  # What MiniLM has not is drawn by its fan-in, wider than BERT draws: so were
+  # the runs of benchmarks/results.
+  reader = MINILM | own | dict(std=None)
+  return dict(name="qformer", width=width, qformer=reader)
 
 
 def model_and_init(kinds, connects):
@@ -111,6 +114,8 @@ def prompt(kinds, connects, length):
     start="",
     before_answer=" ",
     reader_length=48 if connects == "qformer" else 0,
+    # Many an answer begins another.
+    score_end=True,
     question_length=64,
     answer_length=24,
     shuffled=True,

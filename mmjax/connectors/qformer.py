@@ -54,6 +54,8 @@ class QFormer(nn.Module):
     max_positions: rows of the position table.
     activation: of the MLPs.
     norm_eps: of all norms.
+    std: of the first draw of all matrices, BERT's; None draws them by their
+      fan-in, which is wider.
     dropout: share of hidden states and of attention weights that is left out
       in training; nothing is where no "dropout" key is given.
     remat: what a scan of layers keeps for the backward pass.
@@ -71,6 +73,7 @@ class QFormer(nn.Module):
   max_positions: int = 512
   activation: str = "gelu"
   norm_eps: float = 1e-12
+  std: float | None = 0.02
   dropout: float = 0.0
   remat: str = "none"
   dtype: Dtype | None = None
@@ -114,6 +117,7 @@ class QFormer(nn.Module):
       with_text=bool(self.vocab_size),
       activation=self.activation,
       norm_eps=self.norm_eps,
+      std=self.std,
       dropout=self.dropout,
       dtype=self.dtype,
       parent=None,
@@ -121,7 +125,7 @@ class QFormer(nn.Module):
 
   def _cross(self) -> "CrossAttention":
     return CrossAttention(
-      *(self.num_heads, self.norm_eps, self.dropout),
+      *(self.num_heads, self.norm_eps, self.std, self.dropout),
       dtype=self.dtype,
       parent=None,
     )

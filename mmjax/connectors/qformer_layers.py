@@ -29,6 +29,7 @@ class Layer(nn.Module):
     with_text: there is an MLP for text.
     activation: of the MLPs.
     norm_eps: of all norms.
+    std: see QFormer.
     dropout: see QFormer.
     dtype: of the computation.
   """
@@ -39,6 +40,7 @@ class Layer(nn.Module):
   with_text: bool
   activation: str
   norm_eps: float
+  std: float | None = None
   dropout: float = 0.0
   dtype: Dtype | None = None
 
@@ -70,6 +72,7 @@ class Layer(nn.Module):
       head_dim=x.shape[-1] // self.num_heads,
       qkv_bias=True,
       out_bias=True,
+      std=self.std,
       dropout=self.dropout,
       dtype=self.dtype,
       name="attention",
@@ -86,7 +89,12 @@ class Layer(nn.Module):
 
   def _mlp(self, name, x):
     mlp = MLP(
-      self.hidden, self.activation, use_bias=True, dtype=self.dtype, name=name
+      self.hidden,
+      self.activation,
+      use_bias=True,
+      std=self.std,
+      dtype=self.dtype,
+      name=name,
     )
     return self._norm(f"{name}_norm")(x + self._drop(mlp(x)))
 
@@ -105,12 +113,13 @@ class CrossAttention(nn.Module):
   Attributes:
     num_heads: N.
     norm_eps: of the norm.
-    dropout: see QFormer.
+    std, dropout: see QFormer.
     dtype: of the computation.
   """
 
   num_heads: int
   norm_eps: float
+  std: float | None = None
   dropout: float = 0.0
   dtype: Dtype | None = None
 
@@ -123,7 +132,7 @@ class CrossAttention(nn.Module):
   ) -> Float[Array, "B Q D"]:
     width = x.shape[-1]
     heads = (self.num_heads, width // self.num_heads)
-    common = dict(use_bias=True, dtype=self.dtype)
+    common = dict(use_bias=True, std=self.std, dtype=self.dtype)
     features = constrain(features, "batch")
     query = into_heads(width, *heads, name="query", **common)(x)
     key, value = (

@@ -71,6 +71,7 @@ class SelfAttention(nn.Module):
     key_bias: False leaves that of the keys out, which no softmax notices.
     clip: queries, keys and values are cut to [-clip, clip].
     scale: of the scores; None is H^-1/2.
+    std: of the first draw of the four projections, see Linear.
     lora: of the four projections.
     dropout: share of the softmax's weights that are left out in training;
       nothing is where no "dropout" key is given.
@@ -89,6 +90,7 @@ class SelfAttention(nn.Module):
   out_bias: bool = False
   clip: float | None = None
   scale: float | None = None
+  std: float | None = None
   lora: Lora | None = None
   dropout: float = 0.0
   dtype: Dtype | None = None
@@ -131,6 +133,7 @@ class SelfAttention(nn.Module):
       self.head_dim,
       x.shape[-1],
       use_bias=self.out_bias,
+      std=self.std,
       lora=self.lora,
       dtype=self.dtype,
       name="out",
@@ -144,6 +147,7 @@ class SelfAttention(nn.Module):
       self.head_dim,
       axis,
       use_bias=self.qkv_bias and (self.key_bias or name != "key"),
+      std=self.std,
       lora=self.lora,
       dtype=self.dtype,
       name=name,

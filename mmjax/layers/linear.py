@@ -42,7 +42,7 @@ class Lora:
 class Linear(nn.Module):
   """`einsum(equation, x, kernel) + bias`, with an optional low-rank update.
 
-  The kernel is drawn fan-in normal.
+  The kernel is drawn normal, by its fan-in or with a deviation that is given.
 
   The equation is written with an ellipsis for the leading dims and the
   kernel's dims second, for example `...D,DNH->...NH`. Dims of the kernel that
@@ -54,6 +54,7 @@ class Linear(nn.Module):
     axes: logical name of each dim of the kernel, for sharding.
     use_bias: adds a bias over the kernel's output dims.
     variance: of the kernel's first draw, times its fan-in.
+    std: deviation of that draw in place of the variance, as BERT's 0.02.
     bias_bound: the bias is drawn evenly between this and its negative.
     lora: a low-rank update; adds `lora_a` and `lora_b`.
     dtype: of the computation; None keeps that of the input.
@@ -64,6 +65,7 @@ class Linear(nn.Module):
   axes: tuple[str | None, ...]
   use_bias: bool = False
   variance: float = 1.0
+  std: float | None = None
   bias_bound: float = 0.0
   lora: Lora | None = None
   dtype: Dtype | None = None
@@ -74,6 +76,8 @@ class Linear(nn.Module):
     init = initializers.variance_scaling(
       self.variance, "fan_in", "normal", in_axis=contracted, out_axis=kept
     )
+    if self.std is not None:
+      init = initializers.normal(self.std)
     kernel = self.param(
       "kernel", nn.with_logical_partitioning(init, self.axes), self.shape
     )

@@ -31,6 +31,7 @@ class MLP(nn.Module):
     activation: a name of ACTIVATIONS.
     gated: adds the third matrix of SwiGLU and its kin.
     use_bias: of all its matrices.
+    std: of their first draw, see Linear.
     lora: of all its matrices.
     dtype: of the computation.
   """
@@ -39,13 +40,16 @@ class MLP(nn.Module):
   activation: str = "gelu"
   gated: bool = False
   use_bias: bool = False
+  std: float | None = None
   lora: Lora | None = None
   dtype: Dtype | None = None
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
     act = lookup(ACTIVATIONS, self.activation, "activation")
-    common = dict(use_bias=self.use_bias, lora=self.lora, dtype=self.dtype)
+    common = dict(
+      use_bias=self.use_bias, std=self.std, lora=self.lora, dtype=self.dtype
+    )
     into = ("embed", "mlp")
     width = x.shape[-1]
     h = dense(width, self.hidden, into, name="up", **common)(x)

@@ -24,6 +24,7 @@ from jax.nn import initializers
 
 from mmjax.config import build as build_entry
 from mmjax.config import call, require
+from mmjax.connectors.projection import TORCH_VARIANCE
 from mmjax.connectors.qformer import QFormer, visible
 from mmjax.encoders import ENCODERS
 from mmjax.layers.linear import Dtype, dense
@@ -66,13 +67,18 @@ class Blip2Stage1(nn.Module):
   def setup(self):
     width = self.qformer.width
     self.features_norm = LayerNorm(self.features_norm_eps)
-    joint = (width, self.joint_width, ("embed", None))
-    self.image_head = dense(*joint, use_bias=True, dtype=self.dtype)
-    self.text_head = dense(*joint, use_bias=True, dtype=self.dtype)
-    self.match_head = dense(
-      width, 2, ("embed", None), use_bias=True, dtype=self.dtype
+    common = dict(
+      use_bias=True,
+      variance=TORCH_VARIANCE,
+      bias_bound=width**-0.5,
+      dtype=self.dtype,
     )
-    self.caption_head = CaptionHead(self.qformer.vocab_size, self.dtype)
+    self.image_head, self.text_head, self.match_head = (
+      dense(width, size, ("embed", None), **common)
+      for size in (self.joint_width, self.joint_width, 2)
+    )
+    reader = self.qformer
+    self.caption_head = CaptionHead(reader.vocab_size, reader.std, self.dtype)
     start = initializers.constant(self.first_temperature)
     init = nn.with_logical_partitioning(start, ())
     self.temperature = self.param("temperature", init, ())
@@ -185,10 +191,12 @@ class CaptionHead(nn.Module):
 
   Attributes:
     vocab_size: V.
+    std: of the matrix's first draw, see QFormer.
     dtype: of the computation.
   """
 
   vocab_size: int
+  std: float | None = None
   dtype: Dtype | None = None
 
   @nn.compact
@@ -203,6 +211,7 @@ class CaptionHead(nn.Module):
       width,
       ("embed", None),
       use_bias=True,
+      std=self.std,
       dtype=self.dtype,
       name="transform",
     )(x)

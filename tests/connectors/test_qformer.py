@@ -11,6 +11,7 @@ from transformers.models.instructblip.modeling_instructblip import (
   InstructBlipQFormerModel,
 )
 
+from mmjax import tree
 from mmjax.connectors.qformer import QFormer, visible
 from mmjax.convert.families import qformer as family
 from mmjax.convert.rules import load, save
@@ -92,6 +93,23 @@ def inputs(seed=1):
   random = np.random.RandomState(seed)
   features = random.standard_normal((2, 5, 12)).astype(np.float32)
   return jnp.asarray(features), jnp.asarray(random.randint(1, 20, (2, 4)))
+
+
+def test_matrices_are_drawn_as_berts():
+  """N(0, 0.02) for every width of the features."""
+  fields = dict(width=64, num_heads=4, num_layers=2, vocab_size=50)
+  for width in (32, 256):
+    module = QFormer(features_width=width, **fields)
+    shapes = (jnp.zeros((1, 2, width)), None, jnp.ones((1, 3), int))
+    params = nn.unbox(module.init(jax.random.key(0), *shapes)["params"])
+    drawn = {
+      path: float(x.std())
+      for path, x in tree.flatten(params).items()
+      if path.endswith(("/kernel", "queries", "table"))
+    }
+    assert len(drawn) == 12 + 3, drawn.keys()
+    for path, std in drawn.items():
+      assert std == pytest.approx(0.02, rel=0.1), path
 
 
 def test_padding_changes_nothing(small):
