@@ -57,8 +57,9 @@ def rank(
 ) -> list[tuple[str, float]]:
   """Given answers by how likely a run finds them after a prompt, best first.
 
-  A likelihood is the sum of the logarithms of an answer's tokens and of its
-  end, as X-InstructBLIP ranks classes: a longer answer is less likely.
+  A likelihood is the sum of the logarithms of an answer's tokens, so that a
+  longer answer is less likely. Its end counts, too, but not where the prompt
+  says otherwise, as that of X-InstructBLIP does.
 
   Args:
     config, workdir, parts, wording: as above.

@@ -71,7 +71,8 @@ class Model:
     repetition_penalty, min_new_tokens: see generation.penalties.Penalties.
     batch_size: rows of a batch; the last one is filled up, and all of them to
       what the devices divide.
-    score_end: whether the token that ends an answer counts in its likelihood.
+    score_end: whether the token that ends an answer counts in its likelihood;
+      None is what the prompt says, yes where it says nothing.
     overflow: what becomes of a document that is too long: it loses its "left"
       end, which is told, or is an "error".
     mesh: of the devices that the parameters lie on, all of this process; the
@@ -93,7 +94,7 @@ class Model:
   repetition_penalty: float = 1.0
   min_new_tokens: int = 0
   batch_size: int = 32
-  score_end: bool = True
+  score_end: bool | None = None
   overflow: str = "left"
   mesh: Mesh | None = None
 
@@ -230,8 +231,8 @@ class Model:
   ) -> Likelihoods:
     """Log-likelihood of each answer after each document.
 
-    With `score_end` the token that ends an answer counts, so that "a cat" does
-    not win over "a cat house" by being its beginning.
+    Where the token that ends an answer counts (`score_end`), "a cat" does not
+    win over "a cat house" by being its beginning.
     """
     goes_on = {_ends_in_text(document) for document in documents}
     if len(goes_on) > 1:
@@ -239,7 +240,10 @@ class Model:
         "Some of the documents end in a text and some in a medium, after which "
         "an answer may have other ids. Score them apart."
       )
-    end, continues = [*self.stops[:1]] * self.score_end, goes_on.pop()
+    counts = self.score_end
+    if counts is None:
+      counts = getattr(self.encoder.prompt, "score_end", True)
+    end, continues = [*self.stops[:1]] * counts, goes_on.pop()
     ids = [[*self._answer(a, continues), *end] for a in answers]
     if not all(ids):
       raise ValueError(f"One of the answers has no token: {list(answers)}.")

@@ -69,9 +69,10 @@ _CUES = {
 }
 _STRIPPED = {kind: cue.lstrip() for kind, cue in _CUES.items()}
 FORMATS = {
-  # All evaluations of the paper, and the 13B models.
+  # As the paper's models were trained, and asked.
   "x_instructblip": Format(_CUES),
-  # The 7B models as they are released.
+  "x_instructblip_asked": Format(_CUES, space=" "),
+  # The demo of the released 7B models, and a second training for it.
   "x_instructblip_7b": Format(
     _STRIPPED, prefix="USER: ", postfix="\nASSISTANT:", starts="first"
   ),
@@ -101,6 +102,8 @@ class Cued:
     before_answer: text that an answer begins with; " " where a tokenizer puts
       no space before a text by itself.
     shuffled: media come in a random order in training.
+    score_end: whether the end of an answer counts where answers are ranked by
+      their likelihood; LAVIS ranks classes without.
   """
 
   tokenizer: Tokenizer
@@ -118,6 +121,7 @@ class Cued:
   answer_length: int = 256
   before_answer: str = ""
   shuffled: bool = False
+  score_end: bool = False
 
   def __post_init__(self):
     found = self.format
