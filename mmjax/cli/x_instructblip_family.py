@@ -18,6 +18,7 @@ from mmjax.convert.rules import Rule, prefixed
 
 Fields = dict[str, Any]
 _LAVIS_EPS = 1e-5
+_FROZEN = re.compile(rf"(({'|'.join(names.MODALITIES)})_encoder|llm_model)\..*")
 
 
 def fields(config: Mapping[str, Any], weights: Mapping) -> Fields:
@@ -74,9 +75,10 @@ def rules(fields: Fields) -> Sequence[Rule]:
 
 
 def ignore(key: str, fields: Fields) -> bool:
-  """Buffers."""
+  """Buffers, and what is frozen: some of LAVIS' runners save that as well."""
   del fields
-  return qformer.BUFFERS.fullmatch(key) is not None
+  known = (qformer.BUFFERS, _FROZEN)
+  return any(pattern.fullmatch(key) for pattern in known)
 
 
 def config(fields: Fields) -> dict[str, Any]:

@@ -124,6 +124,18 @@ def test_connectors_of_x_instructblip(modalities, outer, tmp_path):
   )
 
 
+def test_frozen_parts_beside_connectors_stay_behind(tmp_path):
+  weights = connectors("xinstructblip/glue_qformer", "audio", "pc")
+  norm = "pc_encoder.point_encoder.encoder.first_conv.1"
+  frozen = {
+    f"{norm}.running_mean": np.ones(3, np.float32),
+    f"{norm}.num_batches_tracked": np.ones((), np.int64),
+    "llm_model.model.layers.0.self_attn.rotary_emb.inv_freq": np.ones(2),
+  }
+  source = saved(tmp_path, weights | frozen, QFORMER, "model")
+  there_and_back(source, "x_instructblip", kept(weights), tmp_path)
+
+
 @pytest.mark.parametrize("modality", ["audio", "pc"])
 def test_linear_projections(modality, tmp_path):
   weights = connectors("xinstructblip/glue_linear", modality)
