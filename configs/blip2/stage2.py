@@ -12,6 +12,7 @@ Batch, steps and the floor of the rate are the paper's.
 from configs.blip2 import stage1
 from configs.common import config, mesh
 from configs.flamingo.common import converted, local
+from mmjax.config import lookup
 from mmjax.lms.opt import SIZES
 
 BATCH, STEPS, EPOCHS = 1920, 80_000, 10
@@ -22,7 +23,7 @@ CAPTION = dict(name="instructed", task="caption", wording="a photo of")
 
 
 def model(size):
-  width = SIZES[size]["width"]
+  width = lookup(SIZES, size, "size of OPT")["width"]
   qformer = dict(features_width=1408, vocab_size=0, dropout=0.1, remat="none")
   return dict(
     lm=dict(name="opt", **SIZES[size], remat="full"),

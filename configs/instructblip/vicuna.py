@@ -10,6 +10,7 @@ Batch, steps and rate are the paper's.
 """
 
 from configs.x_instructblip import benchmarks, common, image
+from mmjax.config import lookup
 
 STEPS = 60_000
 BATCH = {"7b": 128, "13b": 64}
@@ -17,6 +18,7 @@ SETS = ("capfilt", "coco", "vqav2", "okvqa", "aokvqa", "ocr_vqa", "llava")
 
 
 def get_config(size="7b"):
+  batch = lookup(BATCH, size, "size")
   sets = {name: entry for name, entry in image.mix().items() if name in SETS}
   total = sum(entry["share"] for entry in sets.values())
   config = common.run(
@@ -26,10 +28,10 @@ def get_config(size="7b"):
       name: entry | dict(share=entry["share"] / total)
       for name, entry in sets.items()
     },
-    batch=BATCH[size],
+    batch=batch,
     steps=STEPS,
     init=common.blip2("image", whole=True),
-    evaluate=benchmarks.evaluate("image"),
+    evaluate=benchmarks.evaluate("image", format="instructblip"),
   )
   config.data.datasets.instructions.prompt.format = "instructblip"
   # The cosine falls with every step.

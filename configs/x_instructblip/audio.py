@@ -1,4 +1,4 @@
-"""X-InstructBLIP's sounds: `:7b`, `:13b`, and `:7b_projection`.
+"""X-InstructBLIP's sounds: `:7b`, `:13b`, `:7b_improved`, `:7b_projection`.
 
 audiocaps/train.csv  audiocaps/audio/*.flac  audiocaps_qa/train.csv
 wavcaps/json_files/*/*_final.json  wavcaps/{AudioSet_SL,BBC_Sound_Effects,
@@ -10,11 +10,13 @@ audioset/balanced/*.wav
 from configs.flamingo.common import local
 from configs.x_instructblip import benchmarks, common
 from configs.x_instructblip.common import by_size, published
+from mmjax.config import lookup
 
 # Samples of an update, on 8 GPUs, and updates. The 13B model went on after
 # 300,000. LAVIS' linear projection has 4 samples a GPU.
 RUNS = {
   "7b": (8 * 8, 65_000),
+  "7b_improved": (8 * 8, 65_000),
   "13b": (2 * 8, 300_000),
   "7b_projection": (4 * 8, 65_000),
 }
@@ -62,7 +64,7 @@ def mix():
 
 
 def get_config(variant="7b"):
-  batch, steps = RUNS[variant]
+  batch, steps = lookup(RUNS, variant, "variant")
   init = {}
   if common.VARIANTS[variant].connector == "qformer":
     init = common.blip2("audio", whole=False)

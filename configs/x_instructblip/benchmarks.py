@@ -9,14 +9,15 @@ music_avqa/avqa-test.json  music_avqa/{videos,audio}/*
 discrn/objaverse.json  discrn/{images,points}/*
 discrn/audiocaps.json  discrn/{videos,audio}/*
 
-Each is asked in the paper's words (arXiv 2311.18799), with five beams.
-Captions, and classes that are ranked, are not among them.
+Each is asked in LAVIS' words, with a space behind every medium, as there in
+evaluation alone; five beams, and what was said already is 1.5 times less
+likely. Captions, and classes that are ranked, are not among them.
 """
 
 from configs.flamingo.common import local
 from configs.x_instructblip.common import published
 
-_QA = "question: {question} answer:"
+_QA = "Question: {question} Answer:"
 
 
 def _asked(task, ask, source):
@@ -84,13 +85,25 @@ def _several():
   )
 
 
-def evaluate(*kinds):
-  """`config.evaluate` of all that is asked about these kinds of media."""
+def evaluate(*kinds, format="x_instructblip_asked"):
+  """`config.evaluate` of all that is asked about these kinds of media.
+
+  Args:
+    *kinds: of media.
+    format: of prompts, of text/prompts/cued.py.
+  """
   by_kind = dict(image=_image, audio=_audio, video=_video)
   tasks = {}
   for kind in kinds:
     tasks |= by_kind[kind]() if kind in by_kind else {}
   if len(kinds) > 1:
     tasks |= _several()
-  model = dict(batch_size=8, num_beams=5, length_penalty=-1.0)
-  return dict(name="chat", tasks=tasks, model=model)
+  model = dict(
+    batch_size=8,
+    num_beams=5,
+    length_penalty=-1.0,
+    repetition_penalty=1.5,
+    min_new_tokens=1,
+  )
+  prompt = dict(format=format)
+  return dict(name="chat", tasks=tasks, model=model, prompt=prompt)

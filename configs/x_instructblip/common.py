@@ -38,7 +38,7 @@ class Variant:
 
   Attributes:
     lm: size of Vicuna, of lms/llama.py.
-    format: of prompts. The 7B models were trained on with a prefix.
+    format: of prompts.
     connector: of CONNECTORS.
   """
 
@@ -53,7 +53,9 @@ class Variant:
 
 
 VARIANTS = {
-  "7b": Variant("7b", "x_instructblip_7b"),
+  "7b": Variant("7b", "x_instructblip"),
+  # With a prefix, as the sounds' model of LAVIS' demo.
+  "7b_improved": Variant("7b", "x_instructblip_7b"),
   "13b": Variant("13b", "x_instructblip"),
   "7b_projection": Variant("7b", "x_instructblip", "pooled_projection"),
 }

@@ -1,4 +1,4 @@
-"""X-InstructBLIP's images: `:7b`, `:13b`, and `:7b_projection`.
+"""X-InstructBLIP's images: `:7b`, `:13b`, `:7b_improved`, `:7b_projection`.
 
 blip/*.json with the pictures of CC12M, CapFilt-14M, COCO, Visual Genome and SBU
 vg/question_answers.json  vg/images/*.jpg  ocr_vqa/dataset.json
@@ -12,10 +12,16 @@ those of LAVIS.
 from configs.flamingo.common import local
 from configs.x_instructblip import benchmarks, common
 from configs.x_instructblip.common import by_size, published
+from mmjax.config import lookup
 
 # Updates of 8 samples on each of 8 GPUs. The 13B model went on for 40,000 with
 # a larger share of COCO, set by hand, and 4 samples a GPU.
-STEPS = {"7b": 65_000, "13b": 750_000, "7b_projection": 65_000}
+STEPS = {
+  "7b": 65_000,
+  "7b_improved": 65_000,
+  "13b": 750_000,
+  "7b_projection": 65_000,
+}
 BATCH = 8 * 8
 
 
@@ -74,16 +80,17 @@ def mix():
 
 
 def get_config(variant="7b"):
+  steps = lookup(STEPS, variant, "variant")
   init = {}
   if common.VARIANTS[variant].connector == "qformer":
     # All of BLIP-2's in 7B; the matrix to the language model is drawn.
-    init = common.blip2("image", whole=variant == "7b")
+    init = common.blip2("image", whole=variant != "13b")
   return common.run(
     variant,
     {"image": common.KINDS["image"]},
     mix=mix(),
     batch=BATCH,
-    steps=STEPS[variant],
+    steps=steps,
     init=init,
     evaluate=benchmarks.evaluate("image"),
   )

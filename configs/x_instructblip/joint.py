@@ -23,6 +23,7 @@ from configs.x_instructblip import (
   video,
 )
 from configs.x_instructblip.common import by_size, published
+from mmjax.config import lookup
 
 # Two frames, where a video comes with the two segments of its sound.
 FRAMES = 2
@@ -75,6 +76,7 @@ def _init(size, is_released):
 
 def get_config(variant="7b"):
   size = variant.removesuffix("_released")
+  lookup(dict.fromkeys(("7b", "13b")), size, "variant")
   return common.run(
     size,
     kinds(),

@@ -6,6 +6,7 @@ cap3d_qa/CAP3DQA_final.csv  cap3d_qa/points/*/*_8192.npz
 
 from configs.x_instructblip import common
 from configs.x_instructblip.common import by_size, published
+from mmjax.config import lookup
 
 # Samples of an update, on 8 GPUs, and updates.
 RUNS = {
@@ -31,7 +32,7 @@ def mix():
 
 
 def get_config(variant="7b"):
-  batch, steps = RUNS[variant]
+  batch, steps = lookup(RUNS, variant, "variant")
   init = {}
   if common.VARIANTS[variant].connector == "qformer":
     init = common.blip2("points", whole=False)

@@ -9,6 +9,7 @@ All that trains comes from the run of images of the same size, runs/image_SIZE.
 
 from configs.x_instructblip import benchmarks, common
 from configs.x_instructblip.common import by_size, published
+from mmjax.config import lookup
 
 # Samples of an update, on 8 GPUs, and updates. The paper notes that a thousand
 # are about enough.
@@ -36,7 +37,7 @@ def mix():
 
 
 def get_config(variant="7b"):
-  batch, steps = RUNS[variant]
+  batch, steps = lookup(RUNS, variant, "variant")
   image = dict(
     name="run", workdir=f"runs/image_{variant}", part="connectors_image"
   )

@@ -3,6 +3,7 @@
 The small ones are in test_x_instructblip_tiny.py.
 """
 
+import dataclasses
 import importlib
 import math
 import re
@@ -18,14 +19,15 @@ from mmjax import tree
 from mmjax.cli import configs as files
 from mmjax.data import build as data
 from mmjax.systems import SYSTEMS
+from mmjax.text.prompts.cued import FORMATS
 from mmjax.training.recipe import make_recipe
 
 ROOT = Path(configs.__path__[0])
 LINEAR = ("7b", "13b", "7b_projection")
 # What each config takes as its argument.
 ARGUMENTS = {
-  "x_instructblip/image": LINEAR,
-  "x_instructblip/audio": LINEAR,
+  "x_instructblip/image": (*LINEAR, "7b_improved"),
+  "x_instructblip/audio": (*LINEAR, "7b_improved"),
   "x_instructblip/points": LINEAR,
   "x_instructblip/video": ("7b", "13b"),
   "x_instructblip/joint": ("7b", "13b", "7b_released", "13b_released"),
@@ -73,7 +75,8 @@ def test_every_config_is_tried():
       importlib.import_module(f"configs.{folder}.{file.stem}"), "get_config"
     )
   }
-  assert found == ARGUMENTS.keys()
+  # That of a folder is in tests/blip2/test_run.py.
+  assert found == ARGUMENTS.keys() | {"instructblip/released"}
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -256,6 +259,28 @@ def test_other_mixtures_sum_up():
     for dataset in load(name).data.datasets.values():
       shares = [entry.share for entry in dataset.mix.values()]
       assert sum(shares) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("kind", ["image", "video", "audio"])
+def test_prompts_are_those_of_lavis(kind):
+  """With a space behind each medium where it is asked, and none in training."""
+  config = load(f"x_instructblip/{kind}.py:7b")
+  trained = FORMATS[config.data.datasets.instructions.prompt.format]
+  asked = FORMATS[config.evaluate.prompt.format]
+  assert (trained.prefix, trained.postfix, trained.space) == ("", "", "")
+  assert asked == dataclasses.replace(trained, space=" ")
+  model = config.evaluate.model
+  assert (model.num_beams, model.repetition_penalty) == (5, 1.5)
+  if kind != "video":
+    improved = load(f"x_instructblip/{kind}.py:7b_improved")
+    prompt = improved.data.datasets.instructions.prompt
+    assert FORMATS[prompt.format].prefix == "USER: "
+
+
+@pytest.mark.parametrize("name", ["image.py:8b", "audio.py:", "joint.py:7c"])
+def test_an_unknown_variant_is_named(name):
+  with pytest.raises(ValueError, match="Unknown variant .* Did you|Known"):
+    load(f"x_instructblip/{name}")
 
 
 @pytest.mark.parametrize("size", ["7b", "13b"])
