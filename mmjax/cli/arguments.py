@@ -204,7 +204,7 @@ def _add_convert(verbs) -> None:
     "--layout",
     choices=("hf", "original"),
     help="of names that are written, for LLaVA and InstructBLIP; default: that "
-    "of SRC",
+    "of SRC, of an InstructBLIP's run LAVIS' connectors",
   )
   verb.add_argument(
     "--adapter",

@@ -27,7 +27,8 @@ def load(path: str | Path, changes: Sequence[str] = ()) -> ConfigDict:
   Args:
     path: `.py`, perhaps with `:ARGUMENT`, or `.json`. A path that is not there
       from the current directory is looked for among the configs that come
-      with mmjax.
+      with mmjax. The runs that a run's `.json` names in `init` are looked for
+      beside it, too.
     changes: `key.of.a.key=value`, in their order.
 
   Raises:
@@ -36,7 +37,11 @@ def load(path: str | Path, changes: Sequence[str] = ()) -> ConfigDict:
   """
   file, argument = parted(path)
   file = _find(file)
-  config = _data(file) if file.suffix == ".json" else _run(file, argument)
+  if file.suffix == ".json":
+    config = _data(file)
+    _find_runs(config, file.parent.parent)
+  else:
+    config = _run(file, argument)
   for change in changes:
     _change(config, change)
   return config
@@ -84,6 +89,21 @@ def _data(path: Path) -> ConfigDict:
   if not isinstance(content, dict):
     raise ValueError(f"{path} holds a {type(content).__name__}, not a config.")
   return ConfigDict(content)
+
+
+def _find_runs(config: ConfigDict, folder: Path) -> None:
+  """Other runs that a run begins with, beside it if not where it says.
+
+  Relative paths are of the directory in which it was trained; who asks it may
+  stand in another, as a notebook does.
+  """
+  init = config.get("init")
+  for source in init.values() if isinstance(init, ConfigDict) else ():
+    named = source.get("workdir") if isinstance(source, ConfigDict) else None
+    if isinstance(named, str) and not Path(named).is_dir():
+      beside = folder / Path(named).name
+      if beside.is_dir():
+        source.workdir = str(beside)
 
 
 def _run(path: Path, argument: str | None) -> ConfigDict:

@@ -77,8 +77,9 @@ def convert(
     part: which of a PyTorch checkpoint's dicts to read.
     settings: a config.json to read instead of the one beside the source.
     tower: a CLIP of Hugging Face, for a LLaVA that was saved without.
-    layout: of the names that are written, where a family has several: "hf"
-      or "original" for LLaVA; None is that of the source.
+    layout: of the names that are written, where there are several: "hf" or
+      "original". None is that of the source; of a run it is "original", and
+      "hf" of a LLaVA.
     adapter: of a LLaVA run with LoRA, writes what was trained for PEFT.
     limit: bytes of a file.
 
@@ -245,6 +246,11 @@ def _to_hf(source: Path, target: Path, options: _Options) -> None:
   options.refuse("jax", "part", "settings", "tower")
   layout, limit, name = options.layout, options.limit, options.family
   if (source / "checkpoints").is_dir():
+    if name is not None:
+      raise ValueError(
+        "--family is for a folder; a run's config.json says its system. "
+        "Leave it out."
+      )
     export_run(source, target, limit, layout, options.adapter)
     return
   if options.adapter:

@@ -1,5 +1,6 @@
 """What a run trained, under the names of the original PyTorch code."""
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,14 +9,18 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from mmjax import tree
-from mmjax.checkpoints import load_trainable
-from mmjax.cli import llava_run, x_instructblip_run
+from mmjax.cli import (
+  blip2_run,
+  instructblip_run,
+  llava_run,
+  x_instructblip_run,
+)
+from mmjax.cli.llava_family import HUGGING_FACE, ORIGINAL
 from mmjax.cli.shapes import TOKENS
+from mmjax.cli.whole_run import config_of, trained_by
 from mmjax.config import lookup
 from mmjax.convert.families.flamingo import open_flamingo
 from mmjax.convert.families.lms import LM_RULES
-from mmjax.convert.read import read_json
 from mmjax.convert.rules import Rule, to_torch
 from mmjax.convert.write import Writer
 from mmjax.systems import SYSTEMS
@@ -29,29 +34,37 @@ def export_run(
   layout: str | None = None,
   adapter: bool = False,
 ) -> None:
-  """Writes the newest checkpoint of a run in its original's key layout.
-
-  Frozen parts are not in a checkpoint, and stay where they came from; only a
-  table that has new rows goes along with them.
+  """Writes the newest checkpoint of a run under its original's names.
 
   Args:
     run: directory of a run, with `config.json` and `checkpoints`.
     target: new directory, of safetensors.
     limit: bytes of a file.
-    layout, adapter: of a LLaVA, see llava_run.
+    layout: of LAYOUTS of the run's system; None is the first.
+    adapter: of a LLaVA with LoRA, see llava_run.
+
+  Raises:
+    ValueError: for a system or a layout that is not known.
   """
-  config = read_json(run / "config.json")
-  if config.get("system") == "llava":
-    llava_run.export(run, target, limit, layout, adapter)
+  config = config_of(run)
+  system = config.get("system")
+  layouts = lookup(EXPORTS, system, "system to export")
+  if adapter:
+    if system != "llava":
+      raise ValueError(f"--adapter is for runs of LLaVA, not of {system}.")
+    llava_run.write_adapter(config, trained_by(run), target)
     return
-  if layout or adapter:
-    raise ValueError("--layout and --adapter are for runs of LLaVA.")
-  if config.get("system") == x_instructblip_run.FAMILY:
-    x_instructblip_run.export(run, target, limit)
-    return
-  prepare = lookup(ORIGINALS, config.get("system"), "system to export")
-  trained = tree.flatten(load_trainable(run / "checkpoints"))
-  params, rules = prepare(config, trained)
+  name = layout or next(iter(layouts))
+  write = lookup(layouts, name, f"layout that {system} is exported in")
+  write(run, target, limit)
+
+
+def _open_flamingo(run: Path, target: Path, limit: int) -> None:
+  """Frozen parts stay where they came from.
+
+  They are not in a checkpoint; only a table that has new rows goes along.
+  """
+  params, rules = _flamingo(config_of(run), trained_by(run))
   state = {key: np.asarray(value) for key, value in to_torch(params, rules)}
   entries = {key: (value.dtype, value.shape) for key, value in state.items()}
   writer = Writer(target, entries, {"format": "pt"}, limit)
@@ -98,5 +111,17 @@ def _frozen_tables(
   return {path: np.asarray(loaded[path], np.float32) for path in tables}
 
 
-# System to what its original is given: parameters, and rules for their names.
-ORIGINALS = {"flamingo": _flamingo}
+# System to the layouts of its runs, each (run, target, limit); the first is
+# taken where none is named.
+EXPORTS = {
+  "blip2": {ORIGINAL: blip2_run.export},
+  "flamingo": {ORIGINAL: _open_flamingo},
+  "llava": {
+    layout: functools.partial(llava_run.export, layout=layout)
+    for layout in (HUGGING_FACE, ORIGINAL)
+  },
+  "x_instructblip": {
+    ORIGINAL: x_instructblip_run.export,
+    HUGGING_FACE: instructblip_run.export,
+  },
+}
