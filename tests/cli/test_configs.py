@@ -1,5 +1,7 @@
 """Configs from files and from the command line."""
 
+import json
+
 import pytest
 
 from mmjax.cli.configs import load, parse
@@ -115,3 +117,20 @@ def test_a_shipped_config_is_found_from_anywhere(tmp_path, monkeypatch):
   assert load("configs/flamingo/demo.py").system == "flamingo"
   with pytest.raises(ValueError, match="configs/flamingo/demo.py"):
     load("configs/flamingo/dmo.py")
+
+
+def test_a_run_that_another_begins_with_is_found_beside_it(
+  tmp_path, monkeypatch
+):
+  first, second = tmp_path / "runs" / "first", tmp_path / "runs" / "second"
+  first.mkdir(parents=True)
+  second.mkdir()
+  named = dict(name="run", workdir="runs/first")
+  gone = dict(name="run", workdir="runs/gone")
+  config = second / "config.json"
+  config.write_text(json.dumps(dict(init=dict(encoder=named, lm=gone))))
+  monkeypatch.chdir(tmp_path)
+  assert load(config).init.encoder.workdir == "runs/first"
+  monkeypatch.chdir("/")
+  init = load(config).init
+  assert init.encoder.workdir == str(first) and init.lm.workdir == "runs/gone"

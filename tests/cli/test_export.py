@@ -14,7 +14,7 @@ from mmjax import tree
 from mmjax.cli.convert import convert
 from mmjax.convert.families.flamingo import open_flamingo
 from mmjax.convert.rules import load
-from mmjax.systems import flamingo
+from mmjax.systems import blip2, flamingo
 from tests.cli.runs import leave
 
 
@@ -95,3 +95,39 @@ def test_other_systems_say_so(run, tmp_path):
   with pytest.raises(ValueError, match="Unknown system to export"):
     convert(folder, tmp_path / "out", to="hf")
   assert not (tmp_path / "out").exists()
+
+
+def test_first_stage_of_blip2_leaves_in_the_names_of_lavis(tmp_path):
+  fields = dict(
+    qformer=dict(
+      features_width=12,
+      width=8,
+      num_layers=2,
+      num_heads=2,
+      num_queries=3,
+      vocab_size=14,
+      max_positions=8,
+    ),
+    joint_width=4,
+  )
+  module = blip2.build(fields)
+  ones = jnp.ones((1, 3), jnp.int32)
+  media = dict(
+    features=jnp.zeros((1, 1, 1, 2, 12)), mask=jnp.ones((1, 1, 1), bool)
+  )
+  batch = dict(tokens=ones, segments=ones, media=dict(image=media))
+  params = nn.unbox(module.init(jax.random.key(0), batch))["params"]
+  folder = tmp_path / "run"
+  folder.mkdir()
+  leave(folder, dict(system="blip2", model=fields), params)
+  with pytest.raises(ValueError, match="--family is for a folder"):
+    convert(folder, tmp_path / "out", to="hf", family="blip2")
+  convert(folder, tmp_path / "out", to="hf")
+  names = load_file(tmp_path / "out" / "model.safetensors").keys()
+  assert {"temp", "query_tokens", "ln_vision.bias", "itm_head.bias"} <= names
+  convert(tmp_path / "out", tmp_path / "back", to="jax", family="blip2")
+  back = load_file(tmp_path / "back" / "model.safetensors")
+  flat = tree.flatten(params)
+  assert back.keys() == flat.keys()
+  for path, value in flat.items():
+    assert back[path].tobytes() == np.asarray(value).tobytes(), path
