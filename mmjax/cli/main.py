@@ -335,6 +335,17 @@ def _leave(code: int) -> None:
 
 
 def _message(error: BaseException) -> str:
+  text = _text(error)
+  # Configs leave the name in their paths while it stands for nothing.
+  if "$MMJAX_DATA" in text:
+    text += (
+      " MMJAX_DATA is not set: export MMJAX_DATA=DIRECTORY, below which the "
+      "published configs look for weights and data."
+    )
+  return text
+
+
+def _text(error: BaseException) -> str:
   if not isinstance(error, _EXPLAINED):
     return _unexplained(error)
   if isinstance(error, OSError) and error.filename and error.strerror:

@@ -80,6 +80,13 @@ def test_an_explained_error_is_one_line(capsys):
   assert said.count("\n") == 1 and "Did you mean 'seed'?" in said
 
 
+def test_paths_below_a_variable_that_is_not_set(monkeypatch, capsys):
+  monkeypatch.delenv("MMJAX_DATA", raising=False)
+  config = "configs/x_instructblip/image.py:7b"
+  assert cli.main(["data", "inspect", "--config", config]) == 1
+  assert "export MMJAX_DATA=" in capsys.readouterr().err
+
+
 def test_a_missing_file_is_one_line(capsys, tmp_path):
   assert cli.main(["data", "inspect", str(tmp_path / "no.jsonl")]) == 1
   said = capsys.readouterr().err

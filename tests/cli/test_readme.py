@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mmjax.cli.arguments import make_parser, take_changes
-from mmjax.cli.configs import load
+from mmjax.cli.configs import load, parted
 
 PAGES = ("README.md", "CONTRIBUTING.md", "configs/flamingo/folder.py")
 README, CONTRIBUTING, _ = TEXTS = [Path(page).read_text() for page in PAGES]
@@ -23,8 +23,10 @@ def commands(text):
 def test_a_command_is_understood(line):
   given, changes = take_changes(shlex.split(line))
   args = make_parser().parse_args(given)
-  if getattr(args, "config", None):
-    load(args.config, changes)
+  config = getattr(args, "config", None)
+  # What stands for a folder of the reader's is not there.
+  if config and "/" not in (parted(config)[1] or ""):
+    load(config, changes)
   assert args.verb == given[0]
 
 
