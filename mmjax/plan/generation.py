@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 from mmjax.data import build as data
 from mmjax.generation import sample
-from mmjax.plan.program import DoesNotFit, Job, Program
+from mmjax.plan.program import Job, Program
 from mmjax.sharding import BATCH
 from mmjax.typing import PyTree
 
@@ -23,18 +23,13 @@ def generation(job: Job) -> list[Program]:
   `config.evaluate` says how long they are, how many media they have and how
   many are answered at once (`prompt.length`, `prompt.media`,
   `model.batch_size`, `model.max_new_tokens`), else the first data set and the
-  defaults of evaluation.model.Model. Parameters lie as in training.
+  defaults of evaluation.model.Model, which fills a batch up to what the
+  devices divide, too. Parameters lie as in training.
   """
   settings = job.config.get("evaluate", {})
   fields = settings.get("model", {})
-  rows = fields.get("batch_size", 32)
   parts = math.prod(job.mesh.shape[axis] for axis in BATCH)
-  if rows % parts:
-    raise DoesNotFit(
-      f"config.evaluate.model.batch_size={rows} does not divide over {parts} "
-      f"devices ({' x '.join(BATCH)} of config.mesh). What does: "
-      f"{-(-rows // parts) * parts}, or a mesh with more of them on `tensor`."
-    )
+  rows = -(-fields.get("batch_size", 32) // parts) * parts
   batch = _prompts(job, settings.get("prompt", {}), rows)
   size = batch["tokens"].shape[1] + fields.get("max_new_tokens", 10)
   prefill = _prefill(job, batch, size)
