@@ -6,6 +6,7 @@ from typing import Any
 from mmjax.cli.evaluate import load_model
 from mmjax.cli.generate import for_generation
 from mmjax.cli.released import config_of, language_model_of
+from mmjax.cli.whole_run import config_of as run_config
 from mmjax.convert.read import read_json
 from mmjax.evaluation.local import Local
 from mmjax.lms import LMS
@@ -39,7 +40,7 @@ def _config(folder: Path, wording: dict[str, Any]) -> dict[str, Any]:
   path = folder / "config.json"
   config = read_json(path) if path.is_file() else {}
   if "system" in config:
-    return for_generation(config, wording)
+    return for_generation(run_config(folder), wording)
   if config.get("family") in LMS and "model" in config:
     return language_model_of(folder, **wording)
   return config_of(folder, **wording)

@@ -153,7 +153,11 @@ def _reading(
 def _config(folder: Path) -> dict[str, Any]:
   """A folder's config.json, of a family that can be asked."""
   path = folder / "config.json"
+  if not folder.is_dir():
+    raise ValueError(f"There is no folder {folder}.")
   config = read_json(path) if path.is_file() else {}
+  if "system" in config:
+    raise ValueError(f"{folder} is a run; ask it by --workdir {folder}")
   if "family" not in config or "model" not in config:
     raise ValueError(
       f"{folder} is no folder that `mmjax convert` wrote. Make one first: "
@@ -163,7 +167,8 @@ def _config(folder: Path) -> dict[str, Any]:
     raise ValueError(
       f"{folder} holds a model of the family {config['family']!r}; only those "
       f"of {' and '.join(FAMILIES)} can be asked without a run. Name it in "
-      "config.init of one."
+      "config.init of one, as configs/x_instructblip/joint.py:7b_released does "
+      "with connectors."
     )
   return config
 

@@ -82,7 +82,7 @@ def test_a_dry_run_sends_and_writes_nothing(source, tmp_path, capsys):
     (["--model", "m"], "No endpoint is named"),
     (["--model", "m", "--limit", "0"], "limit is 0"),
     (["--model", "m", "--same", "100"], "same is 100"),
-    (["--local", "nowhere"], "nowhere is no folder that"),
+    (["--local", "nowhere"], "There is no folder nowhere"),
   ],
 )
 def test_what_is_refused_is_one_line(
