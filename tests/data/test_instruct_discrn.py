@@ -144,12 +144,28 @@ def test_a_run_that_broke_off_goes_on(tmp_path):
   with Server(TOLD, says, bad).running() as server:
     assert make(tmp_path, server, every)[1].left
   with (tmp_path / NAME).open("a") as file:
-    file.write('{"id": "i0|')
+    file.write('{"id": "[')
   with Server(TOLD, says).running() as server:
     assert make(tmp_path, server, every)[1].done == 6
     assert server.asked.total() == 18 - 10
   lines = [json.loads(line) for line in (tmp_path / NAME).open()]
   assert len({(x["id"], x["kind"]) for x in lines}) == len(lines) == 18
+
+
+def test_ids_of_any_letters_are_told_apart(tmp_path):
+  """Joined by a mark, two pairs would have one id."""
+  names = ["a", "a|a", "a|a|a", 'a", "a']
+  every = [
+    Item(name, item.caption, {"id": name})
+    for name, item in zip(names, items(4))
+  ]
+  both = {pairs.Pair(a, b).id for a in every for b in every}
+  assert len(both) == len(every) ** 2
+  with Server(TOLD, says).running() as server:
+    recipe, found = make(tmp_path, server, every)
+    assert found.done == 4 and server.asked.total() == 4 + 2 * 4
+  for row in made(tmp_path, recipe):
+    assert row["question"] == "Which entity is smaller?"
 
 
 def test_rows_of_an_attribute():
