@@ -42,6 +42,8 @@ def make_comparisons(
   settings = {
     **asking.settings,
     **{"recipe": "discrn", "prompts": told.digest, "encoder": encoder},
+    # Folders made before have answers to checks in the question's order.
+    "check": "swapped",
     **{"others": drawing.others, "among": drawing.among, "limit": limit},
     "data": digest([source]),
   }

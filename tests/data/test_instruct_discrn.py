@@ -122,7 +122,7 @@ def test_trouble_and_filters(tmp_path):
       return (429, b"", {"Retry-After": "1"})
     if seen[step] == 4:
       return b"<html>"
-    if step == "check" and -1 < text.find(first) < text.find(second):
+    if step == "check" and -1 < text.find(second) < text.find(first):
       return chat(f"entity {1 + says(step, text).endswith('1.')}")
     return None
 
@@ -150,6 +150,23 @@ def test_a_run_that_broke_off_goes_on(tmp_path):
     assert server.asked.total() == 18 - 10
   lines = [json.loads(line) for line in (tmp_path / NAME).open()]
   assert len({(x["id"], x["kind"]) for x in lines}) == len(lines) == 18
+
+
+@pytest.mark.parametrize("place", [1, 2])
+def test_who_always_names_one_place_does_not_agree(tmp_path, place):
+  """The check shows the two in the other order."""
+
+  def biased(step, text):
+    if step == "properties":
+      return says(step, text)
+    if step == "check":
+      return f"Entity {place}."
+    return GOOD.format("Which entity is smaller?", f"entity {place}", "So.")
+
+  with Server(TOLD, biased).running() as server:
+    recipe, found = make(tmp_path, server, items(6))
+  assert found.failed == {"disagrees": 6} and not found.done
+  assert made(tmp_path, recipe) == []
 
 
 def test_ids_of_any_letters_are_told_apart(tmp_path):
