@@ -48,10 +48,10 @@ def make_comparisons(
     "data": digest([source]),
   }
   alone, both = Properties(told), Comparisons(drawn, told)
-  first, second = (
-    Folder(Path(target), settings, asking.run(recipe), write)
-    for recipe in (alone, both)
-  )
+  given = (Path(target), settings)
+  known = "The properties of {done:,} things are known"
+  first = Folder(*given, asking.run(alone), write, known)
+  second = Folder(*given, asking.run(both), write)
   wanted = _wanted(items, drawn, first.contents().done)
   write(plan.table(told.estimate(wanted), asking.prices))
   if asking.dry_run:

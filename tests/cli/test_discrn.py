@@ -38,8 +38,28 @@ def test_a_run_and_again(source, tmp_path, monkeypatch, capsys):
     assert cli.main([*command, "--others", "3"]) == 1
   said = capsys.readouterr()
   assert "others was 100, is 3" in said.err
-  assert "6 answers of this request are in" in said.out
+  assert "The properties of 6 things are known\n" in said.out
+  assert said.out.count("6 answers of this request are in") == 2
   assert len(rows(tmp_path / "x")) == 6
+
+
+@pytest.mark.parametrize("step", ["properties", "question"])
+def test_a_data_set_of_nothing_is_no_success(
+  step, source, tmp_path, monkeypatch, capsys
+):
+  command = start(source, tmp_path / "x", "--model", "m", "--tries", "1")
+
+  def useless(asked, text):
+    return "none" if asked == step else says(asked, text)
+
+  with Server(TOLD, useless).running() as server:
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    for _ in range(2):
+      assert cli.main(command) == 1
+      said = capsys.readouterr().out.splitlines()
+      assert "Nothing was kept" in said[-1]
+    assert server.asked.total() == (6 if step == "properties" else 12)
 
 
 def test_a_dry_run_sends_and_writes_nothing(source, tmp_path, capsys):

@@ -58,9 +58,10 @@ def test_a_run_and_again(source, tmp_path, endpoint, capsys):
 
 def test_what_filters_remove_is_told(source, tmp_path, endpoint, capsys):
   command = start(source, tmp_path / "x", "--model", "m")
-  assert cli.main([*command, "--caption-words", "50"]) == 0
+  assert cli.main([*command, "--caption-words", "50"]) == 1
   said = capsys.readouterr().out
   assert "failed: 5 short (a caption of too few words)" in said
+  assert "Nothing was kept" in said.splitlines()[-1]
   assert not endpoint.asked
 
 
@@ -139,7 +140,7 @@ def test_a_local_model_answers_as_an_endpoint(folder):
 def test_a_local_model_makes_questions(source, tmp_path, folder, capsys):
   """This one has nothing to say, which is counted."""
   options = ["--local", str(folder), "--max-tokens", "4", "--limit", "2"]
-  assert cli.main(start(source, tmp_path / "x", *options)) == 0
+  assert cli.main(start(source, tmp_path / "x", *options)) == 1
   assert "failed: 2" in capsys.readouterr().out
   lines = (tmp_path / "x" / "journal.jsonl").read_text().splitlines()
   assert len(lines) == 6
