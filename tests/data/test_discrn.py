@@ -101,20 +101,32 @@ def test_questions_speak_of_options(question, expected):
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
-    ({"label": 2}, "row 0: label is 2"),
+    ({"label": 2}, "label is 2"),
     ({"label": True}, "'label' is 'True'"),
+    ({"label": None}, "'label' is 'None'"),
     ({"label": "1"}, "label is '1'"),
     ({"sample_ids": ["a"]}, "sample_ids is"),
     ({"sample_ids": ["a", ["b"]]}, "sample_ids is"),
     ({"sample_ids": "ab"}, "'sample_ids' is 'ab'"),
+    ({"sample_ids": ["a", ""]}, "sample_ids is"),
     ({"question": None}, "'question' is 'None'"),
+    ({"question": " "}, "question is empty"),
     ({"captions": [1, 2]}, "'captions' is"),
+    ({"captions_pred_audio": ["", "a"]}, "captions_pred_audio is"),
+    ({"captions_pred_audio": None}, "'captions_pred_audio' is"),
     ({"start_seconds": [1]}, "start_seconds is"),
+    ({"start_seconds": None}, "'start_seconds' is 'None'"),
   ],
 )
 def test_bad_rows_are_refused(tmp_path, changes, message):
-  with pytest.raises(ValueError, match=message):
-    Discrn(**source(tmp_path, row(0, **changes)))
+  rows = row(0), row(1, **changes)
+  with pytest.raises(ValueError, match=rf"discrn\.json, row 1: {message}"):
+    Discrn(**source(tmp_path, *rows, by_caption=True))
+
+
+def test_a_row_that_is_no_object_is_refused(tmp_path):
+  with pytest.raises(ValueError, match="row 1: 'label' is 'None' in 7"):
+    Discrn(**source(tmp_path, row(0), 7))
 
 
 def test_bad_files_and_folders_are_refused(tmp_path):
@@ -124,6 +136,7 @@ def test_bad_files_and_folders_are_refused(tmp_path):
     ({"folders": {"audio": "nowhere", "video": "x"}}, "no folder of media"),
     ({"folders": {"sound": "x", "video": "x"}}, "Unknown kind of medium"),
     ({"files": {"audio": "{name}.wav"}}, "cannot be filled"),
+    ({"files": {"vidoe": "{sample_id}"}}, "in files.*Did you mean 'video'"),
     ({"annotations": str(tmp_path / "none.json")}, "Cannot read"),
   ):
     with pytest.raises(ValueError, match=message):
