@@ -26,10 +26,10 @@ FILES = {
   "points": "{sample_id}.ply",
 }
 _OPTIONS = "which of the two options"
-# The longer beginnings come first.
+# The longer beginnings come first. "Which one's" is more than a beginning.
 _WHICH = re.compile(
-  r"\bwhich (of (the|these) (two )?(entities|options|objects|things|scenes|"
-  r"sounds|two)|(entity|option|object|thing|scene|one))\b",
+  r"\bwhich (?>(of (the|these) (two )?(entities|options|objects|things|scenes|"
+  r"sounds|two)|(entity|option|object|thing|scene|one))\b)(?!['’])",
   re.IGNORECASE,
 )
 

@@ -92,6 +92,11 @@ def test_names_of_files(tmp_path):
     ("Which of these two objects is it?", "which of the two options is it?"),
     ("In rain, which one is wet?", "In rain, which of the two options is wet?"),
     ("Who is it?", "which of the two options: Who is it?"),
+    ("Which one's wet?", "which of the two options: Which one's wet?"),
+    (
+      "Which of the two things' colours are bright?",
+      "which of the two options: Which of the two things' colours are bright?",
+    ),
   ],
 )
 def test_questions_speak_of_options(question, expected):
