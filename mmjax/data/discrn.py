@@ -14,7 +14,7 @@ from typing import Any
 
 from mmjax.config import lookup
 from mmjax.data.annotations import Field, load
-from mmjax.data.document import KINDS, Document, Media, Text
+from mmjax.data.document import KINDS, BadSample, Document, Media, Text
 from mmjax.data.paths import below
 
 PLACES = ("first", "second")
@@ -98,14 +98,22 @@ class Discrn:
     segments: list[Text | Media] = []
     for kind, name in zip(row["kinds"], row["names"]):
       if not self._by_caption:
-        file = below(self._folders[kind], name)
-        segments.append(Media(kind, file, name))
+        segments.append(self._media(kind, name, index))
     if self._by_caption:
       fields["question"] = f"{row['shown']} {row['question']}"
     segments.append(Text(fields["question"]))
     segments.append(Text(row["answer"], target=True))
     name = f"discrn/{Path(self._path).stem}/{index}"
     return Document(tuple(segments), name, fields)
+
+  def _media(self, kind: str, name: str, index: int) -> Media:
+    file = below(self._folders[kind], name)
+    if not Path(file.path).is_file():
+      raise BadSample(
+        f"{self._path}, row {index}: there is no {file.path}. The source's "
+        f"`files` say what {kind} is called, here {self._files[kind]!r}."
+      )
+    return Media(kind, file, name)
 
   def _row(self, content: Any, index: int) -> dict[str, Any]:
     place = f"{self._path}, row {index}"

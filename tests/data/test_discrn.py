@@ -5,7 +5,7 @@ import json
 import pytest
 
 from mmjax.data import build
-from mmjax.data.discrn import Discrn, reworded
+from mmjax.data.discrn import FILES, Discrn, reworded
 from mmjax.data.document import BadSample
 from mmjax.evaluation.chat_tasks import CHAT_TASKS
 
@@ -28,6 +28,10 @@ def source(folder, *rows, kinds=("audio", "video"), **options):
   path.write_text(json.dumps(list(rows)))
   for kind in kinds:
     (folder / kind).mkdir(exist_ok=True)
+    for k in range(len(rows)):
+      for letter in "ab":
+        file = FILES[kind].format(sample_id=f"{letter}{k}")
+        (folder / kind / file).touch()
   folders = {kind: str(folder / kind) for kind in kinds}
   return dict(annotations=str(path), folders=folders, **options)
 
@@ -79,8 +83,12 @@ def test_captions_in_place_of_media(tmp_path):
 def test_names_of_files(tmp_path):
   clip = row(0, start_seconds=[3, 40], sample_ids=["x", 7])
   files = {"audio": "{sample_id}_{start_seconds}.flac"}
-  document = Discrn(**source(tmp_path, clip, files=files))[0]
-  assert [media.name for media in document.media] == ["x_3.flac", "7.mp4"]
+  found = Discrn(**source(tmp_path, clip, files=files))
+  with pytest.raises(BadSample, match="row 0: there is no .*x_3.flac.*`files`"):
+    found[0]
+  for file in ("audio/x_3.flac", "video/7.mp4"):
+    (tmp_path / file).touch()
+  assert [media.name for media in found[0].media] == ["x_3.flac", "7.mp4"]
 
 
 @pytest.mark.parametrize(
