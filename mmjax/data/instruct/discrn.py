@@ -212,7 +212,7 @@ def by_attribute(
 
   Args:
     items: with the attribute in their rows.
-    attribute: the name of a text, such as "category".
+    attribute: the name of a text of a row, or of its `attributes`.
     questions: with {value} or {a_value} in them, of which one is drawn.
     encode: captions, for their similarity.
     drawing: of pairs.
@@ -285,11 +285,16 @@ def load(folder: str | Path | None = None) -> Steps:
 
 
 def _value(item: Item, attribute: str) -> str:
-  value = item.row.get(attribute)
+  """Of a row, or of its `attributes` as in a table of `mmjax data fetch`."""
+  attributes = item.row.get("attributes")
+  attributes = attributes if isinstance(attributes, dict) else {}
+  known = {**attributes, **item.row}
+  value = known.get(attribute)
   if not isinstance(value, str) or not value.strip():
+    texts = [name for name, value in known.items() if isinstance(value, str)]
     raise ValueError(
       f"{item.id!r} has the {attribute} {str(value)[:40]!r}; expected a text. "
-      f"Its row has {sorted(map(str, item.row))}."
+      f"Its row has {sorted(texts)}."
     )
   return value.strip()
 
