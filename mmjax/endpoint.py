@@ -32,6 +32,8 @@ DEFAULT = "https://api.openai.com/v1"
 LONGEST_WAIT = 60.0
 # Of a response's body; the longest answers have some hundred kB.
 MAX_BYTES = 8 * 2**20
+# Nothing that is sent or answered has more tokens.
+MOST_TOKENS = 10**9
 # The name that newer models of OpenAI want for max_tokens; they say so.
 _OTHER_LIMIT = "max_completion_tokens"
 _URL = re.compile(
@@ -84,7 +86,8 @@ class Completion:
   Attributes:
     text: of the answer; may be empty.
     finish_reason: "stop", "length" where max_tokens cut it, ...
-    prompt_tokens: that were read; None where the endpoint does not say.
+    prompt_tokens: that were read; None where the endpoint does not say, or
+      says more than anything has.
     completion_tokens: that were written; likewise.
   """
 
@@ -393,7 +396,11 @@ def _error_text(data: bytes) -> str:
     return data.decode(errors="replace")
 
 
+def is_count(value: Any) -> bool:
+  """Whether it can be a number of tokens."""
+  return type(value) is int and 0 <= value <= MOST_TOKENS
+
+
 def _count(usage: Any, name: str) -> int | None:
   value = usage.get(name) if isinstance(usage, dict) else None
-  whole = isinstance(value, int) and not isinstance(value, bool)
-  return value if whole and value >= 0 else None
+  return value if is_count(value) else None

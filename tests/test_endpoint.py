@@ -77,6 +77,7 @@ def test_without_a_key_none_is_sent():
       Completion("a", ""),
     ),
     ({**chat("a"), "usage": {"prompt_tokens": "9"}}, Completion("a", "stop")),
+    (chat("a", tokens=(10**400, -1)), Completion("a", "stop")),
   ],
 )
 def test_what_endpoints_leave_out(content, expected):

@@ -30,12 +30,14 @@ class Folder:
     settings: what all its answers have in common.
     run: how they are asked for.
     write: takes a line at a time.
+    result: what is told of good answers, {done} of them, and of {output}.
   """
 
   target: Path
   settings: Mapping[str, Any]
   run: Run
   write: Callable[[str], None] = print
+  result: str = "{done:,} answers of this request are in {output}"
 
   def contents(self) -> journal.Contents:
     """What it has.
@@ -71,8 +73,8 @@ class Folder:
     """Asks for what is missing, and tells how it ended.
 
     Returns:
-      The exit code: 0; 1 when requests were not answered; 75 when it stopped
-      for the cost.
+      The exit code: 0; 1 when requests were not answered, or no answer was of
+      use; 75 when it stopped for the cost.
     """
     with _stoppable(), journal.Journal(self.target, self.settings) as opened:
       found = self.run(jobs, answerer, opened, show_progress())
@@ -81,7 +83,7 @@ class Folder:
   def _report(self, found: Summary) -> int:
     target, write = self.target, self.write
     output = target / self.run.recipe.output
-    write(f"{found.done:,} answers of this request are in {output}")
+    write(self.result.format(done=found.done, output=output))
     for reason, count in sorted(found.failed.items()):
       write(f"  failed: {count:,} {reason} ({REASONS[reason]})")
     if found.failed:
@@ -98,9 +100,10 @@ class Folder:
         else f"the endpoint left {found.unanswered:,} requests unanswered"
       )
       write(f"  {found.left:,} are left: {why}, and start it again to go on.")
-    if not found.left:
-      return 0
-    return STOPPED if found.over_budget else 1
+      return STOPPED if found.over_budget else 1
+    if not found.done:
+      write("Nothing was kept: no answer was of use, for the reasons above.")
+    return int(not found.done)
 
 
 def digest(paths: Iterable[str | Path | None]) -> str:

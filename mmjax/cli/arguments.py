@@ -95,7 +95,9 @@ def _add_runs(verbs) -> None:
     "--limit",
     type=int,
     metavar="N",
-    help="asks N questions of each task, always the same; default: all",
+    help="asks N questions of each task, always the same, and writes "
+    "results_limit_N.json (.md, and records_limit_N.jsonl) beside those of "
+    "all; default: all",
   )
   demo = _verb(
     verbs,

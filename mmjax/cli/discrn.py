@@ -8,6 +8,7 @@ from mmjax.data.instruct import captions, discrn, pairs, plan
 from mmjax.data.instruct.discrn import Comparisons, Properties
 from mmjax.data.instruct.journal import array, write_whole
 from mmjax.data.instruct.pairs import Drawing, Encode
+from mmjax.data.items import TABLE
 
 
 def make_comparisons(
@@ -18,6 +19,7 @@ def make_comparisons(
   *,
   encode: Encode = pairs.tf_idf,
   encoder: str = "tf_idf",
+  kinds: Sequence[str] | None = None,
   limit: int | None = None,
   write: Callable[[str], None] = print,
 ) -> int:
@@ -30,26 +32,30 @@ def make_comparisons(
     drawing: of pairs.
     encode: captions, for their similarity.
     encoder: its name, which the folder keeps.
+    kinds: of a table of `mmjax data fetch`, see `captions.shown_twice`.
     limit: of things, of each of which a pair is made; None for all.
     write: takes a line at a time.
 
   Returns:
     The exit code, see `Folder.make`.
   """
-  items = plan.drawn(captions.read(source), asking.sampling.seed, limit)
+  items = plan.drawn(_things(source, kinds), asking.sampling.seed, limit)
   told = discrn.load(asking.prompts)
   drawn = pairs.draw(items, encode, drawing)
   settings = {
     **asking.settings,
     **{"recipe": "discrn", "prompts": told.digest, "encoder": encoder},
+    # Folders made before have answers to checks in the question's order.
+    "check": "swapped",
     **{"others": drawing.others, "among": drawing.among, "limit": limit},
+    "kinds": kinds and list(kinds),
     "data": digest([source]),
   }
   alone, both = Properties(told), Comparisons(drawn, told)
-  first, second = (
-    Folder(Path(target), settings, asking.run(recipe), write)
-    for recipe in (alone, both)
-  )
+  given = (Path(target), settings)
+  known = "The properties of {done:,} things are known"
+  first = Folder(*given, asking.run(alone), write, known)
+  second = Folder(*given, asking.run(both), write)
   wanted = _wanted(items, drawn, first.contents().done)
   write(plan.table(told.estimate(wanted), asking.prices))
   if asking.dry_run:
@@ -60,6 +66,15 @@ def make_comparisons(
   if first.todo(items) and (code := first.make(items, asking.answerer())):
     return code
   return second.make(drawn, asking.answerer())
+
+
+def _things(
+  source: str | Path, kinds: Sequence[str] | None
+) -> list[captions.Item]:
+  """Things with captions; of a table of `mmjax data fetch`, those of kinds."""
+  if kinds is None and Path(source).name != TABLE:
+    return captions.read(source)
+  return captions.shown_twice(source, kinds or ())
 
 
 def _wanted(
@@ -91,6 +106,7 @@ def by_attribute(
   *,
   encode: Encode = pairs.tf_idf,
   templates: str | Path | None = None,
+  kinds: Sequence[str] | None = None,
   limit: int | None = None,
   write: Callable[[str], None] = print,
 ) -> None:
@@ -99,17 +115,19 @@ def by_attribute(
   Args:
     target: the folder; gets `discrn.json`.
     source: jsonl of id, caption and the attribute.
-    attribute: the name of a text, such as "category".
+    attribute: the name of a text, such as "category", of a row or of its
+      `attributes`.
     drawing: of pairs.
     encode: captions, for their similarity.
     templates: a file of questions in place of those that ship.
+    kinds: of a table of `mmjax data fetch`, see `captions.shown_twice`.
     limit: of things; None for all.
     write: takes a line at a time.
 
   Raises:
     ValueError: where the folder has an answer of a language model.
   """
-  items = plan.drawn(captions.read(source), drawing.seed, limit)
+  items = plan.drawn(_things(source, kinds), drawing.seed, limit)
   lines = discrn.questions(*([Path(templates)] if templates else []))
   rows = discrn.by_attribute(items, attribute, lines, encode, drawing)
   folder = Path(target)

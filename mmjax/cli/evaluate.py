@@ -52,8 +52,9 @@ def evaluate(
   """Evaluates the newest checkpoint of a run.
 
   Several processes part the questions between them, and the first writes what
-  they found. Answers are kept as they come: started again, it asks what is
-  still open.
+  they found. Answers that are written are kept as they come: started again, it
+  asks what is still open. Those that are ranked by their likelihoods are not
+  kept, and are asked for anew.
 
   Args:
     config: of the run, with `evaluate`: `name` of EVALUATIONS, `model` with
@@ -61,7 +62,8 @@ def evaluate(
       training prompt, `mesh` of the devices of a process, and arguments of the
       evaluation.
     workdir: of the run; gets `results.json`, `results.md`, `records.jsonl` and
-      a folder `answers`.
+      a folder `answers`. With a limit of 8 they are `results_limit_8.json` and
+      so on, so that a short try replaces no result of all questions.
     progress: is told how many of how many documents are done.
     tasks: names of those of `config.evaluate.tasks` that are asked; None is
       all.
@@ -83,7 +85,7 @@ def evaluate(
   memory = _memory(config, _reading(config, prompt), model, workdir)
   results = run(model, settings, Given(memory, ask, progress))
   if distributed.is_first():
-    _write(results, config, workdir)
+    _write(results, config, workdir, limit)
   distributed.wait("results are written")
   return results
 
@@ -181,17 +183,27 @@ def _memory(
 
 
 def _write(
-  results: Sequence[Any], config: Mapping[str, Any], workdir: Path
+  results: Sequence[Any],
+  config: Mapping[str, Any],
+  workdir: Path,
+  limit: int | None,
 ) -> None:
+  end = "" if limit is None else f"_limit_{limit}"
   workdir.mkdir(parents=True, exist_ok=True)
-  write_records(results, workdir / "records.jsonl")
+  write_records(results, workdir / f"records{end}.jsonl")
   summaries = [result.summary() for result in results]
-  (workdir / "results.json").write_text(
+  (workdir / f"results{end}.json").write_text(
     json.dumps({"results": summaries, "config": config}, indent=1, default=list)
   )
   chats = [r for r in results if isinstance(r, ChatResult)]
   if chats:
-    (workdir / "results.md").write_text(chat_table.markdown(chats))
+    (workdir / f"results{end}.md").write_text(chat_table.markdown(chats))
+  if end:
+    log.warning(
+      "At most %d questions of each task were asked: results are in %s, and "
+      "no scores of the tasks.",
+      *(limit, workdir / f"results{end}.json"),
+    )
 
 
 def load_model(

@@ -258,7 +258,7 @@ def _discrn(args) -> int | None:
   from mmjax.data.instruct.pairs import Drawing
 
   drawing = Drawing(args.others, args.among, args.seed)
-  options = {"limit": args.limit}
+  options = {"limit": args.limit, "kinds": args.kinds}
   if args.encoder is not None:
     from mmjax.cli.sentences import Sentences
 

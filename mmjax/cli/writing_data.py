@@ -84,14 +84,23 @@ def add_discrn(verb: argparse.ArgumentParser) -> None:
     "--captions",
     required=True,
     metavar="FILE",
-    help=".jsonl of id and caption; start_seconds and captions_pred_* are "
-    "carried on",
+    help=".jsonl of id and caption, of which an id names a file in the folders "
+    "of both media; start_seconds and captions_pred_* are carried on. Or the "
+    "items.jsonl of mmjax data fetch, with --kinds",
+  )
+  verb.add_argument(
+    "--kinds",
+    nargs=2,
+    metavar="KIND",
+    help="image, video, audio or points: the two that a thing of an "
+    "items.jsonl has to have; captions are those of the first",
   )
   verb.add_argument(
     "--attribute",
     metavar="NAME",
-    help="field of the .jsonl that questions are made of, such as category; no "
-    "model is asked, and --prompts is a file of questions",
+    help="field of the .jsonl, or of its attributes, that questions are made "
+    "of, such as category; no model is asked, and --prompts is a file of "
+    "questions",
   )
   verb.add_argument(
     "--encoder",

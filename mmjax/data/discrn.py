@@ -14,7 +14,7 @@ from typing import Any
 
 from mmjax.config import lookup
 from mmjax.data.annotations import Field, load
-from mmjax.data.document import KINDS, Document, Media, Text
+from mmjax.data.document import KINDS, BadSample, Document, Media, Text
 from mmjax.data.paths import below
 
 PLACES = ("first", "second")
@@ -26,10 +26,10 @@ FILES = {
   "points": "{sample_id}.ply",
 }
 _OPTIONS = "which of the two options"
-# The longer beginnings come first.
+# The longer beginnings come first. "Which one's" is more than a beginning.
 _WHICH = re.compile(
-  r"\bwhich (of (the|these) (two )?(entities|options|objects|things|scenes|"
-  r"sounds|two)|(entity|option|object|thing|scene|one))\b",
+  r"\bwhich (?>(of (the|these) (two )?(entities|options|objects|things|scenes|"
+  r"sounds|two)|(entity|option|object|thing|scene|one))\b)(?!['’])",
   re.IGNORECASE,
 )
 
@@ -78,12 +78,14 @@ class Discrn:
     for folder in folders.values():
       if not by_caption and not Path(folder).is_dir():
         raise ValueError(f"There is no folder of media {folder}.")
+    for kind in files or {}:
+      lookup(folders, kind, "kind of medium in files")
     self._path, self._folders = annotations, dict(folders)
     self._files, self._by_caption = {**FILES, **(files or {})}, by_caption
     rows = load(annotations).rows()
     if not rows:
       raise ValueError(f"{annotations} has no rows.")
-    self._rows = [self._row(row, i) for i, row in enumerate(rows)]
+    self._rows = [self._row(row.content, i) for i, row in enumerate(rows)]
 
   def __len__(self) -> int:
     return len(self._rows)
@@ -96,8 +98,7 @@ class Discrn:
     segments: list[Text | Media] = []
     for kind, name in zip(row["kinds"], row["names"]):
       if not self._by_caption:
-        file = below(self._folders[kind], name)
-        segments.append(Media(kind, file, name))
+        segments.append(self._media(kind, name, index))
     if self._by_caption:
       fields["question"] = f"{row['shown']} {row['question']}"
     segments.append(Text(fields["question"]))
@@ -105,45 +106,43 @@ class Discrn:
     name = f"discrn/{Path(self._path).stem}/{index}"
     return Document(tuple(segments), name, fields)
 
-  def _row(self, row: Field, index: int) -> dict[str, Any]:
-    label = row.id("label")
-    if label not in (0, 1):
-      raise ValueError(
-        f"{self._path}, row {index}: label is {label!r}, expected 0 or 1."
+  def _media(self, kind: str, name: str, index: int) -> Media:
+    file = below(self._folders[kind], name)
+    if not Path(file.path).is_file():
+      raise BadSample(
+        f"{self._path}, row {index}: there is no {file.path}. The source's "
+        f"`files` say what {kind} is called, here {self._files[kind]!r}."
       )
+    return Media(kind, file, name)
+
+  def _row(self, content: Any, index: int) -> dict[str, Any]:
+    place = f"{self._path}, row {index}"
+    row = Field(content, place)
+    label, question = row.id("label"), row.text("question")
+    if label not in (0, 1):
+      raise ValueError(f"{place}: label is {label!r}, expected 0 or 1.")
+    if not question:
+      raise ValueError(f"{place}: question is empty; remove the row.")
     kinds = list(self._folders)
     if index // 2 % 2:
       kinds.reverse()
-    captions = row.texts("captions")
-    shown = ""
-    if self._by_caption:
-      shown = self._shown(row, kinds, index)
     return {
-      "question": reworded(row.text("question")),
+      "question": reworded(question),
       "answer": PLACES[label],
       "answers": [PLACES[label]],
       "label": label,
       "kinds": kinds,
-      "captions": captions,
+      "captions": row.texts("captions"),
       "instruction": INSTRUCTION,
-      "names": self._names(row, kinds, index),
-      "shown": shown,
+      "names": self._names(row, kinds, place),
+      "shown": _shown(row, kinds, place) if self._by_caption else "",
     }
 
-  def _shown(self, row: Field, kinds: Sequence[str], index: int) -> str:
-    """The captions in place of the media: "image: a dog. audio: a horn." """
-    parts = []
-    for place, kind in enumerate(kinds):
-      name = f"captions_pred_{kind}"
-      told = self._two(row.texts(name), name, index)
-      parts.append(f"{kind}: {told[place]}")
-    return " ".join(parts)
-
-  def _names(self, row: Field, kinds: Sequence[str], index: int) -> list[str]:
-    ids = self._two(row.values("sample_ids"), "sample_ids", index)
+  def _names(self, row: Field, kinds: Sequence[str], place: str) -> list[str]:
+    ids = _two(row.values("sample_ids"), "sample_ids", place)
     starts: Sequence[Any] = ("", "")
     if "start_seconds" in row:
-      starts = self._two(row.values("start_seconds"), "start_seconds", index)
+      starts = _two(row.values("start_seconds"), "start_seconds", place)
     names = []
     for kind, sample, start in zip(kinds, ids, starts):
       fields = {"sample_id": sample, "start_seconds": start}
@@ -156,11 +155,21 @@ class Discrn:
         ) from None
     return names
 
-  def _two(self, values: Sequence[Any], name: str, index: int) -> Sequence[Any]:
-    plain = all(type(x) in (str, int, float) for x in values)
-    if len(values) != 2 or not plain:
-      raise ValueError(
-        f"{self._path}, row {index}: {name} is {str(values)[:80]}; expected "
-        "two texts or numbers."
-      )
-    return values
+
+def _shown(row: Field, kinds: Sequence[str], place: str) -> str:
+  """The captions in place of the media: "image: a dog. audio: a horn." """
+  parts = []
+  for i, kind in enumerate(kinds):
+    name = f"captions_pred_{kind}"
+    parts.append(f"{kind}: {_two(row.texts(name), name, place)[i]}")
+  return " ".join(parts)
+
+
+def _two(values: Sequence[Any], name: str, place: str) -> Sequence[Any]:
+  plain = all(type(x) in (str, int, float) and str(x).strip() for x in values)
+  if len(values) != 2 or not plain:
+    raise ValueError(
+      f"{place}: {name} is {str(values)[:80]}; expected two numbers, or texts "
+      "that are not empty."
+    )
+  return values

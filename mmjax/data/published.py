@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmjax.config import lookup
+from mmjax.config import lookup, nearest
 from mmjax.data.annotations import load, named
 from mmjax.data.document import BadSample, Document, Media, Text, printable
 from mmjax.data.fields import text_of
@@ -64,8 +64,8 @@ class Published:
         and scored against all of a medium's.
 
     Raises:
-      ValueError: for another file than the layout's, and for a folder that is
-        not there.
+      ValueError: for another file than the layout's, for a folder that is not
+        there, and for a field of `where` that no row has.
     """
     self._layout = layout = lookup(LAYOUTS, data, "published data set")
     self._path, self._media = annotations, dict(media)
@@ -222,18 +222,32 @@ def _lines(path: str) -> list[str]:
 
 def _taken(rows: list, where: Mapping[str, Any], path: str) -> dict[int, Any]:
   """Number to row; those that cannot be read stay, to be counted as bad."""
-  found = {}
+  found, known = {}, set()
   for number, row in enumerate(rows):
-    try:
-      fields = row() if callable(row) else row
-    except BadSample:
-      fields = None
-    known = fields if isinstance(fields, dict) else {}
-    if all(str(known.get(k, v)) == str(v) for k, v in where.items()):
+    fields = _fields(row) if where else None
+    known.update(fields or ())
+    if fields is None or all(
+      k in fields and str(fields[k]) == str(v) for k, v in where.items()
+    ):
       found[number] = row
+  for name in where:
+    if known and name not in known:
+      raise ValueError(
+        f"where names {name!r}, which no row of {path} has. "
+        f"{nearest(name, known)}"
+      )
   if not found:
     raise ValueError(f"{path} has no rows{f' where {where}' if where else ''}.")
   return found
+
+
+def _fields(row: Any) -> dict[str, Any] | None:
+  """Those of a row; None for one that cannot be read."""
+  try:
+    row = row() if callable(row) else row
+  except BadSample:
+    return None
+  return row if isinstance(row, dict) else None
 
 
 def _label_names(path: str) -> dict[str, str]:

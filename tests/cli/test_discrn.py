@@ -1,13 +1,17 @@
 """`mmjax data discrn`, by a language model and from an attribute."""
 
 import json
+import re
 
 import pytest
 
 from mmjax.cli import main as cli
+from mmjax.data.discrn import Discrn
 from tests.data.captioned import Server, save
 from tests.data.instructing import KEY
 from tests.data.test_instruct_discrn import TOLD, items, says
+
+KINDS = ["--kinds", "points", "image"]
 
 
 @pytest.fixture
@@ -38,8 +42,28 @@ def test_a_run_and_again(source, tmp_path, monkeypatch, capsys):
     assert cli.main([*command, "--others", "3"]) == 1
   said = capsys.readouterr()
   assert "others was 100, is 3" in said.err
-  assert "6 answers of this request are in" in said.out
+  assert "The properties of 6 things are known\n" in said.out
+  assert said.out.count("6 answers of this request are in") == 2
   assert len(rows(tmp_path / "x")) == 6
+
+
+@pytest.mark.parametrize("step", ["properties", "question"])
+def test_a_data_set_of_nothing_is_no_success(
+  step, source, tmp_path, monkeypatch, capsys
+):
+  command = start(source, tmp_path / "x", "--model", "m", "--tries", "1")
+
+  def useless(asked, text):
+    return "none" if asked == step else says(asked, text)
+
+  with Server(TOLD, useless).running() as server:
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    for _ in range(2):
+      assert cli.main(command) == 1
+      said = capsys.readouterr().out.splitlines()
+      assert "Nothing was kept" in said[-1]
+    assert server.asked.total() == (6 if step == "properties" else 12)
 
 
 def test_a_dry_run_sends_and_writes_nothing(source, tmp_path, capsys):
@@ -81,6 +105,72 @@ def test_what_is_refused_is_one_line(
   said = capsys.readouterr().err
   assert said.count("\n") == 1 and message in said
   assert not (tmp_path / "x").exists()
+
+
+SHAPES = {"bed": "low", "lamp": "tall", "box": "even"}
+
+
+def table(folder):
+  """What `mmjax data fetch` writes, a row a file."""
+  every = [
+    {
+      "id": f"{kind}/{name}",
+      "file": f"{kind}/{name}.{kind}",
+      "kind": kind,
+      "object": f"The {name}",
+      "caption": f"{kind} of a {name}",
+      "attributes": {"shape": shape, "tags": [], **more},
+    }
+    for name, shape in SHAPES.items()
+    for kind, more in (("points", {}), ("image", {"colour": "red"}))
+  ]
+  return save(folder / "items.jsonl", every)
+
+
+def test_a_fetched_set_gives_things_that_two_kinds_show(tmp_path):
+  command = start(table(tmp_path), tmp_path / "x", "--attribute", "shape")
+  assert cli.main([*command, *KINDS]) == 0
+  found = rows(tmp_path / "x")
+  for row in found:
+    assert row["captions"] == [f"points of a {x}" for x in row["sample_ids"]]
+    shape = SHAPES[row["sample_ids"][row["label"]]]
+    assert row["question"].endswith(f" {shape}?")
+  folders = {kind: str(tmp_path / kind) for kind in ("points", "image")}
+  for kind in folders:
+    (tmp_path / kind).mkdir()
+    for name in SHAPES:
+      (tmp_path / kind / f"{name}.{kind}").touch()
+  files = {kind: f"{{sample_id}}.{kind}" for kind in folders}
+  source = Discrn(str(tmp_path / "x" / "discrn.json"), folders, files)
+  assert [len(source[k].media) for k in range(len(found))] == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+  ("change", "options", "message"),
+  [
+    ({}, ["--attribute", "shape"], "of those in .*: image, points. Name them"),
+    ({}, ["--kinds", "image", "audio", "--attribute", "shape"], "'audio'"),
+    ({}, ["--model", "m"], "kinds are \\[\\]"),
+    ({}, [*KINDS, "--attribute", "size"], "size 'None'.*'colour'.*'shape'"),
+    (
+      {"file": "image/b.png"},
+      [*KINDS, "--attribute", "shape"],
+      "'The box' has",
+    ),
+    ({"file": ""}, [*KINDS, "--attribute", "shape"], "the file ''; expected"),
+    ({"object": None}, [*KINDS, "--attribute", "shape"], "line 6: 'object'"),
+  ],
+)
+def test_a_fetched_set_without_two_kinds_is_refused(
+  tmp_path, capsys, change, options, message
+):
+  path = table(tmp_path)
+  *lines, last = (tmp_path / "items.jsonl").read_text().splitlines()
+  changed = json.dumps({**json.loads(last), **change})
+  (tmp_path / "items.jsonl").write_text("\n".join([*lines, changed]))
+  assert cli.main(start(path, tmp_path / "x", *options)) == 1
+  said = capsys.readouterr().err
+  assert said.count("\n") == 1 and re.search(message, said), said
 
 
 def test_a_folder_of_a_model_is_not_written_over(source, tmp_path, capsys):

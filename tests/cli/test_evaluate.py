@@ -88,13 +88,13 @@ def evaluate(workdir, *arguments):
   return main.main(["evaluate", "--workdir", str(workdir), *arguments])
 
 
-def records(workdir):
-  lines = (workdir / "records.jsonl").read_text().splitlines()
+def records(workdir, end=""):
+  lines = (workdir / f"records{end}.jsonl").read_text().splitlines()
   return [json.loads(line) for line in lines]
 
 
-def results(workdir):
-  return json.loads((workdir / "results.json").read_text())["results"]
+def results(workdir, end=""):
+  return json.loads((workdir / f"results{end}.json").read_text())["results"]
 
 
 def test_answers_depend_on_pictures_and_stand_in_files(straight):
@@ -119,11 +119,15 @@ def test_tasks_are_chosen_and_limited(straight, tmp_path, capsys, monkeypatch):
   shutil.copytree(straight, workdir)
   monkeypatch.setattr(Model, "generate", None)
   assert evaluate(workdir, "--tasks", "gqa, pope", "--limit", "5") == 0
-  counts = [(r["task"], r["count"]) for r in results(workdir)]
+  counts = [(r["task"], r["count"]) for r in results(workdir, "_limit_5")]
   assert counts == [("gqa", 2), ("pope", 5)]
-  five = records(workdir)
+  five = records(workdir, "_limit_5")
+  assert "| pope |" in (workdir / "results_limit_5.md").read_text()
+  # Those of all questions stay.
+  for name in ("results.json", "results.md", "records.jsonl"):
+    assert (workdir / name).read_text() == (straight / name).read_text()
   assert evaluate(workdir, "--tasks", "gqa,pope", "--limit", "5") == 0
-  assert records(workdir) == five
+  assert records(workdir, "_limit_5") == five
   for arguments, said in (
     (["--tasks", "gqa,popes"], "'popes'. Did you mean 'pope'?"),
     (["--tasks", ""], "task of the config ''"),

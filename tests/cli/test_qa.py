@@ -18,6 +18,7 @@ from tests.data.instructing import KEY
 from tests.data.test_questions import items, server
 
 CHAT = [{"role": "user", "content": "w1 w2"}]
+PRICES = ["--price-in", "2", "--price-out", "8"]
 HOW = {"model": "", "temperature": 0.0}
 
 
@@ -41,10 +42,9 @@ def start(source, target, *options):
 
 def test_a_run_and_again(source, tmp_path, endpoint, capsys):
   command = start(source, tmp_path / "x", "--model", "m")
-  prices = ["--price-in", "2", "--price-out", "8"]
   assert cli.main([*command, "--limit", "2"]) == 0
   assert endpoint.asked.total() == 6
-  assert cli.main([*command, *prices]) == 0
+  assert cli.main([*command, *PRICES]) == 0
   assert endpoint.asked.total() == 15
   said = capsys.readouterr().out
   assert "5 answers of this request are in" in said and "2 more are in" in said
@@ -58,9 +58,10 @@ def test_a_run_and_again(source, tmp_path, endpoint, capsys):
 
 def test_what_filters_remove_is_told(source, tmp_path, endpoint, capsys):
   command = start(source, tmp_path / "x", "--model", "m")
-  assert cli.main([*command, "--caption-words", "50"]) == 0
+  assert cli.main([*command, "--caption-words", "50"]) == 1
   said = capsys.readouterr().out
   assert "failed: 5 short (a caption of too few words)" in said
+  assert "Nothing was kept" in said.splitlines()[-1]
   assert not endpoint.asked
 
 
@@ -82,6 +83,11 @@ def test_a_dry_run_sends_and_writes_nothing(source, tmp_path, capsys):
     (["--model", "m"], "No endpoint is named"),
     (["--model", "m", "--limit", "0"], "limit is 0"),
     (["--model", "m", "--same", "100"], "same is 100"),
+    (["--model", "m", "--temperature", "nan"], "temperature is nan"),
+    (["--model", "m", "--temperature", "-1"], "temperature is -1"),
+    (["--model", "m", "--max-tokens", "0"], "max_tokens is 0"),
+    (["--model", "m", *PRICES, "--max-cost", "nan"], "max_cost is nan"),
+    (["--model", "m", "--price-in", "inf", "--price-out", "1"], "are inf and"),
     (["--local", "nowhere"], "There is no folder nowhere"),
   ],
 )
@@ -139,7 +145,7 @@ def test_a_local_model_answers_as_an_endpoint(folder):
 def test_a_local_model_makes_questions(source, tmp_path, folder, capsys):
   """This one has nothing to say, which is counted."""
   options = ["--local", str(folder), "--max-tokens", "4", "--limit", "2"]
-  assert cli.main(start(source, tmp_path / "x", *options)) == 0
+  assert cli.main(start(source, tmp_path / "x", *options)) == 1
   assert "failed: 2" in capsys.readouterr().out
   lines = (tmp_path / "x" / "journal.jsonl").read_text().splitlines()
   assert len(lines) == 6

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from mmjax.data import build
-from mmjax.data.discrn import Discrn, reworded
+from mmjax.data.discrn import FILES, Discrn, reworded
 from mmjax.data.document import BadSample
 from mmjax.evaluation.chat_tasks import CHAT_TASKS
 
@@ -28,6 +28,10 @@ def source(folder, *rows, kinds=("audio", "video"), **options):
   path.write_text(json.dumps(list(rows)))
   for kind in kinds:
     (folder / kind).mkdir(exist_ok=True)
+    for k in range(len(rows)):
+      for letter in "ab":
+        file = FILES[kind].format(sample_id=f"{letter}{k}")
+        (folder / kind / file).touch()
   folders = {kind: str(folder / kind) for kind in kinds}
   return dict(annotations=str(path), folders=folders, **options)
 
@@ -79,8 +83,12 @@ def test_captions_in_place_of_media(tmp_path):
 def test_names_of_files(tmp_path):
   clip = row(0, start_seconds=[3, 40], sample_ids=["x", 7])
   files = {"audio": "{sample_id}_{start_seconds}.flac"}
-  document = Discrn(**source(tmp_path, clip, files=files))[0]
-  assert [media.name for media in document.media] == ["x_3.flac", "7.mp4"]
+  found = Discrn(**source(tmp_path, clip, files=files))
+  with pytest.raises(BadSample, match="row 0: there is no .*x_3.flac.*`files`"):
+    found[0]
+  for file in ("audio/x_3.flac", "video/7.mp4"):
+    (tmp_path / file).touch()
+  assert [media.name for media in found[0].media] == ["x_3.flac", "7.mp4"]
 
 
 @pytest.mark.parametrize(
@@ -92,6 +100,11 @@ def test_names_of_files(tmp_path):
     ("Which of these two objects is it?", "which of the two options is it?"),
     ("In rain, which one is wet?", "In rain, which of the two options is wet?"),
     ("Who is it?", "which of the two options: Who is it?"),
+    ("Which one's wet?", "which of the two options: Which one's wet?"),
+    (
+      "Which of the two things' colours are bright?",
+      "which of the two options: Which of the two things' colours are bright?",
+    ),
   ],
 )
 def test_questions_speak_of_options(question, expected):
@@ -101,20 +114,32 @@ def test_questions_speak_of_options(question, expected):
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
-    ({"label": 2}, "row 0: label is 2"),
+    ({"label": 2}, "label is 2"),
     ({"label": True}, "'label' is 'True'"),
+    ({"label": None}, "'label' is 'None'"),
     ({"label": "1"}, "label is '1'"),
     ({"sample_ids": ["a"]}, "sample_ids is"),
     ({"sample_ids": ["a", ["b"]]}, "sample_ids is"),
     ({"sample_ids": "ab"}, "'sample_ids' is 'ab'"),
+    ({"sample_ids": ["a", ""]}, "sample_ids is"),
     ({"question": None}, "'question' is 'None'"),
+    ({"question": " "}, "question is empty"),
     ({"captions": [1, 2]}, "'captions' is"),
+    ({"captions_pred_audio": ["", "a"]}, "captions_pred_audio is"),
+    ({"captions_pred_audio": None}, "'captions_pred_audio' is"),
     ({"start_seconds": [1]}, "start_seconds is"),
+    ({"start_seconds": None}, "'start_seconds' is 'None'"),
   ],
 )
 def test_bad_rows_are_refused(tmp_path, changes, message):
-  with pytest.raises(ValueError, match=message):
-    Discrn(**source(tmp_path, row(0, **changes)))
+  rows = row(0), row(1, **changes)
+  with pytest.raises(ValueError, match=rf"discrn\.json, row 1: {message}"):
+    Discrn(**source(tmp_path, *rows, by_caption=True))
+
+
+def test_a_row_that_is_no_object_is_refused(tmp_path):
+  with pytest.raises(ValueError, match="row 1: 'label' is 'None' in 7"):
+    Discrn(**source(tmp_path, row(0), 7))
 
 
 def test_bad_files_and_folders_are_refused(tmp_path):
@@ -124,6 +149,7 @@ def test_bad_files_and_folders_are_refused(tmp_path):
     ({"folders": {"audio": "nowhere", "video": "x"}}, "no folder of media"),
     ({"folders": {"sound": "x", "video": "x"}}, "Unknown kind of medium"),
     ({"files": {"audio": "{name}.wav"}}, "cannot be filled"),
+    ({"files": {"vidoe": "{sample_id}"}}, "in files.*Did you mean 'video'"),
     ({"annotations": str(tmp_path / "none.json")}, "Cannot read"),
   ):
     with pytest.raises(ValueError, match=message):

@@ -175,7 +175,7 @@ def test_what_ships():
   assert len(set(found.questions)) == 16
   # What the endpoint did, and no fault of the model, has no note.
   own = {"truncated", "empty", "format", "turns", "source", "placeholder"}
-  assert found.notes.keys() == own
+  assert found.notes.keys() == own | {"characters"}
   with_boxes = {
     kind: all(": [" in shown for shown, _ in found.kinds[kind].shots)
     for kind in KINDS
@@ -278,6 +278,7 @@ BLOCK = "Question:\nWhy?\n===\nAnswer:\n{}\n==="
     ("detail", "A dog.", "content_filter", "filtered"),
     ("detail", "", "stop", "empty"),
     ("conversation", " \n", "stop", "empty"),
+    ("detail", "A dog. \ud83d", "stop", "characters"),
     ("conversation", BLOCK.format(""), "stop", "empty"),
     ("conversation", "Question:\n===\nAnswer:\nA.\n===", "stop", "empty"),
     ("conversation", "Sure! " + DIALOGUE, "stop", "format"),

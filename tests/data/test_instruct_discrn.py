@@ -122,7 +122,7 @@ def test_trouble_and_filters(tmp_path):
       return (429, b"", {"Retry-After": "1"})
     if seen[step] == 4:
       return b"<html>"
-    if step == "check" and -1 < text.find(first) < text.find(second):
+    if step == "check" and -1 < text.find(second) < text.find(first):
       return chat(f"entity {1 + says(step, text).endswith('1.')}")
     return None
 
@@ -144,12 +144,45 @@ def test_a_run_that_broke_off_goes_on(tmp_path):
   with Server(TOLD, says, bad).running() as server:
     assert make(tmp_path, server, every)[1].left
   with (tmp_path / NAME).open("a") as file:
-    file.write('{"id": "i0|')
+    file.write('{"id": "[')
   with Server(TOLD, says).running() as server:
     assert make(tmp_path, server, every)[1].done == 6
     assert server.asked.total() == 18 - 10
   lines = [json.loads(line) for line in (tmp_path / NAME).open()]
   assert len({(x["id"], x["kind"]) for x in lines}) == len(lines) == 18
+
+
+@pytest.mark.parametrize("place", [1, 2])
+def test_who_always_names_one_place_does_not_agree(tmp_path, place):
+  """The check shows the two in the other order."""
+
+  def biased(step, text):
+    if step == "properties":
+      return says(step, text)
+    if step == "check":
+      return f"Entity {place}."
+    return GOOD.format("Which entity is smaller?", f"entity {place}", "So.")
+
+  with Server(TOLD, biased).running() as server:
+    recipe, found = make(tmp_path, server, items(6))
+  assert found.failed == {"disagrees": 6} and not found.done
+  assert made(tmp_path, recipe) == []
+
+
+def test_ids_of_any_letters_are_told_apart(tmp_path):
+  """Joined by a mark, two pairs would have one id."""
+  names = ["a", "a|a", "a|a|a", 'a", "a']
+  every = [
+    Item(name, item.caption, {"id": name})
+    for name, item in zip(names, items(4))
+  ]
+  both = {pairs.Pair(a, b).id for a in every for b in every}
+  assert len(both) == len(every) ** 2
+  with Server(TOLD, says).running() as server:
+    recipe, found = make(tmp_path, server, every)
+    assert found.done == 4 and server.asked.total() == 4 + 2 * 4
+  for row in made(tmp_path, recipe):
+    assert row["question"] == "Which entity is smaller?"
 
 
 def test_rows_of_an_attribute():

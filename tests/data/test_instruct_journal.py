@@ -40,6 +40,35 @@ def test_a_torn_last_line_is_done_anew(tmp_path, torn, caplog):
   check_output(tmp_path, wanted(4, ["detail"]))
 
 
+@pytest.mark.parametrize(
+  "change",
+  [
+    {"prompt_tokens": None},
+    {"completion_tokens": 10**400},
+    {"completion_tokens": True},
+    {"id": None},
+    {"kind": 3},
+    {"status": "other"},
+    {"status": "rejected"},
+    {"status": "rejected", "reason": ["none"]},
+  ],
+  ids=str,
+)
+def test_a_last_line_of_something_else_is_done_anew(tmp_path, change):
+  """It leaves no trace in what is known."""
+  path = full_folder(tmp_path)
+  *whole, last = path.read_bytes().splitlines(keepends=True)
+  wrong = json.dumps({**json.loads(last), **change}).encode()
+  path.write_bytes(b"".join(whole) + wrong + b"\n")
+  found = journal.read(tmp_path, SETTINGS)
+  assert len(found.done) == 3 and not found.rejected
+  assert found.prompt_tokens == 300 and found.size == len(b"".join(whole))
+  with Server().running() as server:
+    assert run(tmp_path, server, wanted(4, ["detail"])).done == 4
+    assert server.asked.total() == 1
+  check_output(tmp_path, wanted(4, ["detail"]))
+
+
 @pytest.mark.parametrize("content", [b"{}\n", b"\0\0\n", b'["id"]\n'])
 def test_a_damaged_line_in_the_middle_is_told(tmp_path, content):
   path = full_folder(tmp_path)

@@ -213,10 +213,25 @@ def test_rows_of_a_split_and_of_one_medium(tmp_path):
   assert len(fold) == 1 and fold[0].metadata["answer"] == "crying baby"
   with pytest.raises(ValueError, match="no rows where {'fold': 9}"):
     opened(tmp_path, "esc50", content, kinds, where={"fold": 9})
+  with pytest.raises(ValueError, match="no row of .* Did you mean 'fold'"):
+    opened(tmp_path, "esc50", content, kinds, where={"flod": 5})
   content, kinds, *_ = FILES["msrvtt"]
   source = opened(tmp_path, "msrvtt", content, kinds, merged=True)
   assert len(source) == 1
   assert source[0].metadata["answers"] == ["a car 0", "a car 1"]
+
+
+def test_a_row_without_the_field_is_not_of_the_split(tmp_path):
+  """What cannot be read is taken, so that it is counted."""
+  row = FILES["msvd_qa"][0][0]
+  rows = [row, {**row, "split": "train"}, {**row, "split": "test"}, 7]
+  given = dict(where={"split": "train"})
+  source = opened(tmp_path, "msvd_qa", rows, ["video"], **given)
+  assert len(source) == 2 and source[0].media
+  with pytest.raises(BadSample, match="row 3 is 7"):
+    source[1]
+  found = opened(tmp_path, "msvd_qa", [7], ["video"], **given)
+  assert len(found) == 1
 
 
 def test_other_names_of_files(tmp_path):

@@ -140,6 +140,8 @@ TROUBLE = {
   ("question", "n6 "): (200, b'{"choices"', {"Content-Length": "999"}),
   ("answer", "n7 "): chat("metal"),
   ("question", "n8 "): chat("Which number is n8 of?"),
+  # Half a character, which the file of the data set could not be read with.
+  ("question", "n9 "): chat("Which number \ud83d has the chair?"),
 }
 
 
@@ -159,7 +161,9 @@ def test_all_that_goes_wrong_once(tmp_path):
   with server(bad).running() as endpoint:
     found = run(tmp_path, endpoint, recipe, recipe.items)
   assert found.done == 10 and not found.failed
-  assert len(made(tmp_path, recipe)) == 10
+  rows = made(tmp_path, recipe)
+  asked = {row["question"] for row in rows}
+  assert len(rows) == 10 and asked == {"Which number does the chair have?"}
   # A note tells why an answer is asked for again.
   assert sum("exactly as it stands" in text for _, text in endpoint.asked) == 1
 

@@ -3,7 +3,7 @@
   captions    "A dog barks."              "Rain falls on a roof."
   properties  loud, alive, sudden         steady, wet, calm
   question    "Which entity is an animal?"    answer 0, and why
-  check       0                           answered again from both captions
+  check       1                           answered again, the two swapped
 
 A language model writes all of it (arXiv 2311.18799); `by_attribute` needs none
 where something is known of everything. Rows are those of the published files:
@@ -13,8 +13,9 @@ where something is known of everything. Rows are those of the published files:
    "captions_pred_audio": [...]}
 
 The right one of row k is at place k mod 2, so that labels are balanced; the
-original swaps the two of odd rows. The wording of the prompts, and that a
-question may not name a place, are ours.
+original swaps the two of odd rows. The wording of the prompts is ours, that a
+question may not name a place, and that the check shows the two in the other
+order: who always names the first would agree with itself.
 """
 
 import dataclasses
@@ -148,13 +149,14 @@ class Comparisons:
 
   def messages(self, pair: Pair, journal: Journal) -> Messages:
     key = self.next(pair, journal.contents)
-    return self.told.messages(key, self._fields(pair, journal), journal)
+    return self.told.messages(key, self._fields(pair, key, journal), journal)
 
   def judge(self, pair: Pair, said: Completion, journal: Journal) -> dict:
-    _, name = self.next(pair, journal.contents)
-    fields = self._fields(pair, journal)
+    _, name = key = self.next(pair, journal.contents)
+    fields = self._fields(pair, key, journal)
     found = steps.judge(READS[name], fields, said)
-    if name == "check" and found != self._asked(pair, journal)["answer"]:
+    # The check shows the other one at this place.
+    if name == "check" and found == self._asked(pair, journal)["answer"]:
       raise Rejected("disagrees")
     return {"found": found}
 
@@ -184,10 +186,13 @@ class Comparisons:
     lines = journal.lines([(pair.id, "question")])
     return next(lines, {"found": {}})["found"]
 
-  def _fields(self, pair: Pair, journal: Journal) -> dict[str, str]:
-    known = self._known(pair, journal)
+  def _fields(self, pair: Pair, key: Key, journal: Journal) -> dict[str, str]:
+    """What a request says of both, which a check shows in the other order."""
+    both = list(zip(pair.items, self._known(pair, journal)))
+    if key == (pair.id, "check"):
+      both.reverse()
     fields = {}
-    for number, (item, found) in enumerate(zip(pair.items, known), 1):
+    for number, (item, found) in enumerate(both, 1):
       fields[f"caption_{number}"] = item.caption
       fields[f"properties_{number}"] = ", ".join(found)
     asked = self._asked(pair, journal)
@@ -207,7 +212,7 @@ def by_attribute(
 
   Args:
     items: with the attribute in their rows.
-    attribute: the name of a text, such as "category".
+    attribute: the name of a text of a row, or of its `attributes`.
     questions: with {value} or {a_value} in them, of which one is drawn.
     encode: captions, for their similarity.
     drawing: of pairs.
@@ -280,11 +285,16 @@ def load(folder: str | Path | None = None) -> Steps:
 
 
 def _value(item: Item, attribute: str) -> str:
-  value = item.row.get(attribute)
+  """Of a row, or of its `attributes` as in a table of `mmjax data fetch`."""
+  attributes = item.row.get("attributes")
+  attributes = attributes if isinstance(attributes, dict) else {}
+  known = {**attributes, **item.row}
+  value = known.get(attribute)
   if not isinstance(value, str) or not value.strip():
+    texts = [name for name, value in known.items() if isinstance(value, str)]
     raise ValueError(
       f"{item.id!r} has the {attribute} {str(value)[:40]!r}; expected a text. "
-      f"Its row has {sorted(map(str, item.row))}."
+      f"Its row has {sorted(texts)}."
     )
   return value.strip()
 

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from mmjax.config import differences
-from mmjax.data.instruct.reasons import FINAL
+from mmjax.data.instruct.reasons import FINAL, REASONS
+from mmjax.endpoint import is_count
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,12 @@ class Contents:
     return key in self.done or ended
 
   def add(self, line: Mapping[str, Any], size: int) -> None:
+    """Counts a line of `size` bytes.
+
+    Raises:
+      ValueError: for one that is of no journal, and nothing is changed.
+    """
+    _check_line(line)
     key = (line["id"], line["kind"])
     if line["status"] == DONE:
       self.done[key] = self.size
@@ -87,7 +94,7 @@ def read(folder: str | Path, settings: Mapping[str, Any]) -> Contents:
         if not content.endswith(b"\n"):
           raise ValueError("no end of line")
         found.add(line, len(content))
-      except (ValueError, LookupError, TypeError) as error:
+      except (ValueError, RecursionError) as error:
         if file.read(1):
           raise ValueError(
             f"{path}, line {number} is damaged ({error}), and others follow "
@@ -175,6 +182,22 @@ def array(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     yield f"{mark}\n{json.dumps(row)}"
     mark = ","
   yield "[]\n" if mark == "[" else "\n]\n"
+
+
+def _check_line(line: Any) -> None:
+  """Whether a line has what every one of a journal has."""
+  if not isinstance(line, dict):
+    raise ValueError(f"{str(line)[:40]} is no object")
+  expected = {
+    "id": isinstance(line.get("id"), str),
+    "kind": isinstance(line.get("kind"), str),
+    "status": line.get("status") in (DONE, REJECTED),
+    "reason": line.get("status") == DONE or line.get("reason") in (*REASONS,),
+    "prompt_tokens": is_count(line.get("prompt_tokens")),
+    "completion_tokens": is_count(line.get("completion_tokens")),
+  }
+  if wrong := [name for name, right in expected.items() if not right]:
+    raise ValueError(f"{wrong[0]} is {str(line.get(wrong[0]))[:40]!r}")
 
 
 def _hold(path: Path) -> int:

@@ -6,6 +6,7 @@ the ten whose captions are most alike.
 
 import collections
 import dataclasses
+import json
 import random
 import re
 from collections.abc import Callable, Sequence
@@ -51,7 +52,8 @@ class Pair:
 
   @property
   def id(self) -> str:
-    return f"{self.first.id}|{self.second.id}"
+    """Both ids as JSON, which no other two have: '["a", "b"]'."""
+    return json.dumps([self.first.id, self.second.id])
 
   @property
   def items(self) -> tuple[Item, Item]:

@@ -1,6 +1,7 @@
 """What will be asked, and what that may cost, before anything is sent."""
 
 import dataclasses
+import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -43,7 +44,7 @@ class Prices:
   completion: float
 
   def __post_init__(self):
-    if not (self.prompt >= 0 and self.completion >= 0):
+    if not all(0 <= x < math.inf for x in (self.prompt, self.completion)):
       raise ValueError(
         f"Prices are {self.prompt} and {self.completion} a million tokens; "
         "expected 0 or more."

@@ -9,6 +9,7 @@ REASONS = {
   "refused": "a request that the endpoint did not accept",
   "empty": "without a word, or with an empty question or answer",
   "format": "not in the form that was asked for",
+  "characters": "has half a character, which no file can hold",
   "turns": "questions and answers that do not pair up",
   "source": "speaks of captions, boxes or coordinates",
   "placeholder": "has <image> in it",
@@ -51,3 +52,7 @@ def check(said: Completion) -> None:
     raise Rejected("filtered")
   if not said.text.strip():
     raise Rejected("empty")
+  try:
+    said.text.encode()
+  except UnicodeEncodeError:
+    raise Rejected("characters") from None

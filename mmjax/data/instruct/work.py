@@ -8,6 +8,7 @@ import collections
 import concurrent.futures
 import dataclasses
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -86,6 +87,14 @@ class Sampling:
   max_tokens: int = 1024
   seed: int = 0
 
+  def __post_init__(self):
+    if not 0 <= self.temperature < math.inf:
+      raise ValueError(
+        f"temperature is {self.temperature}, expected a number of 0 or more."
+      )
+    if self.max_tokens < 1:
+      raise ValueError(f"max_tokens is {self.max_tokens}, expected 1 or more.")
+
 
 @dataclasses.dataclass
 class Summary:
@@ -134,6 +143,8 @@ class Run:
       raise ValueError(f"tries is {self.tries}, expected 1 or more.")
     if self.max_cost is not None and self.prices is None:
       raise ValueError("max_cost needs prices: --price-in and --price-out.")
+    if self.max_cost is not None and not self.max_cost >= 0:
+      raise ValueError(f"max_cost is {self.max_cost}, expected 0 or more.")
 
   def __call__(
     self,
