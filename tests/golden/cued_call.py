@@ -108,7 +108,7 @@ class Case:
         starts=starts,
         numbered=c["enumerate_inputs"],
         space=" " if c["add_space"] else "",
-        joint=self.kinds if c["joint"] else (),
+        joint=("video", "audio") if c["joint"] else (),
       ),
       media=dict.fromkeys(self.kinds, 1),
       units={k: x.shape[1] for k, x in self.features.items()},
