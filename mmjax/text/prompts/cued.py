@@ -31,9 +31,11 @@ from mmjax.typing import Int
 
 KINDS = ("image", "video", "audio", "points")
 # Which pieces begin with the start token, besides the first of all. A number
-# of a medium is only ever the first.
+# of a medium is only ever the first. LAVIS trains with "every_cue" where its
+# `clean_tokenization` asks with "first".
 STARTS = {
   "every": ("cue", "question"),
+  "every_cue": ("cue",),
   "first": (),
   "first_and_question": ("question",),
 }
