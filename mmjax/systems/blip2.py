@@ -72,7 +72,9 @@ class Blip2Stage1(nn.Module):
     self.match_head = dense(
       width, 2, ("embed", None), use_bias=True, dtype=self.dtype
     )
-    self.caption_head = CaptionHead(self.qformer.vocab_size, self.dtype)
+    self.caption_head = CaptionHead(
+      self.qformer.vocab_size, self.qformer.norm_eps, self.dtype
+    )
     start = initializers.constant(self.first_temperature)
     init = nn.with_logical_partitioning(start, ())
     self.temperature = self.param("temperature", init, ())
@@ -185,10 +187,12 @@ class CaptionHead(nn.Module):
 
   Attributes:
     vocab_size: V.
+    norm_eps: of the norm; the Q-Former's.
     dtype: of the computation.
   """
 
   vocab_size: int
+  norm_eps: float = 1e-12
   dtype: Dtype | None = None
 
   @nn.compact
@@ -206,7 +210,7 @@ class CaptionHead(nn.Module):
       dtype=self.dtype,
       name="transform",
     )(x)
-    x = LayerNorm(1e-12, name="norm")(ACTIVATIONS["gelu"](x))
+    x = LayerNorm(self.norm_eps, name="norm")(ACTIVATIONS["gelu"](x))
     init = nn.with_logical_partitioning(initializers.zeros, ("vocab",))
     return scores(x) + self.param("bias", init, (self.vocab_size,))
 
