@@ -106,7 +106,8 @@ class Cued:
       the connectors read at most, cut on the left; 0 where they read nothing.
     reader_prompt: what they read in place of the question; so does the
       `instruction` in a document's metadata.
-    question_length: of the question at most, cut on the left.
+    question_length: of the question in training at most, cut on the left; one
+      that is asked stays whole, as in LAVIS.
     answer_length: of the answer at most, cut on the right.
     before_answer: text that an answer begins with; " " where a tokenizer puts
       no space before a text by itself.
@@ -180,7 +181,7 @@ class Cued:
     order = list(media)
     if self.shuffled and rng is not None:
       order = [media[i] for i in rng.permutation(len(media))]
-    sheet = self._asked(order, question)
+    sheet = self._asked(order, question, self.question_length)
     sheet.add(self._answer(answer), learned=True)
     written = self._written(sheet, self._instruction(document, question))
     if len(written.tokens) > self.length:
@@ -207,7 +208,8 @@ class Cued:
   def _too_long(self, document, written) -> str:
     return (
       f"Document {document.id!r} has {len(written.tokens)} tokens, "
-      f"{self.length} fit. Use fewer media, or a longer `length`."
+      f"{self.length} fit. Use fewer media, a shorter question, or a longer "
+      "`length`."
     )
 
   def _parts(self, document: Segments):
@@ -246,7 +248,13 @@ class Cued:
     # The start token, which the original drops, takes one of the places.
     return ids[: self.answer_length - bool(self.start)]
 
-  def _asked(self, media: Sequence[tuple[int, str]], question: str) -> "_Sheet":
+  def _asked(
+    self,
+    media: Sequence[tuple[int, str]],
+    question: str,
+    room: int | None = None,
+  ) -> "_Sheet":
+    """All before an answer; `room` is the question's tokens at most."""
     form, sheet = self.format, _Sheet(self)
     if form.prefix:
       sheet.piece(form.prefix, "prefix")
@@ -261,7 +269,7 @@ class Cued:
       if space:
         sheet.add(self.tokenizer.encode(space))
     # One that is empty may have its start token.
-    sheet.piece(question + form.postfix, "question", self.question_length)
+    sheet.piece(question + form.postfix, "question", room)
     return sheet
 
   def _steps(

@@ -161,11 +161,13 @@ def test_an_order_by_chance_is_one_of_the_seed():
   assert again[0] == again[1]
 
 
-def test_questions_are_cut_on_the_left_and_answers_on_the_right():
+def test_trained_questions_are_cut_on_the_left_and_answers_on_the_right():
   prompt = cued("instructblip", question_length=5, answer_length=4)
   written = prompt.write(document("image", answer="a long answer"))
   # The start token has one of the places of each.
   assert text_of(prompt, written) == "**<s>oud?a l"
+  asked = prompt.query(document("image", answer=None))
+  assert text_of(prompt, asked) == "**<s>Is it loud?"
   reader = bytes_tokenizer()
   reader.bos, reader.eos = reader.id("<a>"), reader.id("<b>")
   prompt = cued(reader_length=6)
@@ -216,6 +218,10 @@ def test_what_does_not_fit_is_refused():
   prompt = cued(length=20)
   with pytest.raises(TooLong, match="tokens, 20 fit"):
     prompt.query(document("image", "audio", answer=None))
+  prompt = cued("instructblip", length=140)
+  with pytest.raises(TooLong, match="'x' has 203 tokens, 140 fit.*question"):
+    prompt.query(document("image", question="q" * 200, answer=None))
+  prompt = cued(length=20)
   with pytest.raises(ValueError, match="tokens, 20 fit"):
     prompt.write(document("image", "audio"))
   with pytest.raises(ValueError, match="has its answer already"):
