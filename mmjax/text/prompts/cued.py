@@ -94,6 +94,9 @@ FORMATS = {
 class Cued:
   """Writes documents of media, one question and its answer.
 
+  All texts of a document but its answer are the question, which stands behind
+  all media, wherever they stand in the document.
+
   Attributes:
     tokenizer: of the language model.
     format: a name of FORMATS, or the fields of one.
