@@ -40,7 +40,12 @@ def add_generate(verb: argparse.ArgumentParser) -> None:
       "a 3D shape: .npy, .npz, .ply, .glb, .obj or lines of numbers; may "
       "come again",
     ),
-    ("--prompt", "TEXT", "text before, between or after them; likewise"),
+    (
+      "--prompt",
+      "TEXT",
+      "text before, between or after them; likewise. BLIP-2, InstructBLIP and "
+      "X-InstructBLIP read all text behind all media",
+    ),
   ):
     verb.add_argument(
       option, action=_Part, dest="parts", metavar=kind, help=text

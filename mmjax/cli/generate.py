@@ -14,6 +14,7 @@ from mmjax.data.encoder import Encoder
 from mmjax.data.fields import text_of
 from mmjax.evaluation.model import Model
 from mmjax.text.prompts.base import merged
+from mmjax.text.prompts.cued import Cued
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,8 @@ def generate(
       from the first dataset (`transforms`, `prompt`, ...).
     workdir: of the run.
     parts: of the prompt in their order: ("text", TEXT), or a kind of medium
-      and a FILE, such as ("audio", FILE).
+      and a FILE, such as ("audio", FILE). BLIP-2, InstructBLIP and
+      X-InstructBLIP read all text behind all media, wherever it stands.
     wording: what differs from the run's prompt (`system`, `length`, ...).
     **fields: of evaluation.model.Model (`max_new_tokens`, `num_beams`, ...).
 
@@ -104,7 +106,9 @@ def _asked(
   config = _with_room(for_generation(config, wording), document)
   # Before a model of many gigabytes is read.
   (entry,) = config["data"]["datasets"].values()
-  check_files(data.encoder(None, **data.reading(entry)), document)
+  encoder = data.encoder(None, **data.reading(entry))
+  check_files(encoder, document)
+  _tell_order(encoder, document)
   own = {"batch_size": 1, "overflow": "error"}
   model = load_model(config, workdir, own | dict(fields))
   # As the prompt joins texts; between media they are apart.
@@ -160,6 +164,16 @@ def check_files(encoder: Encoder, document: Document) -> None:
         f"{', '.join(kind for kind in KINDS if kind in known)}."
       )
     encoder.check(medium, document.id)
+
+
+def _tell_order(encoder: Encoder, document: Document) -> None:
+  """Warns where a model reads text behind a medium that it stands before."""
+  media = [isinstance(segment, Media) for segment in document.segments]
+  if isinstance(encoder.prompt, Cued) and media != sorted(media, reverse=True):
+    log.warning(
+      "A text of the prompt stands before a medium, but this model reads all "
+      "text behind all media."
+    )
 
 
 def _with_room(config: dict[str, Any], document: Document) -> dict[str, Any]:

@@ -78,7 +78,9 @@ class Blip2Stage1(nn.Module):
       for size in (self.joint_width, self.joint_width, 2)
     )
     reader = self.qformer
-    self.caption_head = CaptionHead(reader.vocab_size, reader.std, self.dtype)
+    self.caption_head = CaptionHead(
+      reader.vocab_size, reader.norm_eps, reader.std, self.dtype
+    )
     start = initializers.constant(self.first_temperature)
     init = nn.with_logical_partitioning(start, ())
     self.temperature = self.param("temperature", init, ())
@@ -191,11 +193,13 @@ class CaptionHead(nn.Module):
 
   Attributes:
     vocab_size: V.
+    norm_eps: of the norm; the Q-Former's.
     std: of the matrix's first draw, see QFormer.
     dtype: of the computation.
   """
 
   vocab_size: int
+  norm_eps: float = 1e-12
   std: float | None = None
   dtype: Dtype | None = None
 
@@ -215,7 +219,7 @@ class CaptionHead(nn.Module):
       dtype=self.dtype,
       name="transform",
     )(x)
-    x = LayerNorm(1e-12, name="norm")(ACTIVATIONS["gelu"](x))
+    x = LayerNorm(self.norm_eps, name="norm")(ACTIVATIONS["gelu"](x))
     init = nn.with_logical_partitioning(initializers.zeros, ("vocab",))
     return scores(x) + self.param("bias", init, (self.vocab_size,))
 

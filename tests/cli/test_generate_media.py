@@ -134,6 +134,17 @@ def test_choices_are_ranked_by_their_likelihood(run, capsys):
   np.testing.assert_allclose(found, scores[best], atol=1e-4)
 
 
+def test_a_text_before_a_medium_is_read_behind_it(run, capsys, caplog):
+  said = []
+  for names in (("points", "a"), ("a", "points")):
+    assert "stands before a medium" not in caplog.text
+    arguments, _ = shown(run, *names)
+    assert ask(run, *arguments, "--choices", "cat, red dog,dog") == 0
+    said.append(capsys.readouterr().out.splitlines())
+  assert said[0] == said[1]
+  assert "stands before a medium" in caplog.text
+
+
 @pytest.mark.parametrize(
   "arguments, message",
   [

@@ -31,6 +31,28 @@ CALL = dict(
 START, SPACE = 2, 3
 
 
+def as_read(c: dict) -> dict:
+  """A call's options as the original's function for its mode takes them.
+
+  Training reads no option for how media are numbered, parted or joint, and
+  ranking none for joint ones, which have no `remove_start` either. `clean`
+  is what goes before `remove_start`.
+  """
+  unread = dict(
+    train=("enumerate_inputs", "add_space", "remove_start", "joint"),
+    rank=("joint",),
+    generate=(),
+  )
+  c = c | dict.fromkeys(unread[c["mode"]], False)
+  if c["clean"]:
+    starts = "every_cue" if c["mode"] == "train" else "first"
+  elif c["remove_start"] and not c["joint"]:
+    starts = "first_and_question"
+  else:
+    starts = "every"
+  return c | dict(starts=starts)
+
+
 class Pieces:
   """A tokenizer whose texts are names of a file's ids."""
 
@@ -91,11 +113,9 @@ class Case:
 
   @functools.cached_property
   def prompt(self) -> Cued:
-    c, inputs = self.c, self.golden.inputs
+    c, inputs = as_read(self.c), self.golden.inputs
     constructor = self.golden.config["constructor"]
     cues = {ours: f"cue_{theirs}" for theirs, ours in KINDS.items()}
-    starts = "first" if c["clean"] else "every"
-    starts = "first_and_question" if c["remove_start"] else starts
     pieces = Pieces(inputs["ids"], constructor["llama"]["pad_token_id"])
     if "qformer_ids" in inputs:
       pieces.reader = Reader(inputs["qformer_ids"], 0)
@@ -105,10 +125,10 @@ class Case:
         cues=cues if c["cues"] else {},
         prefix="prefix" if c["prefix"] else "",
         postfix="|postfix" if c["postfix"] else "",
-        starts=starts,
+        starts=c["starts"],
         numbered=c["enumerate_inputs"],
         space=" " if c["add_space"] else "",
-        joint=self.kinds if c["joint"] else (),
+        joint=("video", "audio") if c["joint"] else (),
       ),
       media=dict.fromkeys(self.kinds, 1),
       units={k: x.shape[1] for k, x in self.features.items()},

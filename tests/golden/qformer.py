@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from mmjax.config import lookup
 from mmjax.connectors.qformer import QFormer, visible
 from mmjax.convert.families import blip2
 from mmjax.convert.families import qformer as rules
@@ -45,11 +46,12 @@ STAGE1 = dict(
 )
 
 
-def build(c) -> QFormer:
-  """Our module; ValueError for what it has not."""
-  fixed = dict(pad_token_id=0, layer_norm_eps=1e-12, hidden_act="gelu (erf)")
-  if odd := {k: c[k] for k, v in fixed.items() if c[k] != v}:
-    raise ValueError(f"Our Q-Former has no {odd}.")
+ACTIVATIONS = {"gelu (erf)": "gelu", "gelu": "gelu"}
+WORDS = "bert.embeddings.word_embeddings.weight"
+
+
+def build(c, with_text: bool = True) -> QFormer:
+  """Our module, which knows padding by masks and not by an id."""
   return QFormer(
     features_width=c["encoder_width"],
     width=c["hidden_size"],
@@ -58,8 +60,10 @@ def build(c) -> QFormer:
     num_queries=c["query_length"],
     cross_every=c["cross_attention_freq"],
     hidden=c["intermediate_size"],
-    vocab_size=c["vocab_size"],
+    vocab_size=c["vocab_size"] if with_text else 0,
     max_positions=c["max_position_embeddings"],
+    activation=lookup(ACTIVATIONS, c["hidden_act"], "activation"),
+    norm_eps=c["layer_norm_eps"],
   )
 
 
@@ -68,37 +72,32 @@ def shapes(module, *args):
   return nn.unbox(made)["params"]
 
 
-def masks(inputs):
-  """Features' padding and the text's, True where there is something."""
-  return (
-    jnp.asarray(inputs["encoder_mask"]) > 0,
-    jnp.asarray(inputs["text_mask"]) > 0,
-  )
+def there(inputs, name):
+  """A mask of the file, True where there is something."""
+  return jnp.asarray(inputs[name]) > 0
 
 
 def body(golden: Golden):
   """The Q-Former alone: what each call of the metadata returns."""
   c = filled(golden, BODY)
-  module, inputs = build(c), golden.inputs[""]
+  module, inputs = build(c, WORDS in golden.weights), golden.inputs[""]
   x = jnp.asarray(inputs["encoder_hidden_states"])
-  head = CaptionHead(c["vocab_size"])
   weights = golden.weights | {"query_tokens": inputs["query_tokens"]}
-  like = {
-    "body": shapes(module, x),
-    "head": shapes(
-      head,
-      jnp.zeros((1, 1, c["hidden_size"])),
-      lambda x: jnp.zeros((1, 1, c["vocab_size"])),
-    ),
-  }
   table = [
     *prefixed(rules.lavis(module.num_layers, module.cross_every), "bert."),
     rules.queries(),
   ]
-  heads = prefixed(blip2.caption_head(), "cls.predictions.", "head/")
-  table = [*prefixed(table, path="body/"), *heads]
+  table, like = prefixed(table, path="body/"), {"body": shapes(module, x)}
+  head = CaptionHead(c["vocab_size"], c["layer_norm_eps"])
+  if any(name.startswith("cls.") for name in weights):
+    _check_tied(weights)
+    table += prefixed(blip2.caption_head(), "cls.predictions.", "head/")
+    like["head"] = shapes(
+      head,
+      jnp.zeros((1, 1, c["hidden_size"])),
+      lambda x: jnp.zeros((1, 1, c["vocab_size"])),
+    )
   params = load(weights, table, like, ignore=blip2.tied)
-  _check_tied(golden.weights)
   run = Body(module, params["body"], x)
   for call in golden.outputs:
     if call == "caption":
@@ -109,7 +108,7 @@ def body(golden: Golden):
 
 def _check_tied(weights):
   """The decoder of captions is the table of embeddings in all files."""
-  table = weights["bert.embeddings.word_embeddings.weight"]
+  table = weights[WORDS]
   decoder = weights["cls.predictions.decoder.weight"]
   if not np.array_equal(table, decoder):
     raise ValueError("The decoder is no copy of the embeddings.")
@@ -147,17 +146,17 @@ class Body:
     return real[..., None]
 
   def hidden(self, call, inputs, depth):
-    ids = jnp.asarray(inputs["input_ids"])
-    seen, text = masks(inputs)
+    if call == "query_only":
+      return self.apply(depth, self.features, None)
+    if call == "query_only_masked":
+      return self.apply(depth, self.features, there(inputs, "encoder_mask"))
+    ids, text = jnp.asarray(inputs["input_ids"]), there(inputs, "text_mask")
     count = self.module.num_queries
     if call == "text_only":
       return self.apply(depth, ids, text[:, None, None, :], method="read")
-    if call.startswith("query_only"):
-      mask = seen if call == "query_only_masked" else None
-      return self.apply(depth, self.features, mask)
     if call == "instruct":
-      table = visible("together", count, text)
-      return self.apply(depth, self.features, seen, ids, table)
+      table, seen = visible("together", count, text), "encoder_mask"
+      return self.apply(depth, self.features, there(inputs, seen), ids, table)
     if not call.startswith("mask_"):
       raise ValueError(f"A call is {call!r}; no such is known.")
     how = dict(itc="apart", itm="together", itg="captioning")[call[5:]]
@@ -184,7 +183,7 @@ class Body:
 def captions(golden: Golden, run: Body, head, params):
   """Logits and loss of a caption behind the queries."""
   inputs, expected = golden.inputs[""], golden.outputs["caption"]
-  _, text = masks(inputs)
+  text = there(inputs, "text_mask")
   ids = jnp.asarray(inputs["caption_input_ids"])
   count, depth = run.module.num_queries, run.module.num_layers
   table = visible("captioning", count, text)

@@ -49,9 +49,9 @@ def test_every_component_has_files():
   assert {path.parent.name for path in FILES} == set(COMPONENTS)
 
 
-def copy(path, change=lambda tensors, config: None) -> Path:
-  """SMALL at `path`, changed."""
-  with safe_open(SMALL, framework="numpy") as file:
+def copy(path, change=lambda tensors, config: None, source=SMALL) -> Path:
+  """A file at `path`, changed."""
+  with safe_open(source, framework="numpy") as file:
     metadata = file.metadata()
     tensors = {name: file.get_tensor(name).copy() for name in file.keys()}  # noqa: SIM118
   config = json.loads(metadata["config"])

@@ -1,6 +1,7 @@
 """Golden component xinstructblip: features of media to what the LM reads."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +11,11 @@ from flax import linen as nn
 from mmjax.convert.families import qformer as qformer_names
 from mmjax.convert.families import x_instructblip as names
 from mmjax.convert.rules import load
+from mmjax.generation.score import score_answers
 from mmjax.losses.token import cross_entropy
 from mmjax.systems.x_instructblip import XInstructBlip, build
+from mmjax.text.prompts.base import Written
+from mmjax.typing import Params
 from tests.golden.cued_call import CALL, KINDS, Case, layout, placed
 from tests.golden.file import Golden
 from tests.golden.options import NEEDED, merged
@@ -87,14 +91,42 @@ def make(golden: Golden) -> XInstructBlip:
   return build(dict(lm=lm, media=media))
 
 
-def training(case: Case, run, expected):
+@dataclasses.dataclass(frozen=True)
+class Ours:
+  """Our module with a file's weights."""
+
+  module: XInstructBlip
+  params: Params
+
+  def __call__(self, batch):
+    """What enters the language model, and its logits."""
+    return _run(self.module, self.params, batch)
+
+  def scores(self, batch, answers: list[list[int]]):
+    """[B A]: how likely each answer is after each question."""
+    lengths = np.array([len(ids) for ids in answers])
+    table = [np.pad(ids, (0, lengths.max() - len(ids))) for ids in answers]
+    return score_answers(
+      self.module, self.params, batch, np.array(table), lengths
+    )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _run(module, params, batch):
+  def both(module, batch):
+    return module.inputs(batch), module(batch).logits
+
+  return module.apply({"params": params}, batch, method=both)
+
+
+def training(case: Case, ours, expected):
   """What enters the language model, and its loss."""
   rows = [
     (i, case.prompt.write(case.document(q, q)))
     for i, q in enumerate(case.c["questions"])
   ]
   batch = case.batch(rows)
-  x, logits = run(batch)
+  x, logits = ours(batch)
   outputs = layout(case, batch, x, expected)
   tokens, weights = batch["tokens"], batch["weights"]
   total, count = cross_entropy(logits[:, :-1], tokens[:, 1:], weights[:, 1:])
@@ -111,34 +143,32 @@ def labels(batch, expected):
   return placed(batch, ours, expected, np.full_like(expected["labels"], -100))
 
 
-def asking(case: Case, run, expected):
+def asking(case: Case, ours, expected):
   rows = [
     (i, case.prompt.query(case.document(q)))
     for i, q in enumerate(case.c["questions"])
   ]
   batch = case.batch(rows)
-  x, logits = run(batch)
+  x, logits = ours(batch)
   last = np.asarray(batch["segments"]).sum(axis=1) - 1
   return layout(case, batch, x, expected) | {
     "next_token_logits": np.asarray(logits)[np.arange(len(last)), last]
   }
 
 
-def ranking(case: Case, run, expected):
+def ranking(case: Case, ours, expected):
   """Every answer of the file as a candidate of every question."""
-  ids = case.golden.inputs["ids"]
-  answers = sorted(int(k[6:]) for k in ids if k.startswith("answer"))
-  rows = [
-    (i, case.prompt.write(case.document(q, a)))
-    for i, q in enumerate(case.c["questions"])
-    for a in answers
+  names = [k for k in case.golden.inputs["ids"] if k.startswith("answer")]
+  answers = [
+    case.prompt.answer(k) for k in sorted(names, key=lambda k: int(k[6:]))
   ]
-  rows = [(i, without_end(w)) for i, w in rows]
-  batch = case.batch(rows)
-  x, logits = run(batch)
-  logp = jax.nn.log_softmax(logits[:, :-1])
-  chosen = jnp.take_along_axis(logp, batch["tokens"][:, 1:, None], -1)[..., 0]
-  sums = (chosen * batch["weights"][:, 1:]).sum(1).reshape(-1, len(answers))
+  asked = [
+    (i, case.prompt.query(case.document(q)))
+    for i, q in enumerate(case.c["questions"])
+  ]
+  batch = case.batch([(i, answered(w, a)) for i, w in asked for a in answers])
+  x, _ = ours(batch)
+  sums = ours.scores(case.batch(asked), answers)
   length = expected["labels"].shape[1]
   return layout(case, batch, x, expected) | {
     "labels": labels(batch, expected),
@@ -147,12 +177,14 @@ def ranking(case: Case, run, expected):
   }
 
 
-def without_end(written):
+def answered(asked: Written, answer: list[int]) -> Written:
+  """A question with an answer, without an end as it is ranked."""
+  ids, more = np.asarray(answer, np.int32), (0, len(answer))
   return dataclasses.replace(
-    written,
-    tokens=written.tokens[:-1],
-    weights=written.weights[:-1],
-    index=written.index[:-1],
+    asked,
+    tokens=np.concatenate([asked.tokens, ids]),
+    weights=np.pad(asked.weights, more, constant_values=1),
+    index=np.pad(asked.index, more),
   )
 
 
@@ -212,17 +244,11 @@ def check(golden: Golden):
     ignore=lambda key: bool(qformer_names.BUFFERS.fullmatch(key)),
   )
 
-  @jax.jit
-  def run(batch):
-    def both(module, batch):
-      return module.inputs(batch), module(batch).logits
-
-    return module.apply({"params": params}, batch, method=both)
-
   yield from pieces(golden, module, params)
+  ours = Ours(module, params)
   for name, options in golden.config["calls"].items():
     case = Case(golden, name, merged(options, CALL))
-    yield name, MODES[case.c["mode"]](case, run, golden.outputs[name])
+    yield name, MODES[case.c["mode"]](case, ours, golden.outputs[name])
 
 
 def shapes(golden, module):

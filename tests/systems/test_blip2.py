@@ -108,6 +108,26 @@ def test_one_pass_is_the_two_that_it_stands_for():
     np.testing.assert_allclose(vectors, expected, atol=2e-6)
 
 
+def test_captions_have_the_norm_of_the_qformer():
+  config = CONFIG | dict(qformer=CONFIG["qformer"] | dict(norm_eps=0.5))
+  model = build(config)
+  params = make_params(model, make_batch())
+  x = np.random.RandomState(2).standard_normal((2, 3, 16)).astype(np.float32)
+  pad = ((0, 0), (0, 0), (0, 30 - 16))
+  got = model.apply(
+    {"params": params},
+    x,
+    method=lambda model, x: model.caption_head(x, lambda y: jnp.pad(y, pad)),
+  )
+  head = params["caption_head"]
+  y = x @ head["transform"]["kernel"] + head["transform"]["bias"]
+  y = jax.nn.gelu(y, approximate=False)
+  y = y - y.mean(axis=-1, keepdims=True)
+  y = y / np.sqrt((y**2).mean(axis=-1, keepdims=True) + 0.5)
+  y = y * head["norm"]["scale"] + head["norm"]["bias"]
+  np.testing.assert_allclose(got, np.pad(y, pad) + head["bias"], atol=1e-5)
+
+
 def test_negatives_are_likely_ones_and_no_partners():
   batch = make_batch()
   never = no_negatives(batch)

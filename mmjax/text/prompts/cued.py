@@ -7,8 +7,9 @@ of them begin with the start token, </s> in LAVIS, is a part of the format;
 the released models were trained with two. The answer goes on from the last
 token of the question. BLIP-2 and InstructBLIP have images and no cues.
 
-Facts from LAVIS' `blip2_vicuna_xinstruct.py`; its training of a prefix put
-every medium in twice, ours once.
+Facts from LAVIS' `blip2_vicuna_xinstruct.py`. Two slips of it are not here:
+its training of a prefix put every medium in twice, and of joint media without
+one the second video frame's cue had a start token like the first one's.
 """
 
 import dataclasses
@@ -29,8 +30,15 @@ from mmjax.text.tokenizer import Tokenizer
 from mmjax.typing import Int
 
 KINDS = ("image", "video", "audio", "points")
-# Which pieces begin with the start token.
-STARTS = ("every", "first", "first_and_question")
+# Which pieces begin with the start token, besides the first of all. A number
+# of a medium is only ever the first. LAVIS trains with "every_cue" where its
+# `clean_tokenization` asks with "first".
+STARTS = {
+  "every": ("cue", "question"),
+  "every_cue": ("cue",),
+  "first": (),
+  "first_and_question": ("question",),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,9 +50,11 @@ class Format:
     prefix: text before all media.
     postfix: text behind the question, tokenized with it.
     starts: a name of STARTS.
-    numbered: puts "(a) ", "(b) ", ... before the cues.
-    space: text behind every medium.
-    joint: kinds of which the frames take turns, each with its cue.
+    numbered: puts "(a) ", " (b) ", ... before the cues; where media are joint,
+      before those of a time.
+    space: text behind every medium that is not joint.
+    joint: kinds of which the frames take turns in this order, each with its
+      cue.
   """
 
   cues: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -56,7 +66,7 @@ class Format:
   joint: Sequence[str] = ()
 
   def __post_init__(self):
-    lookup(dict.fromkeys(STARTS), self.starts, "rule of the start token")
+    lookup(STARTS, self.starts, "rule of the start token")
     for kind in (*self.cues, *self.joint):
       lookup(dict.fromkeys(KINDS), kind, "kind of medium")
 
@@ -85,6 +95,9 @@ FORMATS = {
 class Cued:
   """Writes documents of media, one question and its answer.
 
+  All texts of a document but its answer are the question, which stands behind
+  all media, wherever they stand in the document.
+
   Attributes:
     tokenizer: of the language model.
     format: a name of FORMATS, or the fields of one.
@@ -97,7 +110,8 @@ class Cued:
       the connectors read at most, cut on the left; 0 where they read nothing.
     reader_prompt: what they read in place of the question; so does the
       `instruction` in a document's metadata.
-    question_length: of the question at most, cut on the left.
+    question_length: of the question in training at most, cut on the left; one
+      that is asked stays whole, as in LAVIS.
     answer_length: of the answer at most, cut on the right.
     before_answer: text that an answer begins with; " " where a tokenizer puts
       no space before a text by itself.
@@ -174,7 +188,7 @@ class Cued:
     order = list(media)
     if self.shuffled and rng is not None:
       order = [media[i] for i in rng.permutation(len(media))]
-    sheet = self._asked(order, question)
+    sheet = self._asked(order, question, self.question_length)
     sheet.add(self._answer(answer), learned=True)
     written = self._written(sheet, self._instruction(document, question))
     if len(written.tokens) > self.length:
@@ -201,7 +215,8 @@ class Cued:
   def _too_long(self, document, written) -> str:
     return (
       f"Document {document.id!r} has {len(written.tokens)} tokens, "
-      f"{self.length} fit. Use fewer media, or a longer `length`."
+      f"{self.length} fit. Use fewer media, a shorter question, or a longer "
+      "`length`."
     )
 
   def _parts(self, document: Segments):
@@ -240,47 +255,52 @@ class Cued:
     # The start token, which the original drops, takes one of the places.
     return ids[: self.answer_length - bool(self.start)]
 
-  def _asked(self, media: Sequence[tuple[int, str]], question: str) -> "_Sheet":
+  def _asked(
+    self,
+    media: Sequence[tuple[int, str]],
+    question: str,
+    room: int | None = None,
+  ) -> "_Sheet":
+    """All before an answer; `room` is the question's tokens at most."""
     form, sheet = self.format, _Sheet(self)
     if form.prefix:
       sheet.piece(form.prefix, "prefix")
-    for i, step in enumerate(self._steps(media)):
-      (_, kind, _), *_ = step
+    for i, (runs, space) in enumerate(self._steps(media)):
       if form.numbered:
-        gap = " " if sheet.tokens else ""
-        sheet.piece(f"{gap}({_letter(i)}) ", "mark")
-      if form.cues.get(kind):
-        sheet.piece(form.cues[kind], "cue")
-      for place, _, frame in step:
-        sheet.medium(place, frame)
-      if form.space:
-        sheet.add(self.tokenizer.encode(form.space))
+        sheet.piece(f"{' ' if i else ''}({_letter(i)}) ", "mark")
+      for place, kind, frames in runs:
+        if form.cues.get(kind):
+          sheet.piece(form.cues[kind], "cue")
+        for frame in frames:
+          sheet.medium(place, frame)
+      if space:
+        sheet.add(self.tokenizer.encode(space))
     # One that is empty may have its start token.
-    sheet.piece(question + form.postfix, "question", self.question_length)
+    sheet.piece(question + form.postfix, "question", room)
     return sheet
 
   def _steps(
     self, media: Sequence[tuple[int, str]]
-  ) -> Iterator[list[tuple[int, str, int]]]:
-    """What stands behind one cue: the frames of a medium, or one of a joint.
+  ) -> Iterator[tuple[list[tuple[int, str, Sequence[int]]], str]]:
+    """What has one number: runs of frames, and the text behind them.
 
-    Joint media, one of each kind, take turns:
+    A run, which has a cue, is a medium. Of joint media, one of each kind, the
+    frames of one time are together, at the place of the first of them:
 
-      video of 2 frames, audio of 2 segments  ->  v0  a0  v1  a1
+      video of 2 frames, audio of 2 segments  ->  (v0 a0)  (v1 a1)
     """
-    joint = [m for m in media if m[1] in self.format.joint]
-    if len(joint) < 2:
-      joint = []
-    for place, kind in media:
-      if (place, kind) not in joint:
-        count = self.units.get(kind, 1)
-        yield [(place, kind, frame) for frame in range(count)]
-      elif (place, kind) == joint[0]:
-        most = max(self.units.get(k, 1) for _, k in joint)
-        for frame in range(most):
-          for other, k in joint:
-            if frame < self.units.get(k, 1):
-              yield [(other, k, frame)]
+    units, turns = self.units, list(self.format.joint)
+    joint = [m for m in media if m[1] in turns]
+    joint = joint if len(joint) > 1 else []
+    for medium in media:
+      if medium not in joint:
+        frames = range(units.get(medium[1], 1))
+        yield [(*medium, frames)], self.format.space
+      elif medium == joint[0]:
+        in_turn = sorted(joint, key=lambda m: turns.index(m[1]))
+        for frame in range(max(units.get(kind, 1) for _, kind in joint)):
+          there = [m for m in in_turn if frame < units.get(m[1], 1)]
+          yield [(*m, [frame]) for m in there], ""
 
   def _instruction(self, document: Segments, question: str) -> str:
     """What the connectors read."""
@@ -342,13 +362,8 @@ class _Sheet:
   def piece(self, text: str, name: str, room: int | None = None) -> None:
     """A text of its own, cut on the left where there is little room."""
     prompt, rule = self._prompt, self._prompt.format.starts
-    begins = (
-      rule == "every"
-      or not self.tokens
-      or (rule == "first_and_question" and name == "question")
-    )
     start = []
-    if begins and prompt.start:
+    if prompt.start and (not self.tokens or name in STARTS[rule]):
       start = [prompt.tokenizer.id(prompt.start)]
     ids = prompt.tokenizer.encode(text)
     self.add([*start, *(ids if room is None else ids[len(start) - room :])])

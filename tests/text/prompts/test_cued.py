@@ -91,16 +91,39 @@ def test_what_is_written(name):
   assert prompt.stops == (prompt.tokenizer.id("</s>"),)
 
 
-def test_numbered_media():
-  form = dict(cues={"image": "i"}, numbered=True, space=" ")
-  prompt = cued(form)
-  written = prompt.query(document("image", "image", answer=None))
-  assert text_of(prompt, written) == (
-    "<s>(a) <s>i** <s> (b) <s>i** <s>Is it loud?"
-  )
-  form |= dict(starts="first_and_question")
-  written = cued(form).query(document("image", "image", answer=None))
-  assert text_of(prompt, written) == "<s>(a) i**  (b) i** <s>Is it loud?"
+# LAVIS' generate with `enumerate_inputs`: what its options write of an image
+# and points, or of two frames of each joint kind.
+PAIR, JOINT = dict(numbered=True, space="_"), dict(joint=["video", "audio"])
+NUMBERED = [
+  (PAIR, "<s>(a) <s>i**_ (b) <s>p**_<s>q"),
+  (PAIR | dict(starts="first"), "<s>(a) i**_ (b) p**_q"),
+  (PAIR | dict(starts="first_and_question"), "<s>(a) i**_ (b) p**_<s>q"),
+  (PAIR | dict(prefix="U"), "<s>U(a) <s>i**_ (b) <s>p**_<s>q"),
+  (PAIR | dict(prefix="U", starts="first"), "<s>U(a) i**_ (b) p**_q"),
+  (JOINT, "<s>v**<s>a**<s>v**<s>a**<s>q"),
+  (JOINT | PAIR, "<s>(a) <s>v**<s>a** (b) <s>v**<s>a**<s>q"),
+  (
+    JOINT | PAIR | dict(prefix="U", starts="first"),
+    "<s>U(a) v**a** (b) v**a**q",
+  ),
+]
+
+
+@pytest.mark.parametrize("form, expected", NUMBERED)
+def test_numbers_and_joint_media(form, expected):
+  cues = dict(image="i", points="p", video="v", audio="a")
+  prompt = cued(form | dict(cues=cues), units=dict(video=2, audio=2))
+  kinds = ("audio", "video") if "joint" in form else ("image", "points")
+  written = prompt.query(document(*kinds, question="q", answer=None))
+  assert text_of(prompt, written) == expected
+
+
+def test_a_number_behind_a_prefix_has_the_ids_that_are_known():
+  form = dataclasses.replace(FORMATS["x_instructblip_7b"], numbered=True)
+  prompt = Cued(llama(), form, media={"image": 1}, media_tokens=1)
+  tokens = prompt.query(document("image", answer=None)).tokens.tolist()
+  begin = [2, 3148, 1001, 29901, 29871, 313, 29874, 29897, 29871]
+  assert tokens[:12] == begin + CUES["x_instructblip_7b"]["image"]
 
 
 def test_frames_of_joint_media_take_turns():
@@ -115,6 +138,8 @@ def test_frames_of_joint_media_take_turns():
   written = joint.query(asked)
   assert text_of(joint, written) == "<s>v**a**v**a**?"
   assert written.media == (0, 1, 0, 1) and written.frames == (0, 0, 1, 1)
+  other = joint.query(document("audio", "video", question="?", answer=None))
+  assert other.media == (1, 0, 1, 0) and other.frames == written.frames
   kinds = [m.kind for m in asked.media]
   own, index = written.of_kind("audio", kinds)
   assert own == [1, 3]
@@ -136,11 +161,13 @@ def test_an_order_by_chance_is_one_of_the_seed():
   assert again[0] == again[1]
 
 
-def test_questions_are_cut_on_the_left_and_answers_on_the_right():
+def test_trained_questions_are_cut_on_the_left_and_answers_on_the_right():
   prompt = cued("instructblip", question_length=5, answer_length=4)
   written = prompt.write(document("image", answer="a long answer"))
   # The start token has one of the places of each.
   assert text_of(prompt, written) == "**<s>oud?a l"
+  asked = prompt.query(document("image", answer=None))
+  assert text_of(prompt, asked) == "**<s>Is it loud?"
   reader = bytes_tokenizer()
   reader.bos, reader.eos = reader.id("<a>"), reader.id("<b>")
   prompt = cued(reader_length=6)
@@ -191,6 +218,10 @@ def test_what_does_not_fit_is_refused():
   prompt = cued(length=20)
   with pytest.raises(TooLong, match="tokens, 20 fit"):
     prompt.query(document("image", "audio", answer=None))
+  prompt = cued("instructblip", length=140)
+  with pytest.raises(TooLong, match="'x' has 203 tokens, 140 fit.*question"):
+    prompt.query(document("image", question="q" * 200, answer=None))
+  prompt = cued(length=20)
   with pytest.raises(ValueError, match="tokens, 20 fit"):
     prompt.write(document("image", "audio"))
   with pytest.raises(ValueError, match="has its answer already"):
