@@ -2,6 +2,7 @@
 
 import io
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -15,6 +16,8 @@ RATES = (1_000, 768_000)
 # The filter between two rates has taps by the larger of them, without what
 # they have in common: 441 of 44,100 and 16,000, but all of 767,999.
 MAX_RATIO = 50_000
+# Samples of all channels that are read at once of codecs that cannot seek.
+BLOCK = 2**18
 
 
 def decode(
@@ -63,11 +66,39 @@ def decode(
           f"{name} would have more than {MAX_SAMPLES} samples at {rate} a "
           "second."
         )
-      wave = file.read(dtype="float32", always_2d=True).mean(axis=1)
-      found = file.samplerate
-  except soundfile.SoundFileError as error:
+      wave, found = _mono(file, name), file.samplerate
+  except BadSample:
+    raise
+  except (soundfile.SoundFileError, RuntimeError, ValueError) as error:
     raise BadSample(f"{name} cannot be decoded: {error}") from error
   return resample(check(wave, name), found, rate)
+
+
+def _mono(file, name: str) -> Float[np.ndarray, "samples"]:
+  """The mean of the channels of an open file."""
+  return np.concatenate([b.mean(axis=1) for b in _blocks(file, name)])
+
+
+def _blocks(file, name: str) -> Iterator[Float[np.ndarray, "_ channels"]]:
+  """All samples, in one block where the codec can seek.
+
+  GSM 6.10 and others cannot, so that only their end tells how many there are.
+  """
+  if file.seekable():
+    yield file.read(dtype="float32", always_2d=True)
+    return
+  total, size = 0, max(1, BLOCK // file.channels)
+  while True:
+    block = file.read(size, dtype="float32", always_2d=True)
+    total += block.size
+    if total > MAX_SAMPLES:
+      raise BadSample(
+        f"{name} has more than {MAX_SAMPLES} samples in {file.channels} "
+        "channels, which is the cap."
+      )
+    yield block
+    if not len(block):
+      return
 
 
 def check(

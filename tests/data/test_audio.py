@@ -36,6 +36,36 @@ def test_channels_are_averaged_and_rates_changed():
   np.testing.assert_allclose(out[200:-200], expected[200:-200], atol=2e-3)
 
 
+# Their frames have no fixed place, so that nothing seeks in them.
+@pytest.mark.parametrize(
+  ("format", "subtype"),
+  [
+    *(("WAV", "GSM610"), ("AIFF", "GSM610"), ("W64", "GSM610")),
+    *(("WAV", "G721_32"), ("AU", "G721_32"), ("AU", "G723_24")),
+    *(("WAV", "NMS_ADPCM_16"), ("XI", "DPCM_16"), ("XI", "DPCM_8")),
+  ],
+)
+def test_codecs_that_cannot_seek_are_read_to_their_end(
+  format, subtype, monkeypatch
+):
+  monkeypatch.setattr(audio, "BLOCK", 1_000)
+  rate = 44_100 if format == "XI" else 8_000
+  out = audio.decode(encode(tone(rate), rate, format, subtype))
+  assert 8_000 <= len(out) < 9_000  # Blocks are filled up.
+  level = np.sqrt(np.mean(out[:8_000] ** 2))
+  assert level == pytest.approx(0.5 / np.sqrt(2), rel=0.1)
+
+
+def test_too_many_samples_of_a_codec_that_cannot_seek(monkeypatch):
+  data = encode(tone(8_000), 8_000, "WAV", "GSM610")
+  for known in (True, False):
+    if not known:
+      monkeypatch.setattr(soundfile.SoundFile, "frames", 1)
+    monkeypatch.setattr(audio, "MAX_SAMPLES", 1_000)
+    with pytest.raises(BadSample, match="the_sound .*cap"):
+      audio.decode(data, name="the_sound")
+
+
 def nan():
   wave = tone()
   wave[7] = np.nan
