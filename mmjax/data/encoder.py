@@ -115,13 +115,27 @@ class Encoder:
     return pad(written, chosen, names, self.prompt.length, self.slots)
 
   def _clip(self, media: Media, document: str, seed: Sequence[int]) -> Clip:
-    """A medium, or only its key where nothing else is asked."""
+    """A medium, or only its key where nothing else is asked.
+
+    Decoders fail on damaged files in more ways than they say: whatever a
+    reader raises is a bad sample that names the medium and the error's type.
+    Should the fault be ours, `max_bad_fraction` stops the run. A package or
+    memory that is missing is no fault of the sample's.
+    """
     reader = self.readers[self._entry(media)]
     name = f"{document}:{media.name}" if media.name else document
     key = _key(media, document) if reader.keys else -1
     if not reader.values:
       return Clip(None, key=key)
-    return dataclasses.replace(reader.read(media, name, seed), key=key)
+    try:
+      clip = reader.read(media, name, seed)
+    except (BadSample, ImportError, MemoryError):
+      raise
+    except Exception as error:
+      raise BadSample(
+        f"{name} cannot be read: {type(error).__name__}: {error!s:.200}"
+      ) from error
+    return dataclasses.replace(clip, key=key)
 
   def _entry(self, media: Media) -> str:
     """The reader of its kind by name, or else the first that reads it."""

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from mmjax.data import build, points
+from mmjax.data import audio, build, points
 from mmjax.data.batching import pack, stack, trim
 from mmjax.data.document import BadSample, Media
 from mmjax.data.readers import READERS, Pictures, Sounds
@@ -218,6 +218,24 @@ def test_other_kinds_are_bad_samples():
     made(k.document(k.image(), k.image(1)))
   with pytest.raises(BadSample, match="'audio'; read here are"):
     made._entry(k.sound())
+
+
+def test_whatever_a_decoder_raises_is_a_bad_sample(monkeypatch):
+  made = encoder(media={"audio": 1})
+  document = k.document(k.sound())
+
+  def fails(error):
+    def decode(*_):
+      raise error
+
+    monkeypatch.setattr(audio, "decode", decode)
+    return made(document)
+
+  with pytest.raises(BadSample, match="doc:tone cannot be read: KeyError: 'x'"):
+    fails(KeyError("x"))
+  for error in (MemoryError(), ImportError("soundfile"), KeyboardInterrupt()):
+    with pytest.raises(type(error)):
+      fails(error)
 
 
 def test_rows_are_not_filled_with_several_kinds():
