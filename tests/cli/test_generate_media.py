@@ -1,13 +1,14 @@
 """A run that reads four kinds of media, asked about files of its user."""
 
 import json
+from types import SimpleNamespace
 
 import flax.linen as nn
 import numpy as np
 import pytest
 
 from mmjax.checkpoints import Checkpoints, fingerprint
-from mmjax.cli import main
+from mmjax.cli import generate, main
 from mmjax.cli.evaluate import load_model
 from mmjax.cli.generate import for_generation
 from mmjax.data.batching import empty, stack
@@ -132,6 +133,17 @@ def test_choices_are_ranked_by_their_likelihood(run, capsys):
   assert [name for _, name in lines] == [answers[i] for i in best]
   found = [float(score) for score, _ in lines]
   np.testing.assert_allclose(found, scores[best], atol=1e-4)
+
+
+def test_likelihoods_that_are_no_numbers_are_no_ranking(monkeypatch):
+  class Lost:
+    def score(self, documents, answers):
+      return SimpleNamespace(total=np.array([[-1.0, np.nan]]))
+
+  document = Document((Text("a"),), "prompt")
+  monkeypatch.setattr(generate, "_asked", lambda *_: (Lost(), document))
+  with pytest.raises(FloatingPointError, match=r"\[-1.0, nan\], expected"):
+    generate.rank({}, "", (), ["cat", "dog"])
 
 
 @pytest.mark.parametrize(
