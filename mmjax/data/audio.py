@@ -16,6 +16,9 @@ RATES = (1_000, 768_000)
 # The filter between two rates has taps by the larger of them, without what
 # they have in common: 441 of 44,100 and 16,000, but all of 767,999.
 MAX_RATIO = 50_000
+# Integers of int16 that are kept as floats reach 32,768. Squares of what is
+# much larger overflow in the filter banks, and the features are NaN.
+MAX_LEVEL = 2**16
 # Samples of all channels that are read at once of codecs that cannot seek.
 BLOCK = 2**18
 
@@ -34,7 +37,7 @@ def decode(
 
   Raises:
     BadSample: for damaged, oversized or empty files, and for samples that are
-      not finite.
+      not finite or beyond MAX_LEVEL.
     ImportError: when soundfile is not installed.
   """
   try:
@@ -71,12 +74,16 @@ def decode(
     raise
   except (soundfile.SoundFileError, RuntimeError, ValueError) as error:
     raise BadSample(f"{name} cannot be decoded: {error}") from error
-  return resample(check(wave, name), found, rate)
+  return check(resample(wave, found, rate), name)
 
 
 def _mono(file, name: str) -> Float[np.ndarray, "samples"]:
   """The mean of the channels of an open file."""
-  return np.concatenate([b.mean(axis=1) for b in _blocks(file, name)])
+  blocks = []
+  for block in _blocks(file, name):
+    _check_level(block, name)
+    blocks.append(block.mean(axis=1))
+  return check(np.concatenate(blocks), name)
 
 
 def _blocks(file, name: str) -> Iterator[Float[np.ndarray, "_ channels"]]:
@@ -104,13 +111,24 @@ def _blocks(file, name: str) -> Iterator[Float[np.ndarray, "_ channels"]]:
 def check(
   wave: Float[np.ndarray, "samples"], name: str = "audio"
 ) -> Float[np.ndarray, "samples"]:
-  """The wave itself, when it has samples and all are finite."""
+  """The wave itself, when it has samples, all finite and within MAX_LEVEL."""
   if not wave.size:
     raise BadSample(f"{name} has no samples.")
-  if not np.isfinite(wave).all():
-    count = int((~np.isfinite(wave)).sum())
-    raise BadSample(f"{name} has {count} samples that are not finite.")
+  _check_level(wave, name)
   return wave
+
+
+def _check_level(samples: Float[np.ndarray, "..."], name: str) -> None:
+  # Of what is not a number there is no largest.
+  level = max(samples.max(), -samples.min()) if samples.size else 0.0
+  if not np.isfinite(level):
+    count = int((~np.isfinite(samples)).sum())
+    raise BadSample(f"{name} has {count} samples that are not finite.")
+  if level > MAX_LEVEL:
+    raise BadSample(
+      f"{name} has samples as large as {level:.3g}, expected 1 or less, or "
+      f"integers as floats up to 32768 (the cap is {MAX_LEVEL}). Scale it down."
+    )
 
 
 def resample(

@@ -172,7 +172,10 @@ class Sounds:
         f"{name} has {rate} samples a second by its metadata ('rate'), "
         f"expected {self.rate}."
       )
-    return audio.check(payload.astype(np.float32), name)
+    # What overflows is refused as not finite.
+    with np.errstate(over="ignore"):
+      wave = payload.astype(np.float32)
+    return audio.check(wave, name)
 
 
 @dataclasses.dataclass(frozen=True)

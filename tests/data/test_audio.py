@@ -72,6 +72,27 @@ def nan():
   return wave
 
 
+def test_samples_on_the_scale_of_int16_are_left_as_they_are():
+  wave = 32_768 * np.sign(tone())
+  np.testing.assert_array_equal(audio.decode(encode(wave)), wave[:, 0])
+  assert audio.decode(encode(wave, 44_100)).max() > 32_768
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+@pytest.mark.parametrize("level", [1e6, 1e20, 3e38])
+def test_samples_that_no_sound_has(rate, level):
+  wave = level * tone(channels=2)
+  with pytest.raises(BadSample, match="the_sound has samples as large as"):
+    audio.decode(encode(wave, rate), rate=16_000, name="the_sound")
+
+
+def test_samples_that_are_too_large_after_resampling(monkeypatch):
+  square = 0.9 * np.sign(tone(44_100))
+  monkeypatch.setattr(audio, "MAX_LEVEL", 0.95)
+  with pytest.raises(BadSample, match="the_sound has samples as large as"):
+    audio.decode(encode(square, 44_100), name="the_sound")
+
+
 # By name: the bytes hold the time, and tests must be called alike everywhere.
 HOSTILE = {
   "empty file": b"",
