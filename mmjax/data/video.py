@@ -93,9 +93,7 @@ def _sample(file, frames, fps, start, end, name) -> list[np.ndarray]:
     raise BadSample(
       f"{name} is {stream.width}x{stream.height}, the cap is {MAX_PIXELS}."
     )
-  # FFmpeg counts in microseconds; a clip that was cut out of a longer one may
-  # begin anywhere.
-  first = (file.start_time or 0) / 1e6
+  first = _first(file)
   if fps is None:
     fps = frames / _seconds(file, start, end, name)
   if start > 0:
@@ -122,7 +120,7 @@ def _sample(file, frames, fps, start, end, name) -> list[np.ndarray]:
 
 def _seconds(file, start: float, end: float | None, name: str) -> float:
   """How long a clip is, by its container where `end` does not say."""
-  whole = None if file.duration is None else file.duration / 1e6
+  whole = _whole(file)
   last = whole if end is None else end
   if last is None or last <= start:
     raise BadSample(
@@ -130,3 +128,27 @@ def _seconds(file, start: float, end: float | None, name: str) -> float:
       f"and {end}."
     )
   return (last if whole is None else min(last, whole)) - start
+
+
+def _first(file) -> float:
+  """The first time stamp; of what was cut out of a longer clip it is any."""
+  # FFmpeg counts in microseconds.
+  return (file.start_time or 0) / 1e6
+
+
+def _whole(file) -> float | None:
+  """How many seconds there are from the first time stamp on.
+
+  The duration that Matroska states is by some writers (FFmpeg, Chrome) the
+  time stamp at which a clip ends, and by others (GStreamer, mkvmerge) how long
+  it is. Where the first is not 0, the packets tell which.
+  """
+  if file.duration is None:
+    return None
+  whole, first = file.duration / 1e6, _first(file)
+  if first > 0 and "matroska" in file.format.name:
+    packets = [p for p in file.demux() if p.pts is not None]
+    ends = [(p.pts + (p.duration or 0)) * p.time_base for p in packets]
+    file.seek(file.start_time)
+    whole = min(whole, max(whole, *map(float, ends)) - first)
+  return whole

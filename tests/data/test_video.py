@@ -1,4 +1,5 @@
 import io
+import struct
 from fractions import Fraction
 
 import numpy as np
@@ -10,14 +11,21 @@ from mmjax.data.document import BadSample
 av = pytest.importorskip("av")
 
 
-def clip(seconds=4, rate=5, size=(32, 48), format="mp4", times=lambda t: t):
+def clip(
+  seconds=4,
+  rate=5,
+  size=(32, 48),
+  format="mp4",
+  times=lambda t: t,
+  codec="mpeg4",
+):
   """A clip whose brightness tells the second: 40 a second.
 
   `times` moves the frames, whose brightness stays.
   """
   data = io.BytesIO()
   with av.open(data, "w", format=format) as file:
-    stream = file.add_stream("mpeg4", rate=rate)
+    stream = file.add_stream(codec, rate=rate)
     stream.height, stream.width = size
     stream.pix_fmt = "yuv420p"
     for i in range(seconds * rate):
@@ -63,6 +71,33 @@ def test_time_counts_from_where_a_clip_begins(format):
   data = clip(format=format, times=lambda i: i + 35)  # 7 s
   assert seconds_of(video.decode(data)) == [0, 1, 2, 3]
   assert seconds_of(video.decode(data, start=1.0, end=3.0)) == [1, 2]
+
+
+WRITTEN = [
+  *(("mp4", "mpeg4"), ("mov", "libx264"), ("matroska", "mpeg4")),
+  *(("matroska", "libx264"), ("webm", "libvpx")),
+]
+
+
+@pytest.mark.parametrize(("format", "codec"), WRITTEN)
+@pytest.mark.parametrize("offset", [0, 10, 25, 100])  # Tenths of a second.
+def test_frames_are_spread_over_a_clip_that_begins_anywhere(
+  format, codec, offset
+):
+  data = clip(4, 10, format=format, codec=codec, times=lambda i: i + offset)
+  assert seconds_of(video.decode(data, 4, None)) == [0, 1, 2, 3]
+  assert seconds_of(video.decode(data, 3, None, start=1.0)) == [1, 2, 3]
+  assert seconds_of(video.decode(data, 2, None, 1.0, 3.0)) == [1, 2]
+  with pytest.raises(BadSample, match="no time between 4.5"):
+    video.decode(data, 2, None, start=4.5)
+
+
+def test_matroska_may_say_how_long_it_is_or_when_it_ends():
+  data = clip(format="matroska", times=lambda i: i + 50)
+  ends, long = (b"\x44\x89\x88" + struct.pack(">d", s) for s in (14e3, 4e3))
+  assert data.count(ends) == 1
+  found = video.decode(data.replace(ends, long), 4, None)
+  assert seconds_of(found) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("format", ["mp4", "matroska"])
