@@ -40,6 +40,17 @@ def decode(
       not finite or beyond MAX_LEVEL.
     ImportError: when soundfile is not installed.
   """
+  wave, found = read(data, rate, name)
+  return check(resample(wave, found, rate), name)
+
+
+def read(
+  data: bytes, rate: int = 16_000, name: str = "audio"
+) -> tuple[Float[np.ndarray, "samples"], int]:
+  """A sound file as one channel at its own rate, and that rate.
+
+  Args and errors are those of `decode`: `rate` is what it has to lead to.
+  """
   try:
     import soundfile
   except ImportError as error:
@@ -69,12 +80,11 @@ def decode(
           f"{name} would have more than {MAX_SAMPLES} samples at {rate} a "
           "second."
         )
-      wave, found = _mono(file, name), file.samplerate
+      return _mono(file, name), file.samplerate
   except BadSample:
     raise
   except (soundfile.SoundFileError, RuntimeError, ValueError) as error:
     raise BadSample(f"{name} cannot be decoded: {error}") from error
-  return check(resample(wave, found, rate), name)
 
 
 def _mono(file, name: str) -> Float[np.ndarray, "samples"]:
@@ -129,6 +139,18 @@ def _check_level(samples: Float[np.ndarray, "..."], name: str) -> None:
       f"{name} has samples as large as {level:.3g}, expected 1 or less, or "
       f"integers as floats up to 32768 (the cap is {MAX_LEVEL}). Scale it down."
     )
+
+
+def part(
+  wave: Float[np.ndarray, "samples"],
+  rate: int,
+  start: float = 0.0,
+  end: float | None = None,
+  name: str = "audio",
+) -> Float[np.ndarray, "_"]:
+  """A wave from `start` to `end` seconds, where it has samples there."""
+  last = None if end is None else round(end * rate)
+  return check(wave[round(start * rate) : last], name)
 
 
 def resample(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mmjax.data.batching import Clip, Example, Slots, pad, stack, trim
-from mmjax.data.document import BadSample, Document, Media
+from mmjax.data.document import BadSample, Document, Media, reading
 from mmjax.data.readers import Reader
 from mmjax.text.prompts.base import Written
 
@@ -115,26 +115,14 @@ class Encoder:
     return pad(written, chosen, names, self.prompt.length, self.slots)
 
   def _clip(self, media: Media, document: str, seed: Sequence[int]) -> Clip:
-    """A medium, or only its key where nothing else is asked.
-
-    Decoders fail on damaged files in more ways than they say: whatever a
-    reader raises is a bad sample that names the medium and the error's type.
-    Should the fault be ours, `max_bad_fraction` stops the run. A package or
-    memory that is missing is no fault of the sample's.
-    """
+    """A medium, or only its key where nothing else is asked."""
     reader = self.readers[self._entry(media)]
     name = f"{document}:{media.name}" if media.name else document
     key = _key(media, document) if reader.keys else -1
     if not reader.values:
       return Clip(None, key=key)
-    try:
+    with reading(name):
       clip = reader.read(media, name, seed)
-    except (BadSample, ImportError, MemoryError):
-      raise
-    except Exception as error:
-      raise BadSample(
-        f"{name} cannot be read: {type(error).__name__}: {error!s:.200}"
-      ) from error
     return dataclasses.replace(clip, key=key)
 
   def _entry(self, media: Media) -> str:
