@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from mmjax.data import promised
 from mmjax.data.document import MAX_BYTES, BadSample
 from mmjax.typing import Float, Int
 
@@ -60,31 +61,46 @@ def read(
     raise BadSample(f"{name} has {len(data)} bytes, the cap is {cap}.")
   try:
     with soundfile.SoundFile(io.BytesIO(data)) as file:
-      if file.frames * file.channels > MAX_SAMPLES:
-        raise BadSample(
-          f"{name} has {file.frames} samples in {file.channels} channels, the "
-          f"cap is {MAX_SAMPLES}."
-        )
-      if not RATES[0] <= file.samplerate <= RATES[1]:
-        raise BadSample(
-          f"{name} says {file.samplerate} samples a second, expected "
-          f"{RATES[0]} to {RATES[1]}."
-        )
-      if file.samplerate // math.gcd(file.samplerate, rate) > MAX_RATIO:
-        raise BadSample(
-          f"{name} says {file.samplerate} samples a second, which is no rate "
-          f"of sound: {rate} is wanted, and they have too little in common."
-        )
-      if file.frames * rate > MAX_SAMPLES * file.samplerate:
-        raise BadSample(
-          f"{name} would have more than {MAX_SAMPLES} samples at {rate} a "
-          "second."
-        )
+      _check_header(file, rate, name)
+      _check_whole(data, name)
       return _mono(file, name), file.samplerate
   except BadSample:
     raise
   except (soundfile.SoundFileError, RuntimeError, ValueError) as error:
     raise BadSample(f"{name} cannot be decoded: {error}") from error
+
+
+def _check_header(file, rate: int, name: str) -> None:
+  if file.frames * file.channels > MAX_SAMPLES:
+    raise BadSample(
+      f"{name} has {file.frames} samples in {file.channels} channels, the "
+      f"cap is {MAX_SAMPLES}."
+    )
+  if not RATES[0] <= file.samplerate <= RATES[1]:
+    raise BadSample(
+      f"{name} says {file.samplerate} samples a second, expected "
+      f"{RATES[0]} to {RATES[1]}."
+    )
+  if file.samplerate // math.gcd(file.samplerate, rate) > MAX_RATIO:
+    raise BadSample(
+      f"{name} says {file.samplerate} samples a second, which is no rate "
+      f"of sound: {rate} is wanted, and they have too little in common."
+    )
+  if file.frames * rate > MAX_SAMPLES * file.samplerate:
+    raise BadSample(
+      f"{name} would have more than {MAX_SAMPLES} samples at {rate} a second."
+    )
+
+
+def _check_whole(data: bytes, name: str) -> None:
+  """Whether all samples are there; decoders make do with what is."""
+  missing = promised.sound(data)
+  if missing is not None:
+    says, there = missing
+    raise BadSample(
+      f"{name} is cut: its header says {says} bytes of samples, {there} are "
+      "there. Fetch it again."
+    )
 
 
 def _mono(file, name: str) -> Float[np.ndarray, "samples"]:
