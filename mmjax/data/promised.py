@@ -25,6 +25,7 @@ SOUNDS = {
   b"riff": (40, WAVE64, 8, b"data" + bytes.fromhex("f3acd3118cd100c04f8edb8a")),
 }
 AU = {b".snd": ">II", b"dns.": "<II"}
+SEGMENT = b"\x18\x53\x80\x67"
 
 
 def sound(data: bytes) -> tuple[int, int] | None:
@@ -69,3 +70,56 @@ def _chunks(
     at += head
     yield name, at, size
     at += size + -size % fill
+
+
+def is_cut(data: bytes, container: str) -> bool:
+  """Whether a video ends before its frames do, by its outermost parts.
+
+  Args:
+    data: the file.
+    container: "mp4", "matroska" or "avi".
+  """
+  ends = {"mp4": _mp4, "matroska": _matroska, "avi": _avi}[container](data)
+  return ends > len(data) + SLACK
+
+
+def _mp4(data: bytes) -> int:
+  """Where the last box ends: size, name, and of large ones a longer size."""
+  at = 0
+  for _ in range(MAX_CHUNKS):
+    if at + 16 > len(data):
+      break
+    size, _, long = struct.unpack_from(">I4sQ", data, at)
+    size = long if size == 1 else size
+    if size < 8:
+      break
+    at += size
+  return at
+
+
+def _matroska(data: bytes) -> int:
+  """Where the segment ends, which holds all but a head; 0 if it is not said."""
+  at = data.find(SEGMENT, 0, 4096) + len(SEGMENT)
+  if at < len(SEGMENT) or at >= len(data) or not data[at]:
+    return 0
+  # A size is as long as the first byte has leading zeros; all ones is unknown.
+  width = 9 - data[at].bit_length()
+  unknown = (1 << 7 * width) - 1
+  size = int.from_bytes(data[at : at + width]) & unknown
+  return 0 if size == unknown else at + width + size
+
+
+def _avi(data: bytes) -> int:
+  """Where the list of frames ends; 0 if it is not said."""
+  for name, at, size in _chunks(data, 12, "<4sI", 2):
+    if name == b"LIST" and data[at : at + 4] == b"movi":
+      return at + size if 0 < size < ENDLESS else 0
+  return 0
+
+
+def avi_seconds(data: bytes) -> float:
+  """How long an AVI is by its first header; FFmpeg corrects what was cut."""
+  if data[24:28] != b"avih" or len(data) < 52:
+    return 0.0
+  micros, frames = (struct.unpack_from("<I", data, at)[0] for at in (32, 48))
+  return micros * frames / 1e6
