@@ -20,6 +20,9 @@ MAX_RATIO = 50_000
 # Integers of int16 that are kept as floats reach 32,768. Squares of what is
 # much larger overflow in the filter banks, and the features are NaN.
 MAX_LEVEL = 2**16
+# Samples of a frame of an encoder's filter bank, and from one to the next: 25
+# and 10 ms at 16 kHz.
+WINDOW, HOP = 400, 160
 # Samples of all channels that are read at once of codecs that cannot seek.
 BLOCK = 2**18
 
@@ -164,9 +167,15 @@ def part(
   end: float | None = None,
   name: str = "audio",
 ) -> Float[np.ndarray, "_"]:
-  """A wave from `start` to `end` seconds, where it has samples there."""
+  """A wave from `start` to `end` seconds, of a window at least."""
   last = None if end is None else round(end * rate)
-  return check(wave[round(start * rate) : last], name)
+  found = check(wave[round(start * rate) : last], name)
+  if len(found) < WINDOW:
+    raise BadSample(
+      f"{name} has {len(found)} samples at {rate} Hz, expected {WINDOW} or "
+      "more: what is shorter has no frame."
+    )
+  return found
 
 
 def resample(
@@ -187,8 +196,8 @@ def segments(
   wave: Float[np.ndarray, "samples"],
   count: int | None = None,
   frames: int = 512,
-  window: int = 400,
-  hop: int = 160,
+  window: int = WINDOW,
+  hop: int = HOP,
 ) -> tuple[Float[np.ndarray, "M _"], Int[np.ndarray, "M"]]:
   """Cuts a wave for an encoder that sees so many frames at a time.
 
