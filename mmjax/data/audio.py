@@ -23,6 +23,8 @@ MAX_LEVEL = 2**16
 # Samples of a frame of an encoder's filter bank, and from one to the next: 25
 # and 10 ms at 16 kHz.
 WINDOW, HOP = 400, 160
+# Of the channels' level, what is left of it in their mean: -60 dB.
+CANCELLED = 1e-3
 # Samples of all channels that are read at once of codecs that cannot seek.
 BLOCK = 2**18
 
@@ -32,7 +34,9 @@ def decode(
 ) -> Float[np.ndarray, "samples"]:
   """A sound file as one channel at `rate`.
 
-  Channels are averaged; another rate is changed with a polyphase filter.
+  Channels are averaged; another rate is changed with a polyphase filter. Where
+  channels cancel each other, as those of a line whose plug is wired the wrong
+  way, the file is refused: which of them is meant is not ours to say.
 
   Args:
     data: a WAV, FLAC, OGG or MP3 file.
@@ -40,8 +44,8 @@ def decode(
     name: what an error calls it.
 
   Raises:
-    BadSample: for damaged, oversized or empty files, and for samples that are
-      not finite or beyond MAX_LEVEL.
+    BadSample: for damaged, oversized or empty files, for samples that are not
+      finite or beyond MAX_LEVEL, and for channels that cancel each other.
     ImportError: when soundfile is not installed.
   """
   wave, found = read(data, rate, name)
@@ -108,11 +112,18 @@ def _check_whole(data: bytes, name: str) -> None:
 
 def _mono(file, name: str) -> Float[np.ndarray, "samples"]:
   """The mean of the channels of an open file."""
-  blocks = []
+  means, power = [], 0.0
   for block in _blocks(file, name):
     _check_level(block, name)
-    blocks.append(block.mean(axis=1))
-  return check(np.concatenate(blocks), name)
+    power += float(np.vdot(block, block)) / file.channels
+    means.append(block.mean(axis=1))
+  wave = check(np.concatenate(means), name)
+  if float(np.vdot(wave, wave)) < CANCELLED**2 * power:
+    raise BadSample(
+      f"{name} has {file.channels} channels that cancel each other: nothing is "
+      "left of their mean. Keep one of them."
+    )
+  return wave
 
 
 def _blocks(file, name: str) -> Iterator[Float[np.ndarray, "_ channels"]]:

@@ -135,6 +135,17 @@ def test_sounds_that_ffmpeg_wrote_into_a_pipe(form):
   assert len(audio.decode(b"".join(written))) == 8_000
 
 
+@pytest.mark.parametrize("subtype", ["FLOAT", "PCM_16"])
+def test_channels_that_cancel_each_other(subtype):
+  wave = tone(channels=2) * np.array([1, -1], np.float32)
+  with pytest.raises(BadSample, match="the_sound has 2 channels that cancel"):
+    audio.decode(encode(wave, subtype=subtype), name="the_sound")
+  # One that is wide, one that is silent, and one that is faint.
+  wide = wave * np.array([1, 0.9], np.float32)
+  for fine in (wide, 0 * wave, 1e-4 * np.abs(wave)):
+    assert len(audio.decode(encode(fine, subtype=subtype))) == 8_000
+
+
 def test_samples_on_the_scale_of_int16_are_left_as_they_are():
   wave = 32_768 * np.sign(tone())
   np.testing.assert_array_equal(audio.decode(encode(wave)), wave[:, 0])
