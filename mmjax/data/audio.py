@@ -74,7 +74,11 @@ def read(
   except BadSample:
     raise
   except (soundfile.SoundFileError, RuntimeError, ValueError) as error:
-    raise BadSample(f"{name} cannot be decoded: {error}") from error
+    # Without what soundfile calls the bytes.
+    what = getattr(error, "error_string", error)
+    raise BadSample(
+      f"{name} cannot be decoded as WAV, FLAC, OGG or MP3: {what}"
+    ) from error
 
 
 def _check_header(file, rate: int, name: str) -> None:

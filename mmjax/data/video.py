@@ -104,6 +104,11 @@ class _Clip:
     if not file.streams.video:
       raise BadSample(f"{name} has no video stream.")
     self.stream = file.streams.video[0]
+    if self.stream.codec_context is None:
+      raise BadSample(
+        f"{name} has a video stream without a codec that is known: it was cut, "
+        "or needs to be converted, to H.264 for example."
+      )
     width, height = self.stream.width, self.stream.height
     if width * height > MAX_PIXELS:
       raise BadSample(f"{name} is {width}x{height}, the cap is {MAX_PIXELS}.")
@@ -142,7 +147,8 @@ class _Clip:
       raise BadSample(f"{self.name} changes its size at frame {count}.")
     if count >= MAX_DECODED:
       raise BadSample(
-        f"{self.name} has more than {MAX_DECODED} frames before {due} s."
+        f"{self.name} has more than {MAX_DECODED} frames before {due:.1f} s, "
+        "which is the cap. Name a start and an end, or cut the clip."
       )
 
   def _check_end(

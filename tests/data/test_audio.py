@@ -181,8 +181,15 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_sounds_are_named_errors(name):
-  with pytest.raises(BadSample, match="the_sound"):
+  with pytest.raises(BadSample, match="the_sound") as error:
     audio.decode(HOSTILE[name], name="the_sound")
+  assert "BytesIO" not in str(error.value)
+
+
+def test_what_is_no_sound_is_told_in_words():
+  expected = "the_sound cannot be decoded as WAV, FLAC, OGG or MP3: Format not"
+  with pytest.raises(BadSample, match=expected):
+    audio.decode(b"<html>404</html>", name="the_sound")
 
 
 def test_too_many_samples(monkeypatch):

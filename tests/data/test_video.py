@@ -209,8 +209,16 @@ def test_oversized_frames(monkeypatch):
 
 def test_too_many_frames(monkeypatch):
   monkeypatch.setattr(video, "MAX_DECODED", 7)
-  with pytest.raises(BadSample, match="more than 7 frames before 2"):
+  with pytest.raises(
+    BadSample, match="more than 7 frames before 2.0 s.*start and"
+  ):
     video.decode(clip())
+
+
+def test_a_stream_without_a_codec():
+  data = clip(format="matroska").replace(b"V_MPEG4/ISO/ASP", b"V_NOTHING/AT/AL")
+  with pytest.raises(BadSample, match="the_clip has a video stream without a"):
+    video.decode(data, name="the_clip")
 
 
 def test_no_frame_in_range():
