@@ -23,6 +23,8 @@ MAX_LEVEL = 2**16
 # Samples of a frame of an encoder's filter bank, and from one to the next: 25
 # and 10 ms at 16 kHz.
 WINDOW, HOP = 400, 160
+# What soundfile says of a FLAC that was written into a pipe.
+UNKNOWN = 2**63 - 1
 # Of the channels' level, what is left of it in their mean: -60 dB.
 CANCELLED = 1e-3
 # Samples of all channels that are read at once of codecs that cannot seek.
@@ -82,6 +84,11 @@ def read(
 
 
 def _check_header(file, rate: int, name: str) -> None:
+  if file.frames == UNKNOWN:
+    raise BadSample(
+      f"{name} does not say how many samples it has, as of what was written "
+      "into a pipe. Write it to a file, with ffmpeg for example."
+    )
   if file.frames * file.channels > MAX_SAMPLES:
     raise BadSample(
       f"{name} has {file.frames} samples in {file.channels} channels, the "

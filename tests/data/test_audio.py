@@ -186,6 +186,14 @@ def test_hostile_sounds_are_named_errors(name):
   assert "BytesIO" not in str(error.value)
 
 
+def test_a_flac_from_a_pipe():
+  data = bytearray(encode(tone(), format="FLAC", subtype="PCM_16"))
+  data[21] &= 0xF0  # The upper bits of 36.
+  data[22:26] = bytes(4)
+  with pytest.raises(BadSample, match="does not say how many samples"):
+    audio.decode(bytes(data))
+
+
 def test_what_is_no_sound_is_told_in_words():
   expected = "the_sound cannot be decoded as WAV, FLAC, OGG or MP3: Format not"
   with pytest.raises(BadSample, match=expected):
