@@ -7,8 +7,23 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from mmjax.data import build, image, sources, tar, video, webdataset
-from mmjax.data.document import BadSample, Document, Filtered, printable
+from mmjax.data import (
+  audio,
+  build,
+  image,
+  points,
+  sources,
+  tar,
+  video,
+  webdataset,
+)
+from mmjax.data.document import (
+  BadSample,
+  Document,
+  Filtered,
+  printable,
+  reading,
+)
 from mmjax.data.formats import FORMATS, Documents
 from mmjax.data.sources import SOURCES
 
@@ -23,6 +38,8 @@ SUFFIXES = {
 TOLD = 10
 # What the metadata of a medium may say of the part to decode.
 _CLIP = {"start", "end"}
+# Samples a second that sounds are read at, as `Sounds` does.
+_RATE = 16_000
 
 
 def inspect(
@@ -149,22 +166,63 @@ def _show(
 
 
 def render(item: Any) -> str:
+  """A record or document in lines; encoded media are decoded.
+
+  Raises:
+    BadSample: for a medium that cannot be used.
+  """
   if not isinstance(item, Document):
     return "record\n" + "\n".join(
       f"    {key}: {_short(value)}" for key, value in item.items()
     )
-  sizes = []
+  found: dict[str, list[str]] = {}
   for media in item.media:
     payload = media.load()
     name = f"{item.id}:{media.name}" if media.name else item.id
-    if media.kind == "image" and isinstance(payload, bytes):
-      height, width = image.decode(payload, name).shape[:2]
-      sizes.append(f"{width}x{height}")
-    elif media.kind == "video" and isinstance(payload, bytes):
+    if isinstance(payload, bytes):
       clip = {k: media.metadata[k] for k in media.metadata.keys() & _CLIP}
-      frames, height, width = video.decode(payload, name=name, **clip).shape[:3]
-      sizes.append(f"{frames} frames of {width}x{height}")
-  return f"{item}" + (f"\n  pictures: {', '.join(sizes)}" if sizes else "")
+      label, describe = _DECODED[media.kind]
+      with reading(name):
+        told = describe(payload, name, **clip)
+      found.setdefault(label, []).append(told)
+  lines = [f"\n  {label}: {', '.join(x)}" for label, x in found.items()]
+  return f"{item}{''.join(lines)}"
+
+
+def _picture(payload: bytes, name: str, **_: Any) -> str:
+  height, width = image.decode(payload, name).shape[:2]
+  return f"{width}x{height}"
+
+
+def _clip(payload: bytes, name: str, **clip: float) -> str:
+  frames, height, width = video.decode(payload, name=name, **clip).shape[:3]
+  return f"{frames} frames of {width}x{height}"
+
+
+def _sound(payload: bytes, name: str, **clip: float) -> str:
+  """Its seconds, as readers would have it, and the rate of the file."""
+  wave, found = audio.read(payload, _RATE, name)
+  wave = audio.check(audio.resample(wave, found, _RATE), name)
+  wave = audio.part(wave, _RATE, name=name, **clip)
+  return f"{round(len(wave) / _RATE, 2):g} s at {found} Hz"
+
+
+def _shape(payload: bytes, name: str, **_: Any) -> str:
+  shape = points.read(payload, name)
+  points.sample(shape, name=name)
+  vertices, triangles = len(shape.vertices), len(shape.triangles)
+  if not triangles:
+    return f"{vertices} points"
+  return f"{vertices} vertices, {triangles} triangles"
+
+
+# By kind: the line on which media are told, and what makes words of one.
+_DECODED = {
+  "image": ("pictures", _picture),
+  "video": ("pictures", _clip),
+  "audio": ("sounds", _sound),
+  "points": ("points", _shape),
+}
 
 
 def _short(value: Any) -> str:

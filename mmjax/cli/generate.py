@@ -1,6 +1,7 @@
 """`mmjax generate`: a model, media and text in, its answer out."""
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -72,6 +73,7 @@ def rank(
 
   Raises:
     ValueError: as above, and for answers that are empty or there twice.
+    FloatingPointError: for likelihoods that are not finite.
   """
   choices = [choice.strip() for choice in choices]
   if len(set(choices)) < max(len(choices), 2) or "" in choices:
@@ -84,6 +86,11 @@ def rank(
   goes_on = isinstance(document.segments[-1], Text)
   answers = [f" {choice}" if goes_on else choice for choice in choices]
   scores = model.score([document], answers).total[0].tolist()
+  if not all(map(math.isfinite, scores)):
+    raise FloatingPointError(
+      f"The choices' log-likelihoods are {scores}, expected finite numbers. "
+      "Look at the media, and whether the checkpoint's parameters are finite."
+    )
   pairs = zip(choices, scores, strict=True)
   return sorted(pairs, key=lambda pair: pair[1], reverse=True)
 

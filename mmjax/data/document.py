@@ -9,9 +9,10 @@ What a model is trained to say is decided here, by `target`, when the record
 is read; nothing later looks for it in a string.
 """
 
+import contextlib
 import dataclasses
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,24 @@ class BadSample(ValueError):
 
   The pipeline masks it out, counts and logs it, and stops past a budget.
   """
+
+
+@contextlib.contextmanager
+def reading(name: str) -> Iterator[None]:
+  """Whatever a medium's decoder raises is a bad sample that names the medium.
+
+  Decoders fail on damaged files in more ways than they say. The error's type
+  is told: should the fault be ours, `max_bad_fraction` stops the run. A package
+  or memory that is missing is no fault of the sample's.
+  """
+  try:
+    yield
+  except (BadSample, ImportError, MemoryError):
+    raise
+  except Exception as error:
+    raise BadSample(
+      f"{name} cannot be read: {type(error).__name__}: {error!s:.200}"
+    ) from error
 
 
 def printable(text: str) -> str:

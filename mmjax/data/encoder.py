@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mmjax.data.batching import Clip, Example, Slots, pad, stack, trim
-from mmjax.data.document import BadSample, Document, Media
+from mmjax.data.document import BadSample, Document, Media, reading
 from mmjax.data.readers import Reader
 from mmjax.text.prompts.base import Written
 
@@ -121,7 +121,9 @@ class Encoder:
     key = _key(media, document) if reader.keys else -1
     if not reader.values:
       return Clip(None, key=key)
-    return dataclasses.replace(reader.read(media, name, seed), key=key)
+    with reading(name):
+      clip = reader.read(media, name, seed)
+    return dataclasses.replace(clip, key=key)
 
   def _entry(self, media: Media) -> str:
     """The reader of its kind by name, or else the first that reads it."""

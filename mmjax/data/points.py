@@ -58,11 +58,13 @@ def decode(
   """
   if count < 2:
     raise ValueError(f"count is {count}, expected at least 2.")
-  cap = MAX_BYTES["points"]
-  size = data.nbytes if isinstance(data, np.ndarray) else len(data)
-  if size > cap:
-    raise BadSample(f"{name} has {size} bytes, the cap is {cap}.")
-  mesh = read(data, name)
+  return sample(read(data, name), count, seed, name)
+
+
+def sample(
+  mesh: Mesh, count: int = 8192, seed: int = 0, name: str = "points"
+) -> Float[np.ndarray, "count 3"]:
+  """Those points of a shape that is read already."""
   rng = np.random.default_rng(seed)
   if len(mesh.triangles):
     points = sample_surface(mesh, count, rng, name)
@@ -73,6 +75,10 @@ def decode(
 
 def read(data: bytes | np.ndarray, name: str = "points") -> Mesh:
   """The vertices and triangles of a file, all of them finite in float32."""
+  cap = MAX_BYTES["points"]
+  size = data.nbytes if isinstance(data, np.ndarray) else len(data)
+  if size > cap:
+    raise BadSample(f"{name} has {size} bytes, the cap is {cap}.")
   if isinstance(data, np.ndarray):
     return _finite(npy.cloud(data, name), name)
   reader = next((r for mark, r in READERS if data.startswith(mark)), obj.read)

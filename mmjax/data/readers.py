@@ -157,8 +157,7 @@ class Sounds:
     else:
       wave = audio.decode(payload, self.rate, name)
     start, end = media.metadata.get("start", 0.0), media.metadata.get("end")
-    last = None if end is None else round(end * self.rate)
-    wave = audio.check(wave[round(start * self.rate) : last], name)
+    wave = audio.part(wave, self.rate, start, end, name)
     return Clip(*audio.segments(wave, self.frames, self.bank))
 
   def _checked(self, payload: np.ndarray, rate: Any, name: str) -> np.ndarray:
@@ -172,7 +171,10 @@ class Sounds:
         f"{name} has {rate} samples a second by its metadata ('rate'), "
         f"expected {self.rate}."
       )
-    return audio.check(payload.astype(np.float32), name)
+    # What overflows is refused as not finite.
+    with np.errstate(over="ignore"):
+      wave = payload.astype(np.float32)
+    return audio.check(wave, name)
 
 
 @dataclasses.dataclass(frozen=True)

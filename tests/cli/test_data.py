@@ -1,11 +1,15 @@
 import json
 import tarfile
 
+import numpy as np
 import pytest
 
 from mmjax.cli import data
 from mmjax.data import tar
 from tests.data.pictures import encode, photo
+from tests.data.shapes import npy, obj
+from tests.data.test_audio import encode as wav
+from tests.data.test_audio import tone
 from tests.data.test_tar import HOSTILE, special, write
 
 
@@ -45,6 +49,51 @@ def test_inspect_a_config():
   config = {"datasets": {"d": {"source": source}, "m": mixed}}
   bad, text = lines_of(data.inspect, config, count=1)
   assert bad == 0 and "d: no end records" in text and "m/x: " in text
+
+
+def questions(folder, **files):
+  """A config of a question about each file, whose name begins with its kind."""
+  rows = []
+  for name, content in files.items():
+    (folder / name).write_bytes(content)
+    kind = name.partition("_")[0]
+    rows.append({"id": name, kind: name, "question": "what?", "answer": "a"})
+  (folder / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+  source = {"name": "jsonl", "paths": str(folder / "a.jsonl")}
+  form = {"name": "qa", "folder": str(folder)}
+  return {"datasets": {"d": {"source": source, "format": form}}}
+
+
+def test_inspect_decodes_sounds_and_shapes(tmp_path):
+  good = {
+    "audio_a": wav(tone(44_100, 2.25), 44_100),
+    "points_cloud": npy(np.random.default_rng(0).random((20, 3))),
+    "points_box": obj(),
+  }
+  bad, text = lines_of(data.inspect, questions(tmp_path, **good))
+  assert bad == 0 and "sounds: 2.25 s at 44100 Hz" in text
+  assert "points: 20 points" in text
+  assert "points: 8 vertices, 12 triangles" in text
+  spoiled = {
+    "audio_text": b"no sound",
+    "audio_empty": b"",
+    "audio_loud": wav(1e20 * tone()),
+    "points_text": b"no shape",
+    "points_cut": npy(np.eye(4, 3))[:-8],
+    "points_place": npy(np.ones((9, 3))),
+  }
+  bad, text = lines_of(data.inspect, questions(tmp_path, **spoiled), count=9)
+  assert bad == len(spoiled) and all(f" BAD: {x}:" in text for x in spoiled)
+
+
+def test_inspect_tells_whatever_a_decoder_raises(tmp_path, monkeypatch):
+  def fails(*_, **__):
+    raise KeyError("x")
+
+  monkeypatch.setattr(data.points, "read", fails)
+  config = questions(tmp_path, points_a=obj())
+  bad, text = lines_of(data.inspect, config)
+  assert bad == 1 and "points_a cannot be read: KeyError: 'x'" in text
 
 
 def test_inspect_an_unknown_file(tmp_path):

@@ -1,13 +1,14 @@
 """A run that reads four kinds of media, asked about files of its user."""
 
 import json
+from types import SimpleNamespace
 
 import flax.linen as nn
 import numpy as np
 import pytest
 
 from mmjax.checkpoints import Checkpoints, fingerprint
-from mmjax.cli import main
+from mmjax.cli import generate, main
 from mmjax.cli.evaluate import load_model
 from mmjax.cli.generate import for_generation
 from mmjax.data.batching import empty, stack
@@ -143,6 +144,17 @@ def test_a_text_before_a_medium_is_read_behind_it(run, capsys, caplog):
     said.append(capsys.readouterr().out.splitlines())
   assert said[0] == said[1]
   assert "stands before a medium" in caplog.text
+
+
+def test_likelihoods_that_are_no_numbers_are_no_ranking(monkeypatch):
+  class Lost:
+    def score(self, documents, answers):
+      return SimpleNamespace(total=np.array([[-1.0, np.nan]]))
+
+  document = Document((Text("a"),), "prompt")
+  monkeypatch.setattr(generate, "_asked", lambda *_: (Lost(), document))
+  with pytest.raises(FloatingPointError, match=r"\[-1.0, nan\], expected"):
+    generate.rank({}, "", (), ["cat", "dog"])
 
 
 @pytest.mark.parametrize(

@@ -274,6 +274,15 @@ def test_files_of_another_program(kind):
   np.testing.assert_allclose(corners(points.read(data)), expected, atol=2e-5)
 
 
+def spoiled_lzma() -> bytes:
+  data = io.BytesIO()
+  with zipfile.ZipFile(data, "w", zipfile.ZIP_LZMA) as archive:
+    archive.writestr("arr_0.npy", npy(np.random.default_rng(0).random((99, 3))))
+  made = bytearray(data.getvalue())
+  made[60:1060] = b"\xff" * 1000
+  return bytes(made)
+
+
 def zipped(**files: bytes) -> bytes:
   data = io.BytesIO()
   with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -298,6 +307,7 @@ def objects() -> bytes:
     # Larger than a file may be, out of some ten kB.
     (zipped(arr_0__npy=bytes(MAX_BYTES["points"] + 1)), "at most"),
     (npz(arr_0=VERTICES)[:-30], "no sound archive"),
+    (spoiled_lzma(), "no sound archive"),
     (npz(arr_0=VERTICES).replace(b"arr_0", b"arr_1", 1), "no sound archive"),
     (objects(), "expected numbers"),
   ],

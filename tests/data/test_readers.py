@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from mmjax.data import build, points
+from mmjax.data import audio, build, points
 from mmjax.data.batching import pack, stack, trim
 from mmjax.data.document import BadSample, Media
 from mmjax.data.readers import READERS, Pictures, Sounds
@@ -56,9 +56,9 @@ def test_every_kind_has_slots_of_its_own():
 
 def test_shorter_media_fill_their_frames():
   made = encoder(media={"video": 1, "audio": 1})
-  media = made(k.document(k.video(1), k.sound(0.01)))["media"]
+  media = made(k.document(k.video(1), k.sound(0.05)))["media"]
   assert media["video"]["values"][:, 0, 0, 0, 0].tolist() == [0, 0, 0]
-  assert media["audio"]["lengths"].tolist() == [[160], [0]]
+  assert media["audio"]["lengths"].tolist() == [[800], [0]]
   assert media["audio"]["mask"].all() and media["video"]["mask"].all()
   long = made(k.document(k.video(30), k.sound(2.0)))["media"]
   assert long["video"]["values"][:, 0, 0, 0, 0].tolist() == [0, 50, 100]
@@ -88,6 +88,11 @@ def test_a_part_of_a_sound():
   encoded = Media("audio", encode(tone()), metadata={"start": 0.6})
   with pytest.raises(BadSample, match="x has no samples"):
     reader.read(encoded, "x", ())
+  for end, samples in ((0.52, 320), (0.5249, 398)):
+    given = dict(rate=16_000, start=0.5, end=end)
+    message = f"x has {samples} samples at 16000 Hz, expected 400 or more"
+    with pytest.raises(BadSample, match=message):
+      reader.read(Media("audio", wave, metadata=given), "x", ())
   for payload, rate in ((wave, 8_000), (wave[None], 16_000), (wave, None)):
     media = Media("audio", payload, metadata=dict(rate=rate))
     with pytest.raises(BadSample, match="samples"):
@@ -218,6 +223,24 @@ def test_other_kinds_are_bad_samples():
     made(k.document(k.image(), k.image(1)))
   with pytest.raises(BadSample, match="'audio'; read here are"):
     made._entry(k.sound())
+
+
+def test_whatever_a_decoder_raises_is_a_bad_sample(monkeypatch):
+  made = encoder(media={"audio": 1})
+  document = k.document(k.sound())
+
+  def fails(error):
+    def decode(*_):
+      raise error
+
+    monkeypatch.setattr(audio, "decode", decode)
+    return made(document)
+
+  with pytest.raises(BadSample, match="doc:tone cannot be read: KeyError: 'x'"):
+    fails(KeyError("x"))
+  for error in (MemoryError(), ImportError("soundfile"), KeyboardInterrupt()):
+    with pytest.raises(type(error)):
+      fails(error)
 
 
 def test_rows_are_not_filled_with_several_kinds():

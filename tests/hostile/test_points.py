@@ -229,7 +229,11 @@ HOSTILE = {
   "glb node 1e9": (nodes(roots=(10**9,)), "0 nodes, and names 1000000000"),
   "glb numbers": (nodes({"scale": [1, 2]}), "scale as a list of 2"),
   "glb nan": (nodes({"mesh": 0, "scale": [1, 2, np.nan]}), "scale"),
-  "glb rotation": (nodes({"rotation": [0] * 4}), "four zeros"),
+  "glb rotation": (nodes({"rotation": [0] * 4}), r"rotation \[0.0, 0.0"),
+  "glb tiny rotation": (
+    nodes({"rotation": [1e-200, 0, 0, 0]}),
+    r"rotation \[1e-200, .* of length 1",
+  ),
   "glb overflow": (
     nodes(
       *({"scale": [1e37] * 3, "children": [i + 1]} for i in range(30)),

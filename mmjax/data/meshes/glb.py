@@ -32,6 +32,7 @@ MAX_NODES = MAX_PARTS = 50_000
 # Vertices and corners that are read, over and over if a mesh is in many places.
 MAX_VALUES = mesh.MAX_VERTICES + mesh.MAX_CORNERS
 JSON, BIN = 0x4E4F534A, 0x004E4942
+MIN_TURN = 1e-6
 COMPONENTS = {
   5120: "<i1",
   5121: "<u1",
@@ -235,8 +236,12 @@ class _File:
     out = np.eye(4)
     if "rotation" in node:
       turn = self.numbers(node, "rotation", [0.0] * 4)
-      if not turn.any():
-        raise self.bad("has a node with a rotation of four zeros")
+      # Squares of what is smaller still are no longer exact, or zero.
+      if np.abs(turn).max() < MIN_TURN:
+        raise self.bad(
+          f"has a node with the rotation {turn.tolist()}, expected a "
+          "quaternion of length 1"
+        )
       # Takes half a second to import, in every process that reads anything.
       from scipy.spatial.transform import Rotation
 

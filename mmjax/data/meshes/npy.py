@@ -5,6 +5,7 @@ taken.
 """
 
 import io
+import lzma
 import zipfile
 import zlib
 
@@ -61,8 +62,8 @@ def read_archive(data: bytes, name: str) -> Mesh:
   except BadSample:
     raise
   except (
-    *(zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError),
-    *(RuntimeError, ValueError, OSError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError),
+    *(EOFError, RuntimeError, ValueError, OSError),
   ) as error:
     raise BadSample(f"{name} is no sound archive: {error!s:.200}") from error
   if not found.startswith(b"\x93NUMPY"):
