@@ -11,9 +11,9 @@ DEMO = "configs/flamingo/demo.py"
 _CHANGE = re.compile(r"--config\.([\w.]+)(?:=(.*))?", re.DOTALL)
 # For --help, which has no time to import the tables.
 _FAMILIES = (
-  "beats, blip2, clip, efficientnet_lite0, eva, gpt_neox, instructblip, llama, "
-  "llava, mpt, nfnet, open_flamingo, opt, ulip2, whisper or "
-  "x_instructblip"
+  "beats, blip2, blip2_retrieval, clip, efficientnet_lite0, eva, gpt_neox, "
+  "instructblip, llama, llava, mpt, nfnet, open_flamingo, opt, ulip2, whisper "
+  "or x_instructblip"
 )
 _FORMATS = "conversations, messages, mmc4, obelics, pairs, qa or video_text"
 _SETS = ("speech", "sounds", "animated", "furniture")

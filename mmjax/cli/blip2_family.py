@@ -32,8 +32,8 @@ def fields(config: Mapping[str, Any], weights: Mapping) -> Fields:
 
 
 def _module(fields: Fields) -> system.Blip2Stage1:
-  known = ("qformer", "encoder", "joint_width")
-  return system.build({name: fields[name] for name in known})
+  known = ("qformer", "encoder", "joint_width", "features_norm_eps")
+  return system.build({name: fields[name] for name in known if name in fields})
 
 
 def shapes(fields: Fields) -> dict[str, tuple[int, ...]]:

@@ -19,7 +19,7 @@ import numpy as np
 
 from mmjax.cli import llava_family
 from mmjax.cli.export import export_run
-from mmjax.cli.families import FAMILIES, Family
+from mmjax.cli.families import FAMILIES, Family, family_of
 from mmjax.cli.llava_processor import write_processor
 from mmjax.cli.writing import (
   Lazy,
@@ -134,8 +134,7 @@ class _Options:
 def _to_jax(source: Path, target: Path, options: _Options) -> None:
   options.refuse("hf", "layout", "adapter")
   config = _config(source, options.settings)
-  name = options.family
-  name = name or config.get("model_type")
+  name = options.family or family_of(config)
   if name is None:
     raise ValueError(
       f"Name the family of {source}: --family NAME, one of "

@@ -22,6 +22,7 @@ from mmjax.cli import (
   llava_family,
   llava_layouts,
   nfnet_family,
+  retrieval_family,
   whisper_family,
   x_instructblip_family,
 )
@@ -138,6 +139,13 @@ FAMILIES: dict[str, Family] = {
     part="model",
     settings="cfg",
   ),
+  "blip2_retrieval": Family(
+    fields=retrieval_family.fields,
+    shapes=retrieval_family.shapes,
+    rules=retrieval_family.rules,
+    ignore=blip2_family.ignore,
+    config=retrieval_family.config,
+  ),
   "blip2": Family(
     fields=blip2_family.fields,
     shapes=blip2_family.shapes,
@@ -234,3 +242,13 @@ FAMILIES: dict[str, Family] = {
     part="model",
   ),
 }
+
+# Of a config.json, where its model_type has several.
+ARCHITECTURES = {retrieval_family.ARCHITECTURE: "blip2_retrieval"}
+
+
+def family_of(config: Mapping[str, Any]) -> str | None:
+  """The name of the family that a config.json says, if it says one."""
+  names = config.get("architectures") or ()
+  found = [ARCHITECTURES[name] for name in names if name in ARCHITECTURES]
+  return found[0] if found else config.get("model_type")

@@ -62,7 +62,8 @@ _QFORMER = dict(
 )
 _QKV_BIAS = re.compile(r"(model\.)?vision_model\..*\.self_attn\.qkv\.bias")
 _WORDS = [
-  f"{root}qformer.embeddings.word_embeddings.weight" for root in ("", "model.")
+  f"{root}embeddings.word_embeddings.weight"
+  for root in ("qformer.", "model.qformer.", "")
 ]
 
 
@@ -90,28 +91,26 @@ def fields(config: Mapping[str, Any], weights: Mapping) -> Fields:
       f"layers {lm['width']}: Hugging Face's model puts media, which have the "
       "width of the layers, among the embeddings, and mixes up their numbers."
     )
-  encoder = _encoder(_VISION | config.get("vision_config", {}), weights)
-  reader = _QFORMER | config.get("qformer_config", {})
+  tower = encoder(config, weights)
+  own = config.get("qformer_config", {})
+  only(own, use_qformer_text_input=False)
   connector = dict(
     name="qformer",
     width=lm["width"],
-    features_norm_eps=encoder["norm_eps"],
-    qformer=_qformer(reader, weights, instructed)
-    | dict(
-      num_queries=size({"num_query_tokens": 32} | config, "num_query_tokens"),
-      features_width=encoder["width"],
-    ),
+    features_norm_eps=tower["norm_eps"],
+    qformer=qformer(config, weights, tower["width"], reads_text=instructed),
   )
   return dict(
     lm=lm,
-    encoders={ENCODER: encoder},
+    encoders={ENCODER: tower},
     media={kind: dict(encoder=ENCODER, connector=connector)},
     media_token=_media_token(config, kind, lm["vocab_size"]),
   )
 
 
-def _encoder(config: Mapping[str, Any], weights: Mapping) -> Fields:
+def encoder(config: Mapping[str, Any], weights: Mapping) -> Fields:
   """Settings of EVA's tower; only its weights tell of a bias of the keys."""
+  config = _VISION | config.get("vision_config", {})
   layers, width = size(config, "num_hidden_layers"), size(config, "hidden_size")
   side, patch = size(config, "image_size"), size(config, "patch_size")
   return dict(
@@ -141,17 +140,22 @@ def _key_biases(weights: Mapping):
     yield bool(bias.reshape(-1)[third : 2 * third].any())
 
 
-def _qformer(
-  config: Mapping[str, Any], weights: Mapping, instructed: bool
+def qformer(
+  config: Mapping[str, Any],
+  weights: Mapping,
+  features_width: int,
+  *,
+  reads_text: bool,
 ) -> Fields:
   """Settings of the Q-Former; the table of words tells its own size.
 
   Some files have a row more than their config.json says.
   """
+  queries = size({"num_query_tokens": 32} | config, "num_query_tokens")
+  config = _QFORMER | config.get("qformer_config", {})
   only(config, hidden_act="gelu", position_embedding_type="absolute")
-  only(config, use_qformer_text_input=False)
   text = dict(vocab_size=0)
-  if instructed:
+  if reads_text:
     name = next((name for name in _WORDS if name in weights), None)
     rows = weights.shape(name)[0] if name else size(config, "vocab_size")
     if rows != config.get("vocab_size", rows):
@@ -170,6 +174,8 @@ def _qformer(
     cross_every=size(config, "cross_attention_frequency"),
     hidden=size(config, "intermediate_size"),
     norm_eps=number(config, "layer_norm_eps", 1e-12),
+    num_queries=queries,
+    features_width=features_width,
     **text,
   )
 
@@ -188,21 +194,27 @@ def _media_token(config: Mapping[str, Any], kind: str, rows: int) -> int | None:
 def config(fields: Fields) -> dict[str, Any]:
   """A config.json of such settings."""
   ((kind, entry),) = fields["media"].items()
-  encoder, reader = fields["encoders"][ENCODER], entry["connector"]["qformer"]
+  tower, reader = fields["encoders"][ENCODER], entry["connector"]["qformer"]
   instructed = bool(reader["vocab_size"])
   architecture, (*_, name, part) = next(
     (a, c) for a, c in _CLASSES.items() if c[:2] == (kind, instructed)
   )
   lm = dict(fields["lm"])
-  return {
+  return parts_of_config(tower, reader, part) | {
     "model_type": name,
     "architectures": [architecture],
     "text_config": hugging_face(lm.pop("name"), lm),
-    "vision_config": _vision_config(encoder, part),
-    "qformer_config": _qformer_config(reader, part),
-    "num_query_tokens": reader["num_queries"],
     f"{kind}_token_index": fields["media_token"],
     "use_decoder_only_language_model": True,
+  }
+
+
+def parts_of_config(tower: Fields, reader: Fields, part: str) -> dict[str, Any]:
+  """What a config.json says of tower and Q-Former, of the model types PART_."""
+  return {
+    "vision_config": _vision_config(tower, part),
+    "qformer_config": _qformer_config(reader, part),
+    "num_query_tokens": reader["num_queries"],
   }
 
 

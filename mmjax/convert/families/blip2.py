@@ -1,9 +1,9 @@
-"""Names of BLIP-2's weights in LAVIS: the file of the first stage."""
+"""Names of BLIP-2's first stage in LAVIS' file, and of Hugging Face's."""
 
 import dataclasses
 from collections.abc import Collection
 
-from mmjax.convert.families import parts, qformer
+from mmjax.convert.families import eva, parts, qformer
 from mmjax.convert.rules import Rule, prefixed
 
 _CAPTION = "Qformer.cls.predictions."
@@ -42,6 +42,28 @@ def stage1(
     if rule.name in twice
     else rule
     for rule in rules
+  ]
+
+
+def retrieval(
+  num_layers: int, cross_every: int = 2, *, key_bias: bool = False
+) -> list[Rule]:
+  """`Blip2ForImageTextRetrieval`, with its tower.
+
+  Args:
+    num_layers, cross_every: of the Q-Former.
+    key_bias: the keys of the tower have a bias.
+  """
+  body = qformer.hugging_face(num_layers, cross_every, instructed=False)
+  return [
+    *prefixed(eva.hugging_face(key_bias=key_bias), path="encoder/"),
+    *parts.norm("vision_model.post_layernorm", "features_norm"),
+    *prefixed(body, "qformer.", "qformer/"),
+    *prefixed(qformer.blip2_embeddings(), path="qformer/"),
+    *prefixed([qformer.queries()], path="qformer/"),
+    *parts.matrix("vision_projection", "image_head"),
+    *parts.matrix("text_projection", "text_head"),
+    *parts.matrix("itm_head", "match_head"),
   ]
 
 
