@@ -226,17 +226,25 @@ def test_answers_are_those_of_the_whole_sequence(made, model):
     assert model._said(np.array(ids)).text == answer
 
 
-def test_classes_are_ranked_by_the_sum_of_their_tokens(made, model, losses):
+@pytest.mark.parametrize("end", [None, True])
+def test_classes_are_ranked_by_the_sum_of_their_tokens(
+  made, model, losses, end
+):
+  """Without their end, as LAVIS', or with it where that is asked for."""
   encoder, *_ = made
   document = DOCUMENTS[0]
   classes = ["cat sits", "dog", "a x runs"]
-  found = model.score([document.query()], classes)
+  own = dataclasses.replace(model, score_end=end)
+  found = own.score([document.query()], classes)
   texts = [
     k.document(*document.media, question="a dog", answer=answer)
     for answer in classes
   ]
   for i, text in enumerate(texts):
-    expected = losses(stack([encoder(text)] * 4))[0]["loss"] / 4
+    batch = stack([encoder(text)] * 4)
+    if not end:
+      batch["weights"] *= ~np.isin(batch["targets"], model.stops)
+    expected = losses(batch)[0]["loss"] / 4
     np.testing.assert_allclose(-found.total[0, i], expected, rtol=1e-5)
 
 
