@@ -120,7 +120,10 @@ def test_a_vocabulary_that_config_json_has_wrong(folder, tmp_path, caplog):
       dict(text_config=hf.OPT | dict(word_embed_proj_dim=16)),
       "embeddings are 16 wide",
     ),
-    (dict(architectures=["Blip2ForImageTextRetrieval"]), "ImageTextRetrieval"),
+    (
+      dict(architectures=["Blip2VisionModelWithProjection"]),
+      "VisionModelWithProjection",
+    ),
     (dict(architectures=None, model_type="x"), "x"),
     (dict(num_query_tokens=4), "does not become"),
     (dict(num_query_tokens=True), "not a size"),
