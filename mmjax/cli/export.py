@@ -40,7 +40,7 @@ def export_run(
     run: directory of a run, with `config.json` and `checkpoints`.
     target: new directory, of safetensors.
     limit: bytes of a file.
-    layout: of LAYOUTS of the run's system; None is the first.
+    layout: of those of EXPORTS for the run's system; None is the first.
     adapter: of a LLaVA with LoRA, see llava_run.
 
   Raises:

@@ -249,6 +249,6 @@ ARCHITECTURES = {retrieval_family.ARCHITECTURE: "blip2_retrieval"}
 
 def family_of(config: Mapping[str, Any]) -> str | None:
   """The name of the family that a config.json says, if it says one."""
-  names = config.get("architectures") or ()
-  found = [ARCHITECTURES[name] for name in names if name in ARCHITECTURES]
-  return found[0] if found else config.get("model_type")
+  names = config.get("architectures")
+  first = names[0] if isinstance(names, list) and names else None
+  return ARCHITECTURES.get(str(first), config.get("model_type"))

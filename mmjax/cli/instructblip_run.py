@@ -120,10 +120,11 @@ def _tower(module: XInstructBlip, kind: str) -> dict[str, Any]:
 
 def _media_token(config: Mapping[str, Any]) -> int | None:
   """The id at the places of media, as the folder knew it that the run is of."""
-  for source in config.get("init", {}).values():
-    path = Path(source.get("path", "")) / "config.json"
-    own = read_json(path).get("model") if path.is_file() else None
-    if own and own.get("media_token") is not None:
+  named = [source.get("path") for source in config.get("init", {}).values()]
+  for folder in filter(None, named):
+    path = Path(folder) / "config.json"
+    own = read_json(path).get("model", {}) if path.is_file() else {}
+    if own.get("media_token") is not None:
       return own["media_token"]
   log.warning(
     "No folder in config.init tells which token stands at the places of media: "

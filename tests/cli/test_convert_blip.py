@@ -125,6 +125,8 @@ def test_a_vocabulary_that_config_json_has_wrong(folder, tmp_path, caplog):
       "VisionModelWithProjection",
     ),
     (dict(architectures=None, model_type="x"), "x"),
+    (dict(architectures=5), "are no instructblip"),
+    (dict(architectures=[["Blip2"]]), "Unknown architecture"),
     (dict(num_query_tokens=4), "does not become"),
     (dict(num_query_tokens=True), "not a size"),
     (dict(image_token_index=96), "a row of the 96"),

@@ -16,6 +16,7 @@ from mmjax.convert.families.flamingo import open_flamingo
 from mmjax.convert.rules import load
 from mmjax.systems import blip2, flamingo
 from tests.cli.runs import leave
+from tests.cli.test_export_x_instructblip import QFORMER
 
 
 def make(folder, extra=0):
@@ -98,18 +99,7 @@ def test_other_systems_say_so(run, tmp_path):
 
 
 def test_first_stage_of_blip2_leaves_in_the_names_of_lavis(tmp_path):
-  fields = dict(
-    qformer=dict(
-      features_width=12,
-      width=8,
-      num_layers=2,
-      num_heads=2,
-      num_queries=3,
-      vocab_size=14,
-      max_positions=8,
-    ),
-    joint_width=4,
-  )
+  fields = dict(qformer=QFORMER["qformer"], joint_width=4)
   module = blip2.build(fields)
   ones = jnp.ones((1, 3), jnp.int32)
   media = dict(
