@@ -112,14 +112,14 @@ def only(
   Raises:
     ValueError: where some did not train.
   """
-  wanted = list(wanted)
+  wanted = dict.fromkeys(wanted)
   if missing := [path for path in wanted if path not in trained]:
     raise ValueError(
       f"{run} has not trained {', '.join(missing[:3])} and so on "
       f"({len(missing)} of {len(wanted)} arrays of the original's file): a "
       "checkpoint holds what trained, that file whole parts."
     )
-  others = {path.split("/")[0] for path in trained if path not in set(wanted)}
+  others = {path.split("/")[0] for path in trained if path not in wanted}
   if others:
     log.warning(
       "%s trained, too; the original's file has no place for it.",
