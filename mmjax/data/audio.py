@@ -20,9 +20,6 @@ MAX_RATIO = 50_000
 # Integers of int16 that are kept as floats reach 32,768. Squares of what is
 # much larger overflow in the filter banks, and the features are NaN.
 MAX_LEVEL = 2**16
-# Samples of a frame of an encoder's filter bank, and from one to the next: 25
-# and 10 ms at 16 kHz.
-WINDOW, HOP = 400, 160
 # What soundfile says of a FLAC that was written into a pipe.
 UNKNOWN = 2**63 - 1
 # Of the channels' level, what is left of it in their mean: -60 dB.
@@ -189,15 +186,9 @@ def part(
   end: float | None = None,
   name: str = "audio",
 ) -> Float[np.ndarray, "_"]:
-  """A wave from `start` to `end` seconds, of a window at least."""
+  """A wave from `start` to `end` seconds, where it has samples there."""
   last = None if end is None else round(end * rate)
-  found = check(wave[round(start * rate) : last], name)
-  if len(found) < WINDOW:
-    raise BadSample(
-      f"{name} has {len(found)} samples at {rate} Hz, expected {WINDOW} or "
-      "more: what is shorter has no frame."
-    )
-  return found
+  return check(wave[round(start * rate) : last], name)
 
 
 def resample(
@@ -218,8 +209,8 @@ def segments(
   wave: Float[np.ndarray, "samples"],
   count: int | None = None,
   frames: int = 512,
-  window: int = WINDOW,
-  hop: int = HOP,
+  window: int = 400,
+  hop: int = 160,
 ) -> tuple[Float[np.ndarray, "M _"], Int[np.ndarray, "M"]]:
   """Cuts a wave for an encoder that sees so many frames at a time.
 
@@ -231,7 +222,8 @@ def segments(
     0 1 2 3 4 5 6 7 8  ->  0 1 2 3 4 5   4 5 6 7 8 -    lengths 6, 5
 
   The lengths tell the encoder which frames are not of the wave; it makes them
-  zeros, which samples of zero would not become.
+  zeros, which samples of zero would not become. A wave shorter than a window
+  has one, filled up with silence: without, it would be as no sound at all.
 
   Args:
     wave: one channel.
@@ -245,6 +237,8 @@ def segments(
     the segments, each of (frames - 1) * hop + window samples, and how many of
     these are of the wave.
   """
+  if 0 < len(wave) < window:
+    wave = np.pad(wave, (0, window - len(wave)))
   if count is None:
     count = max(1, -(-((len(wave) - window) // hop + 1) // frames))
   size, step = (frames - 1) * hop + window, frames * hop

@@ -233,11 +233,20 @@ def test_segments_share_what_their_windows_overlap():
   np.testing.assert_array_equal(lengths, [6, 5])
 
 
+@pytest.mark.parametrize("samples", [1, 399])
+def test_a_sound_shorter_than_a_window_has_one(samples):
+  wave = np.linspace(-1, 1, samples, dtype=np.float32)
+  ((cut,), lengths) = audio.segments(wave)
+  np.testing.assert_array_equal(lengths, [400])
+  np.testing.assert_array_equal(cut[:samples], wave)
+  assert not cut[samples:].any()
+
+
 @pytest.mark.parametrize(
   "samples, count, expected",
   [
     (0, None, [0]),
-    (399, None, [399]),
+    (400, None, [400]),
     (1_600, None, [1_600]),  # 0.1 s
     (82_160, None, [82_160]),
     (82_319, None, [82_160]),  # No further window.
