@@ -77,10 +77,7 @@ def connector(name, features_width):
   if name == "projection":
     inner = MINILM["width"]
     return dict(name="pooled_projection", width=width, inner=inner, **own)
-  # What MiniLM has not is drawn by its fan-in, wider than BERT draws: so were
-  # the runs of benchmarks/results.
-  reader = MINILM | own | dict(std=None)
-  return dict(name="qformer", width=width, qformer=reader)
+  return dict(name="qformer", width=width, qformer=MINILM | own)
 
 
 def model_and_init(kinds, connects):

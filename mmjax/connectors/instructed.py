@@ -122,6 +122,7 @@ class PooledProjection(nn.Module):
       ("embed", None, None),
       use_bias=True,
       variance=TORCH_VARIANCE,
+      bias_bound=self.features_width**-0.5,
       dtype=self.dtype,
     )
     self.project = _to_language_model(self.inner, self.width, self.dtype)
@@ -173,5 +174,6 @@ def _to_language_model(inner: int, width: int, dtype: Dtype | None) -> Linear:
     (None, "embed"),
     use_bias=True,
     variance=TORCH_VARIANCE,
+    bias_bound=inner**-0.5,
     dtype=dtype,
   )

@@ -54,8 +54,7 @@ class QFormer(nn.Module):
     max_positions: rows of the position table.
     activation: of the MLPs.
     norm_eps: of all norms.
-    std: of the first draw of all matrices, BERT's; None draws them by their
-      fan-in, which is wider.
+    std: of the first draw of all matrices, BERT's.
     dropout: share of hidden states and of attention weights that is left out
       in training; nothing is where no "dropout" key is given.
     remat: what a scan of layers keeps for the backward pass.
@@ -73,7 +72,7 @@ class QFormer(nn.Module):
   max_positions: int = 512
   activation: str = "gelu"
   norm_eps: float = 1e-12
-  std: float | None = 0.02
+  std: float = 0.02
   dropout: float = 0.0
   remat: str = "none"
   dtype: Dtype | None = None
