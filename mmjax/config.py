@@ -9,6 +9,7 @@ does a value of another kind than the entry declares, where it declares a plain
 one: a number, a string, True or False, and lists or dicts of them.
 """
 
+import dataclasses
 import difflib
 import inspect
 import types
@@ -95,6 +96,20 @@ def call(make: Callable, kwargs: Mapping[str, Any], **given) -> Any:
   if missing:
     raise ValueError(f"{label} needs {', '.join(map(repr, missing))}.")
   return make(**merged)
+
+
+def changed(value: Any, changes: Mapping[str, Any]) -> Any:
+  """A dataclass with other values in some of its fields, checked as by `call`.
+
+  Raises:
+    ValueError: for a field that it has not, or a value of the wrong kind.
+  """
+  own = {
+    field.name: getattr(value, field.name)
+    for field in dataclasses.fields(value)
+    if field.init and field.name not in changes
+  }
+  return call(type(value), changes, **own)
 
 
 def differences(old: Any, new: Any, path: str = "config") -> set[str]:

@@ -7,7 +7,7 @@ from typing import Any, TypedDict, Unpack
 import pytest
 from ml_collections import ConfigDict
 
-from mmjax.config import build, call, lookup, nearest, require
+from mmjax.config import build, call, changed, lookup, nearest, require
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +95,16 @@ def test_what_is_no_dict_is_named(config):
     build(TABLE, config)
   with pytest.raises(ValueError, match="Square takes a dict"):
     call(Square, config)
+
+
+def test_a_dataclass_is_changed_as_a_config_would_build_it():
+  square = Square(2, "blue")
+  assert changed(square, dict(corners=[1])) == Square(2, "blue", (1,))
+  assert changed(square, {}) == square
+  with pytest.raises(ValueError, match="no 'colur'. Did you mean 'colour'"):
+    changed(square, dict(colur="red"))
+  with pytest.raises(ValueError, match="'size' is 'two', expected int"):
+    changed(square, dict(size="two"))
 
 
 def test_modules_do_not_take_their_parent_from_a_config():

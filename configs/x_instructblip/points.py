@@ -4,7 +4,7 @@ cap3d/Cap3D_automated_Objaverse_full.csv  cap3d/points/*.ply
 cap3d_qa/CAP3DQA_final.csv  cap3d_qa/points/*/*_8192.npz
 """
 
-from configs.x_instructblip import common
+from configs.x_instructblip import benchmarks, common
 from configs.x_instructblip.common import by_size, published
 from mmjax.config import lookup
 
@@ -43,4 +43,5 @@ def get_config(variant="7b"):
     batch=batch,
     steps=steps,
     init=init,
+    evaluate=benchmarks.evaluate("points"),
   )

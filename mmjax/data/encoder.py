@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mmjax.config import changed, lookup
 from mmjax.data.batching import Clip, Example, Slots, pad, stack, trim
 from mmjax.data.document import BadSample, Document, Media, reading
 from mmjax.data.readers import Reader
@@ -37,6 +38,31 @@ class Encoder:
   def slots(self) -> dict[str, Slots]:
     """Room for the media of a document."""
     return slots(self.prompt, self.readers)
+
+  def changed(
+    self,
+    prompt: Mapping[str, Any],
+    media: Mapping[str, Mapping[str, Any]],
+  ) -> "Encoder":
+    """The same with other settings, as for more frames of a video.
+
+    Args:
+      prompt: what changes of it.
+      media: kind of medium to what changes of its reader.
+
+    Raises:
+      ValueError: for a kind without a reader, and for a field that is not
+        there.
+    """
+    readers = dict(self.readers)
+    for kind, fields in media.items():
+      readers[kind] = changed(
+        lookup(self.readers, kind, "kind of medium"), fields
+      )
+    if hasattr(self.prompt, "units"):
+      units = {kind: reader.frames for kind, reader in readers.items()}
+      prompt = {"units": units, **prompt}
+    return Encoder(changed(self.prompt, prompt), readers)
 
   def __call__(
     self,

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmjax.config import lookup
 from mmjax.data.annotations import load, named
 from mmjax.data.document import Document, Media, Text
 from mmjax.data.paths import below
@@ -60,9 +61,25 @@ class CocoCaptions(Task):
 
   {"images": [{"id": 1, "file_name": "a.jpg"}],
    "annotations": [{"image_id": 1, "id": 7, "caption": "A cat."}]}
+
+  NoCaps has this form, too, and a `domain` of each image.
   """
 
-  def __init__(self, annotations: str, images: str, per: str = "image"):
+  def __init__(
+    self,
+    annotations: str,
+    images: str,
+    per: str = "image",
+    domain: str | None = None,
+  ):
+    """Joins images and captions.
+
+    Args:
+      annotations: the official json.
+      images: folder of the pictures.
+      per: what is a document, an "image" or a "caption".
+      domain: NoCaps' of the images that are taken, such as "out-domain".
+    """
     if per not in ("image", "caption"):
       raise ValueError(f"per is {per!r}, expected 'image' or 'caption'.")
     content = load(annotations)
@@ -74,11 +91,16 @@ class CocoCaptions(Task):
         "file": row.text("file_name"),
         "image_id": row.id("id"),
         "answers": captions[row.id("id")],
+        **({} if domain is None else {"domain": row.text("domain")}),
       }
       for row in content.rows("images")
     ]
     _check_images(rows, captions, annotations)
     rows = [row for row in rows if row["answers"]]
+    if domain is not None:
+      known = dict.fromkeys(row["domain"] for row in rows)
+      lookup(known, domain, f"domain of {annotations}")
+      rows = [row for row in rows if row["domain"] == domain]
     if per == "caption":
       rows = [{**row, "answer": a} for row in rows for a in row["answers"]]
     super().__init__(rows, images, named("coco_captions", annotations))

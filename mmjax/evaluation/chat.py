@@ -6,13 +6,16 @@
     tasks=dict(
       gqa=dict(source=dict(name="gqa", questions=..., images=...)),
       mine=dict(task="vqav2", source=dict(name="vqa", ...), count=1000),
+      kinds=dict(task="classes", source=dict(name="published", ...),
+                 ask="what is heard?", candidate="a sound of {answer}"),
     ),
     judge=dict(model="gpt-4-0314", repeats=3),
     model=dict(batch_size=16), prompt=dict(length=1024),
   )
 
 A task is called by its name in `chat_tasks.CHAT_TASKS`, or anything else with
-`task`. Answers are kept as they come; see `ledger`.
+`task`. It may change the model, the prompt and the readers of media for itself
+(`benchmark`). Answers are kept as they come; see `ledger`.
 """
 
 import dataclasses
@@ -21,18 +24,21 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmjax.config import call, lookup
+from mmjax.config import call, changed, lookup
 from mmjax.data import build as data
 from mmjax.data.document import Document
 from mmjax.evaluation import chat_metrics, pictures
 from mmjax.evaluation import judge as judges
+from mmjax.evaluation.answers import Answerer, Generate
 from mmjax.evaluation.chat_metrics import Record, Scores
 from mmjax.evaluation.chat_tasks import CHAT_TASKS, PARSERS, ChatTask
 from mmjax.evaluation.judge import Ask, Judging
-from mmjax.evaluation.ledger import Memory, Share, writer
+from mmjax.evaluation.ledger import WRITES, Memory, Share, writer
 from mmjax.evaluation.model import Model
 from mmjax.evaluation.paper_tasks import drawn
 from mmjax.evaluation.published import PUBLISHED, Value
+from mmjax.evaluation.tasks import Style, Task
+from mmjax.text.prompts.templates import Template
 
 log = logging.getLogger(__name__)
 
@@ -47,15 +53,44 @@ class Benchmark:
     kind: its name in CHAT_TASKS.
     task: how it is asked and scored.
     records: what is asked about.
+    decoding: what changes of the model, of WRITES.
+    prompt: what changes of its prompt.
+    media: kind of medium to what changes of its reader.
   """
 
   kind: str
   task: ChatTask
   records: Sequence[Document]
+  decoding: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  prompt: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  media: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+  def __post_init__(self):
+    for name in self.decoding:
+      lookup(dict.fromkeys(WRITES), name, "setting of a task's model")
 
   @property
   def queries(self) -> list[Document]:
     return [self.task.query(record) for record in self.records]
+
+  def fit(self, model: Model) -> Model:
+    """The model as it answers this task."""
+    fields = {"max_new_tokens": self.task.max_new_tokens, **self.decoding}
+    if self.prompt or self.media:
+      fields["encoder"] = model.encoder.changed(self.prompt, self.media)
+    return changed(model, fields)
+
+  @property
+  def about(self) -> dict[str, Any]:
+    """What answers depend on besides the model and the questions."""
+    about = {"asked": dict(prompt=self.prompt, media=self.media)}
+    if not (self.prompt or self.media):
+      about = {}
+    if self.task.candidate is None:
+      return about
+    choices = {tuple(r.metadata.get("choices", ())) for r in self.records}
+    ranked = dict(candidate=self.task.candidate, choices=sorted(choices))
+    return about | {"ranked": ranked}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +152,8 @@ def evaluate_chat(
   known = lookup(PUBLISHED, published, "published model") if published else {}
   judging = call(Judging, judge or {})
   found = {name: call(benchmark, t, name=name) for name, t in tasks.items()}
+  # Before the first picture is read: a wrong setting ends it at once.
+  models = {name: each.fit(model) for name, each in found.items()}
   part = (memory.share.index, memory.share.count)
   shown = {name: each.records for name, each in found.items()}
   pictures.check(shown, model.encoder, part)
@@ -124,7 +161,7 @@ def evaluate_chat(
   results = []
   for name, each in found.items():
     records, folder = _answered(
-      *(name, each, model, memory),
+      *(name, each, models[name], memory),
       lambda done, before=before: progress(before + done, total),
     )
     before += len(records)
@@ -143,6 +180,10 @@ def benchmark(
   count: int | None = None,
   ask: str | None = None,
   max_new_tokens: int | None = None,
+  candidate: str | None = None,
+  model: Mapping[str, Any] | None = None,
+  prompt: Mapping[str, Any] | None = None,
+  media: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Benchmark:
   """A task and its records, as a config has them.
 
@@ -153,18 +194,25 @@ def benchmark(
     count: of the questions, drawn at random, always the same; None is all.
     ask: in place of the task's own way to ask.
     max_new_tokens: of an answer; None is the task's own.
+    candidate: in place of the task's own; see ChatTask.
+    model: what this task changes of the model's decoding: `num_beams`, ...
+    prompt: what it changes of the prompt.
+    media: kind of medium to what it changes of its reader: `frames`, ...
 
   Raises:
     ValueError: for a picture whose name leads out of its folder, too.
   """
   kind = task or name
   own = lookup(CHAT_TASKS, kind, "task")
-  changes = {"ask": ask, "max_new_tokens": max_new_tokens}
+  changes = dict(ask=ask, max_new_tokens=max_new_tokens, candidate=candidate)
   own = dataclasses.replace(
     own, **{k: v for k, v in changes.items() if v is not None}
   )
   with pictures.naming(name):
-    return Benchmark(kind, own, drawn(data.documents(source), count, name))
+    records = drawn(data.documents(source), count, name)
+    return Benchmark(
+      *(kind, own, records, model or {}, prompt or {}, media or {})
+    )
 
 
 def _answered(
@@ -175,10 +223,13 @@ def _answered(
   tell: Callable[[int], None],
 ) -> tuple[list[Record], Path]:
   """A record for each question, and the folder of the answers."""
-  own = dataclasses.replace(model, max_new_tokens=each.task.max_new_tokens)
-  ledger = memory.ledger(own, name)
+  ledger, candidate = (
+    memory.ledger(model, name, each.about),
+    each.task.candidate,
+  )
+  write = writer(model) if candidate is None else chooser(model, candidate)
   with pictures.naming(name):
-    texts = ledger.ask(writer(own), each.queries, own.rows, tell)
+    texts = ledger.ask(write, each.queries, model.rows, tell)
   parse = PARSERS[each.task.parse]
   records = [
     dict(document.metadata)
@@ -187,6 +238,30 @@ def _answered(
     for document, text in zip(each.records, texts)
   ]
   return records, ledger.folder
+
+
+def chooser(model: Model, candidate: str) -> Generate:
+  """What gives the likeliest of each document's `choices`.
+
+  Likelihoods are sums over the tokens of a choice, as it is written by
+  `candidate`; whether its end counts is the prompt's to say.
+  """
+  style = Style(
+    templates={"": Template("", candidate)},
+    cleaning={},
+    mean_per_token=False,
+    score_end=False,
+    text_only_closed=False,
+    rices_text_only=False,
+  )
+  task = Task("", "exact", choices=())
+  choose = Answerer(task, style, score=model.score, batch_size=model.rows)
+
+  def answer(documents: Sequence[Document]) -> list[str]:
+    found = choose([documents], lambda done: None)
+    return [record["prediction"] for record in found]
+
+  return answer
 
 
 def _score(

@@ -7,12 +7,13 @@ the prediction None and is wrong.
 """
 
 import collections
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from mmjax.evaluation import discrn, vqa
+from mmjax.evaluation import caption, discrn, tasks, vqa
 
 Record = dict[str, Any]
 Scores = dict[str, float]
@@ -35,6 +36,21 @@ def _vqa(records: Sequence[Record]) -> tuple[Scores, list[float]]:
 def _exact(records: Sequence[Record]) -> tuple[Scores, list[float]]:
   each = _hits(records)
   return {"accuracy": _mean(each)}, each
+
+
+def _normalized(records: Sequence[Record]) -> tuple[Scores, list[float]]:
+  """Exact match with any answer, both written as VQA compares them.
+
+  The original of X-InstructBLIP writes only the prediction so: what is
+  answered with "two", which it makes a 2, cannot be right there.
+  """
+  said = [vqa.normalize(r["prediction"]) for r in records]
+  hits = [
+    100.0 * (text in map(vqa.normalize, r["answers"]))
+    for text, r in zip(said, records)
+  ]
+  raw = [100.0 * (text in r["answers"]) for text, r in zip(said, records)]
+  return {"accuracy": _mean(hits), "original": _mean(raw)}, hits
 
 
 def _pope(records: Sequence[Record]) -> tuple[Scores, list[float]]:
@@ -150,6 +166,36 @@ def _discrn(records: Sequence[Record]) -> tuple[Scores, list[float]]:
   return scores, hits
 
 
+def _caption(records: Sequence[Record]) -> tuple[Scores, list[float]]:
+  """CIDEr, BLEU and ROUGE-L of all, the CIDEr of each."""
+  scores = caption.score(
+    [r["prediction"] for r in records], [r["answers"] for r in records]
+  )
+  _, each = tasks.METRICS["cider"](records)
+  return scores, each
+
+
+def _mentions(records: Sequence[Record]) -> tuple[Scores, list[float]]:
+  """Whether a text has an answer in it: as whole words, and as any part.
+
+  The original of X-InstructBLIP counts any part: "a bus" is in "a busy road".
+  """
+  hits = [
+    100.0 * any(_has_words(r["prediction"], a) for a in r["answers"])
+    for r in records
+  ]
+  parts = [
+    100.0 * any(a.lower() in r["prediction"].lower() for a in r["answers"])
+    for r in records
+  ]
+  return {"accuracy": _mean(hits), "original": _mean(parts)}, hits
+
+
+def _has_words(text: str, answer: str) -> bool:
+  pattern = rf"(?<!\w){re.escape(answer.lower())}(?!\w)"
+  return re.search(pattern, text.lower()) is not None
+
+
 def _groups(records: Sequence[Record], key: str) -> dict[str, list[Record]]:
   """Records by what their metadata hold, in the order they come.
 
@@ -180,8 +226,11 @@ def _need(records: Sequence[Record], key: str) -> None:
 METRICS: Mapping[str, Metric] = {
   "vqa": _vqa,
   "exact": _exact,
+  "normalized": _normalized,
   "pope": _pope,
   "mme": _mme,
   "scienceqa": _scienceqa,
   "discrn": _discrn,
+  "caption": _caption,
+  "mentions": _mentions,
 }

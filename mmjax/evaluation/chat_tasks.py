@@ -75,7 +75,7 @@ PARSERS: Mapping[str, Parse] = {
 
 @dataclasses.dataclass(frozen=True)
 class ChatTask:
-  """How a task is asked and scored; decoding is greedy.
+  """How a task is asked and scored; decoding is that of the model.
 
   Attributes:
     ask: the text after the pictures, with the fields of a record's metadata in
@@ -83,6 +83,8 @@ class ChatTask:
     metric: name of one of `chat_metrics.METRICS`, or "judge".
     parse: name of one of PARSERS.
     max_new_tokens: how long an answer may get.
+    candidate: how each of a record's `choices` is written, with {answer} in
+      it; the likeliest of them is the answer. None: the answer is written.
     rule: of a judge, a file of `mmjax/evaluation/assets/`.
     capitalize: the first line of the question has one capital letter, its
       first, as in LLaVA's files of TextVQA and VizWiz.
@@ -92,6 +94,7 @@ class ChatTask:
   metric: str
   parse: str = "as_it_is"
   max_new_tokens: int = 128
+  candidate: str | None = None
   rule: str = ""
   capitalize: bool = False
 
@@ -118,10 +121,15 @@ class ChatTask:
 
 
 _VQA = ChatTask(_SHORT, "vqa")
+_DESCRIBE = "a short description"
 _BENCH = ChatTask(
   "{question}", "judge", max_new_tokens=1024, rule="judge_coco.txt"
 )
 CHAT_TASKS: Mapping[str, ChatTask] = {
+  "captions": ChatTask(_DESCRIBE, "caption"),
+  "classes": ChatTask("what is it?", "exact", candidate="{answer}"),
+  "mentions": ChatTask(_DESCRIBE, "mentions"),
+  "short_answers": ChatTask(_SHORT, "normalized"),
   "vqav2": _VQA,
   "textvqa": dataclasses.replace(_VQA, capitalize=True),
   "vizwiz": dataclasses.replace(_VQA, ask=_VIZWIZ, capitalize=True),

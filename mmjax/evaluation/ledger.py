@@ -96,10 +96,18 @@ class Memory:
   about: Mapping[str, Any]
   share: Share = dataclasses.field(default_factory=Share)
 
-  def ledger(self, model: Model, name: str) -> "Ledger":
-    """That of a task, and of a model as it writes that task's answers."""
-    fields = {key: getattr(model, key) for key in _WRITES}
-    about = {"answers": fields, **self.about}
+  def ledger(
+    self, model: Model, name: str, asked: Mapping[str, Any] = {}
+  ) -> "Ledger":
+    """That of a task, and of a model as it writes that task's answers.
+
+    Args:
+      model: as it writes them.
+      name: of the task.
+      asked: what else the answers depend on.
+    """
+    fields = {key: getattr(model, key) for key in WRITES}
+    about = {"answers": fields, **self.about, **asked}
     return Ledger(self.root, name, about, self.share)
 
   def generate(self, model: Model, name: str) -> Generate:
@@ -109,10 +117,10 @@ class Memory:
 
 
 # Fields of a model that answers depend on.
-_WRITES = (
+WRITES = (
   *("stop", "max_new_tokens", "temperature", "top_k", "top_p", "seed"),
   *("num_beams", "length_penalty", "overflow"),
-  *("repetition_penalty", "min_new_tokens"),
+  *("repetition_penalty", "min_new_tokens", "score_end"),
 )
 
 

@@ -157,12 +157,15 @@ FILES = {
 LABELS = "index,mid,display_name\n0,/m/09x0r,Speech\n1,/t/dd00088,Gush\n"
 
 
-def written(folder, name, content):
-  reader = LAYOUTS[name].reader
-  path = folder / f"rows.{reader}"
-  if reader == "jsonl":
+def write_rows(path, name, content):
+  if LAYOUTS[name].reader == "jsonl":
     content = "\n".join(map(json.dumps, content))
   path.write_text(content if isinstance(content, str) else json.dumps(content))
+
+
+def written(folder, name, content):
+  path = folder / f"rows.{LAYOUTS[name].reader}"
+  write_rows(path, name, content)
   return str(path)
 
 

@@ -48,6 +48,27 @@ def test_coco_captions(folder):
   assert [texts(each[i])[0][0] for i in range(2)] == ["A cat.", "One cat."]
 
 
+def test_images_of_a_domain_of_nocaps(folder):
+  images, save = folder
+  path = save(
+    "n.json",
+    {
+      "images": [
+        {"id": i, "file_name": "a.jpg", "domain": domain}
+        for i, domain in enumerate(("in-domain", "out-domain", "in-domain"))
+      ],
+      "annotations": [
+        {"image_id": i, "id": i, "caption": f"A cat {i}."} for i in range(3)
+      ],
+    },
+  )
+  source = tasks.CocoCaptions(path, images, domain="in-domain")
+  assert [source[i].metadata["image_id"] for i in range(len(source))] == [0, 2]
+  assert len(tasks.CocoCaptions(path, images)) == 3
+  with pytest.raises(ValueError, match="domain of .*'out-domain'"):
+    tasks.CocoCaptions(path, images, domain="outdomain")
+
+
 def test_coco_tells_what_does_not_belong_together(folder, caplog):
   images, save = folder
   rows = [{"id": i, "file_name": "a.jpg"} for i in (1, 2)]

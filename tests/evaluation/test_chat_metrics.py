@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from mmjax.evaluation import caption
 from mmjax.evaluation.chat_metrics import METRICS
 from mmjax.evaluation.chat_tasks import CHAT_TASKS, PARSERS
 from mmjax.evaluation.published import PUBLISHED
@@ -43,8 +44,8 @@ def test_what_is_read_of_an_answer(parser, said, expected):
   assert PARSERS[parser](said) == expected
 
 
-def record(prediction, answer, **fields):
-  return dict(id="a", prediction=prediction, answers=[answer], **fields)
+def record(prediction, *answers, **fields):
+  return dict(id="a", prediction=prediction, answers=[*answers], **fields)
 
 
 def test_pope_by_hand():
@@ -140,3 +141,42 @@ def test_published_scores_are_of_tasks_that_there_are():
     assert tasks.keys() <= CHAT_TASKS.keys(), model
   assert PUBLISHED["LLaVA-1.5-7B"]["pope"]["popular/f1"] == 86.1
   assert PUBLISHED["LLaVA-13B"]["scienceqa"]["SOC"] == 95.95
+
+
+def test_mentions_are_whole_words_or_any_part():
+  rows = [
+    record("A busy road.", "bus"),
+    record("the Bus stops", "tram", "bus"),
+    record("a night stand", "night stand"),
+    record("a chair", "table"),
+  ]
+  scores, each = METRICS["mentions"](rows)
+  assert scores == {"accuracy": 50, "original": 75}
+  assert each == [0, 100, 100, 0]
+  # What looks like a pattern is none.
+  assert METRICS["mentions"]([record("abc", "a.c")])[0]["original"] == 0
+
+
+def test_short_answers_are_compared_as_vqa_writes_them():
+  rows = [
+    record("Two dogs.", "two dogs"),
+    record("the cat", "cat"),
+    record("a cat", "dog", "cat"),
+    record("cats", "cat"),
+  ]
+  scores, each = METRICS["normalized"](rows)
+  assert scores == {"accuracy": 75, "original": 50}
+  assert each == [100, 100, 100, 0]
+
+
+def test_captions_are_scored_as_the_coco_code_does():
+  rows = [
+    record("a cat on a mat", "a cat on a mat", "the cat"),
+    record("a dog", "two birds fly", "birds"),
+  ]
+  scores, each = METRICS["caption"](rows)
+  expected = caption.score(
+    [r["prediction"] for r in rows], [r["answers"] for r in rows]
+  )
+  assert scores == expected and next(iter(scores)) == "CIDEr"
+  assert np.mean(each) == pytest.approx(scores["CIDEr"]) and each[1] == 0
