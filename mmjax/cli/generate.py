@@ -1,5 +1,6 @@
 """`mmjax generate`: a model, media and text in, its answer out."""
 
+import inspect
 import logging
 import math
 from collections import Counter
@@ -8,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from mmjax.cli.evaluate import load_model
-from mmjax.config import require
+from mmjax.config import lookup, require
 from mmjax.data import build as data
 from mmjax.data.document import KINDS, Document, File, Media, Text
 from mmjax.data.encoder import Encoder
 from mmjax.data.fields import text_of
 from mmjax.evaluation.model import Model
+from mmjax.text.prompts import PROMPTS
 from mmjax.text.prompts.base import merged
 from mmjax.text.prompts.cued import Cued
 
@@ -205,6 +207,41 @@ def _with_room(config: dict[str, Any], document: Document) -> dict[str, Any]:
   return config | {"data": config["data"] | {"datasets": datasets}}
 
 
+def takes_turns(config: Mapping[str, Any]) -> None:
+  """Whether a run holds conversations, before a model of it is read.
+
+  Raises:
+    ValueError: for one whose prompt is of a question and its answer.
+  """
+  entry = next(iter(config["data"]["datasets"].values()))
+  name = entry["prompt"].get("name")
+  if not hasattr(lookup(PROMPTS, name, "prompt"), "follow"):
+    raise ValueError(
+      f"This model holds no conversations: its prompt is {name!r}, which knows "
+      "no turns. Ask it with `mmjax generate`, or name a language model or a "
+      "LLaVA."
+    )
+
+
+def _worded(
+  prompt: Mapping[str, Any], wording: Mapping[str, Any]
+) -> dict[str, Any]:
+  """Changes of a prompt.
+
+  Raises:
+    ValueError: for what the prompt has not, as a text of the system's.
+  """
+  name = prompt.get("name")
+  takes = inspect.signature(lookup(PROMPTS, name, "prompt")).parameters
+  for key in wording:
+    if key not in takes:
+      raise ValueError(
+        f"The run's prompt is {name!r}, which has no {key!r}: leave --{key} "
+        "out."
+      )
+  return dict(wording)
+
+
 def for_generation(
   config: Mapping[str, Any], wording: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
@@ -224,7 +261,8 @@ def for_generation(
   config["init"] = config.get("init", {}) | changes.get("init", {})
   name, first = next(iter(config["data"]["datasets"].items()))
   own = dict(changes.get("data", {}))
-  written = first["prompt"] | own.pop("prompt", {}) | dict(wording or {})
+  prompt = first["prompt"] | own.pop("prompt", {})
+  written = prompt | _worded(prompt, wording or {})
   datasets = {name: first | own | {"prompt": written}}
   config["data"] = config["data"] | {"datasets": datasets}
   return config

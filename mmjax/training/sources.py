@@ -228,7 +228,8 @@ def run(
   directory = Path(workdir) / "checkpoints"
   if not directory.is_dir():
     raise ValueError(
-      f"There is no run in {workdir}: no {directory}. Train it first, or name "
+      f"There is no run in {workdir}: no {directory}. Train it first (runs are "
+      f"called as their config's file, here {Path(workdir).name}), or name "
       "another in config.init."
     )
   head = f"{part}/" if part else ""

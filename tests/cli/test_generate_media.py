@@ -11,6 +11,7 @@ from mmjax.checkpoints import Checkpoints, fingerprint
 from mmjax.cli import generate, main
 from mmjax.cli.evaluate import load_model
 from mmjax.cli.generate import for_generation
+from mmjax.cli.local import load_local
 from mmjax.data.batching import empty, stack
 from mmjax.data.build import encoder
 from mmjax.data.document import Document, File, Media, Text
@@ -208,6 +209,18 @@ def test_files_that_cannot_be_read_are_told(
   said = capsys.readouterr().err.splitlines()[-1]
   assert said.startswith("mmjax generate: ")
   assert message.replace("FOLDER", str(hearing)) in said
+
+
+def test_a_prompt_without_turns_is_told_before_a_model_is_read(hearing, capsys):
+  said = "its prompt is 'cued', which knows no turns"
+  assert main.main(["chat", "--workdir", str(hearing)]) == 1
+  assert said in capsys.readouterr().err
+  with pytest.raises(ValueError, match=said):
+    load_local(hearing)
+  for option, value in (("--system", "You see."), ("--system", "")):
+    assert ask(hearing, option, value, "--prompt", "a") == 1
+    message = capsys.readouterr().err
+    assert "'cued', which has no 'system': leave --system out." in message
 
 
 def test_a_table_of_features_sees_no_files(hearing, tmp_path, capsys):
