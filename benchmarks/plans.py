@@ -63,6 +63,27 @@ def x_instructblip(machine: str = "", *all_of_them: str) -> dict:
   }
 
 
+# Further runs of one size, and what X-InstructBLIP stands on.
+BLIP = {
+  **{
+    f"x_instructblip_7b_{kind}_projection": (
+      f"configs/x_instructblip/{kind}.py:7b_projection",
+      (),
+    )
+    for kind in ("image", "audio", "points")
+  },
+  "blip2_stage1": ("configs/blip2/stage1.py", ()),
+  **{
+    f"blip2_stage2_{size}": (f"configs/blip2/stage2.py:opt_{size}", ())
+    for size in ("2.7b", "6.7b")
+  },
+  **{
+    f"instructblip_{size}": (f"configs/instructblip/vicuna.py:{size}", ())
+    for size in ("7b", "13b")
+  },
+}
+
+
 _LESS_ROOM = "--config.model.lm.remat=full"
 _WHOLE_ROWS = "--config.mesh.sequence=1"
 # Name of a plan to its config and further arguments of `mmjax plan`; the
@@ -82,7 +103,9 @@ PLANS: Mapping[str, tuple[str, tuple[str, ...]]] = {
   "open_flamingo_9b": (f"{FLAMINGO}/open_flamingo_9b.py", ()),
   **llava(),
   **llava("_v5e", "--topology=v5e:4x8", _LESS_ROOM, packed=(_WHOLE_ROWS,)),
+  "llava_13b_scienceqa": ("configs/llava/scienceqa.py", ()),
   **x_instructblip(),
+  **BLIP,
 }
 # The same for GPUs, whose memory is smaller than that of as many TPUs.
 _RECOMPUTE = tuple(

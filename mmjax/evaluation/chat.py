@@ -244,10 +244,10 @@ def chooser(model: Model, candidate: str) -> Generate:
   """What gives the likeliest of each document's `choices`.
 
   Likelihoods are sums over the tokens of a choice, as it is written by
-  `candidate`; whether its end counts is the prompt's to say.
+  `candidate`, behind a space; whether its end counts is the prompt's to say.
   """
   style = Style(
-    templates={"": Template("", candidate)},
+    templates={"": Template("", f" {candidate}")},
     cleaning={},
     mean_per_token=False,
     score_end=False,

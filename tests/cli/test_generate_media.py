@@ -9,7 +9,7 @@ import pytest
 
 from mmjax.checkpoints import Checkpoints, fingerprint
 from mmjax.cli import generate, main
-from mmjax.cli.evaluate import load_model
+from mmjax.cli.evaluate import evaluate, load_model
 from mmjax.cli.generate import for_generation
 from mmjax.cli.local import load_local
 from mmjax.data.batching import empty, stack
@@ -134,6 +134,61 @@ def test_choices_are_ranked_by_their_likelihood(run, capsys):
   assert [name for _, name in lines] == [answers[i] for i in best]
   found = [float(score) for score, _ in lines]
   np.testing.assert_allclose(found, scores[best], atol=1e-4)
+
+
+@pytest.mark.heavy
+def test_benchmarks_are_asked_of_each_kind(run, tmp_path):
+  """A class that is ranked, a caption, and one of two media."""
+  (tmp_path / "rows.csv").write_text(
+    "filename,category\naudio,red_dog\naudio,cat\n"
+  )
+  (tmp_path / "rows.json").write_text(
+    json.dumps(
+      [
+        dict(sample_ids=["a", "b"], captions=["a", "b"], label=1)
+        | dict(question="which is a dog?")
+      ]
+    )
+  )
+  esc50 = dict(
+    name="published",
+    data="esc50",
+    annotations=str(tmp_path / "rows.csv"),
+    media=dict(audio=str(run)),
+  )
+  pair = dict(
+    name="discrn",
+    annotations=str(tmp_path / "rows.json"),
+    folders=dict(image=str(run), points=str(run)),
+    files=dict(image="image", points="points"),
+  )
+  room = dict(format=dict(prefix="a dog"), length=32)
+  tasks = dict(
+    ranked=dict(
+      task="classes", source=esc50, ask="what", candidate=" a {answer}"
+    ),
+    written=dict(
+      task="captions",
+      source=esc50 | dict(where=dict(category="cat")),
+      max_new_tokens=4,
+      model=dict(num_beams=2, min_new_tokens=3, length_penalty=1.0),
+    ),
+    discrn=dict(source=pair, ask="{question}", prompt=room, max_new_tokens=3),
+  )
+  config = json.loads((run / "config.json").read_text())
+  found = evaluate(config | dict(evaluate=dict(name="chat", tasks=tasks)), run)
+  assert [r.task for r in found] == [*tasks]
+  assert all(np.isfinite([*r.scores.values()]).all() for r in found)
+  own = load_model(for_generation(config), run)
+  _, document = shown(run, "audio", "what")
+  scores = own.score([document], ["  a cat", "  a red dog"]).total[0]
+  best = ("cat", "red dog")[int(scores.argmax())]
+  assert {r["prediction"] for r in found[0].records} == {best}
+  assert found[0].scores == {"accuracy": 50}
+  fields = dict(num_beams=2, min_new_tokens=3, length_penalty=1.0)
+  own = load_model(for_generation(config), run, fields | dict(max_new_tokens=4))
+  _, document = shown(run, "audio", "a short description")
+  assert found[1].records[0]["raw"] == own.generate([document])[0]
 
 
 def test_a_text_before_a_medium_is_read_behind_it(run, capsys, caplog):

@@ -59,18 +59,19 @@ def ask(folder, own, **task):
 
 
 def test_the_likeliest_choice_is_the_answer(tmp_path):
-  own = ranks("a pear.")
+  own = ranks(" a pear.")
   found = ask(tmp_path, own, candidate="a {answer}.")
   assert {r["prediction"] for r in found.records} == {"pear"}
   assert found.scores == {"accuracy": pytest.approx(100 / 3)}
-  answers = [f"a {thing}." for thing in sorted(THINGS)]
+  # As templates join an answer to a question.
+  answers = [f" a {thing}." for thing in sorted(THINGS)]
   assert [asked for *_, asked in own.asked] == [answers] * 2
   texts = [text for _, batch, _ in own.asked for text in batch]
   assert sorted(texts) == sorted(f"Is it a {thing}?" for thing in THINGS)
 
 
 def test_answers_are_kept_by_what_they_depend_on(tmp_path):
-  own = ranks("a pear.")
+  own = ranks(" a pear.")
   ask(tmp_path, own, candidate="a {answer}.")
   count = len(own.asked)
   ask(tmp_path, own, candidate="a {answer}.")
@@ -95,7 +96,7 @@ def test_answers_are_kept_by_what_they_depend_on(tmp_path):
 
 
 def test_a_task_changes_the_model_for_itself(tmp_path):
-  own = ranks("a pear.")
+  own = ranks(" a pear.")
   ask(
     tmp_path,
     own,

@@ -1,17 +1,20 @@
 """Plans from shapes, which need no compiler, and what they say."""
 
+import contextlib
 import dataclasses
 import itertools
 import json
+from pathlib import Path
 
 import jax
 import pytest
 
+import configs
 from benchmarks.plans import PLANS
 from mmjax import tree
 from mmjax.cli import main
 from mmjax.cli import plan as cli_plan
-from mmjax.cli.configs import load
+from mmjax.cli.configs import load, parted
 from mmjax.data.build import plain
 from mmjax.plan import (
   generation,
@@ -244,6 +247,22 @@ def test_a_tpu_program_compiles(config):
   assert step.times.seconds >= step.times.compute
   # Four devices share the work; a small model has parts that all of them do.
   assert 0.8 < step.multiplied * 4 / step.executed < 1.5
+
+
+# What is released is asked, and not trained.
+ASKED = {"flamingo/open_flamingo_3b", "llava/released"}
+
+
+def test_every_config_that_names_a_topology_has_a_plan():
+  planned = {str(parted(path)[0]) for path, _ in PLANS.values()}
+  root, named = Path(configs.__path__[0]), set()
+  for path in root.glob("*/*.py"):
+    name = str(path.relative_to(root).with_suffix(""))
+    # One that has to be told what it makes names none.
+    with contextlib.suppress(ValueError):
+      if path.stem != "__init__" and "topology" in load(path):
+        named.add(name)
+  assert {f"configs/{name}.py" for name in named - ASKED} == planned
 
 
 @pytest.mark.parametrize("name", sorted({path for path, _ in PLANS.values()}))

@@ -247,11 +247,17 @@ class Cued:
     return media, " ".join(filter(None, question)), answer
 
   def answer(self, text: str) -> list[int]:
-    """Ids of an answer, a piece of its own, without its end."""
-    return self.tokenizer.encode(self.before_answer + text.strip())
+    """Ids of an answer, a piece of its own, without its end.
+
+    Args:
+      text: of it, perhaps behind the space by which templates join it to a
+        question; a second one is the answer's own.
+    """
+    text = self.before_answer + text.removeprefix(" ").rstrip()
+    return self.tokenizer.encode(text)
 
   def _answer(self, answer: str) -> list[int]:
-    ids = [*self.answer(answer), self._end]
+    ids = [*self.answer(answer.strip()), self._end]
     # The start token, which the original drops, takes one of the places.
     return ids[: self.answer_length - bool(self.start)]
 

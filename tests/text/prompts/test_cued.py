@@ -161,6 +161,20 @@ def test_an_order_by_chance_is_one_of_the_seed():
   assert again[0] == again[1]
 
 
+def test_one_space_before_an_answer_is_the_templates():
+  prompt = cued("instructblip", before_answer="_")
+  decode = prompt.tokenizer.decode
+  for text, expected in (
+    ("a cat", "_a cat"),
+    (" a cat ", "_a cat"),
+    # As LAVIS writes candidates of ModelNet40.
+    ("  a cat", "_ a cat"),
+  ):
+    assert decode(prompt.answer(text)) == expected
+  learned = prompt.write(document("image", answer="  a cat "))
+  assert text_of(prompt, learned).endswith("_a cat</s>")
+
+
 def test_trained_questions_are_cut_on_the_left_and_answers_on_the_right():
   prompt = cued("instructblip", question_length=5, answer_length=4)
   written = prompt.write(document("image", answer="a long answer"))
