@@ -83,14 +83,14 @@ class Benchmark:
   @property
   def about(self) -> dict[str, Any]:
     """What answers depend on besides the model and the questions."""
-    about = {"asked": dict(prompt=self.prompt, media=self.media)}
-    if not (self.prompt or self.media):
-      about = {}
-    if self.task.candidate is None:
-      return about
-    choices = {tuple(r.metadata.get("choices", ())) for r in self.records}
-    ranked = dict(candidate=self.task.candidate, choices=sorted(choices))
-    return about | {"ranked": ranked}
+    about: dict[str, Any] = {}
+    if self.prompt or self.media:
+      about["asked"] = dict(prompt=self.prompt, media=self.media)
+    if self.task.candidate is not None:
+      choices = {tuple(r.metadata.get("choices", ())) for r in self.records}
+      about["candidate"] = self.task.candidate
+      about["choices"] = sorted(choices)
+    return about
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """A run that reads four kinds of media, asked about files of its user."""
 
+import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -27,6 +28,7 @@ from tests.data.test_audio import tone
 from tests.data.test_video import clip
 from tests.systems.test_x_instructblip import MODEL
 
+BEAMS = dict(num_beams=2, min_new_tokens=3, length_penalty=1.0)
 WORDS = 1866  # Of the tokenizer of the drawn set.
 
 
@@ -136,46 +138,43 @@ def test_choices_are_ranked_by_their_likelihood(run, capsys):
   np.testing.assert_allclose(found, scores[best], atol=1e-4)
 
 
-@pytest.mark.heavy
-def test_benchmarks_are_asked_of_each_kind(run, tmp_path):
+def benchmarks_of(run, folder):
   """A class that is ranked, a caption, and one of two media."""
-  (tmp_path / "rows.csv").write_text(
-    "filename,category\naudio,red_dog\naudio,cat\n"
-  )
-  (tmp_path / "rows.json").write_text(
-    json.dumps(
-      [
-        dict(sample_ids=["a", "b"], captions=["a", "b"], label=1)
-        | dict(question="which is a dog?")
-      ]
-    )
-  )
+  rows = "filename,category\naudio,red_dog\naudio,cat\n"
+  (folder / "rows.csv").write_text(rows)
+  pair = dict(sample_ids=["a", "b"], captions=["a", "b"], label=1)
+  rows = json.dumps([pair | dict(question="which is a dog?")])
+  (folder / "rows.json").write_text(rows)
   esc50 = dict(
     name="published",
     data="esc50",
-    annotations=str(tmp_path / "rows.csv"),
+    annotations=str(folder / "rows.csv"),
     media=dict(audio=str(run)),
   )
-  pair = dict(
+  ranked = dict(source=esc50, ask="what", candidate=" a {answer}")
+  written = dict(
+    source=esc50 | dict(where=dict(category="cat")),
+    max_new_tokens=4,
+    model=BEAMS,
+  )
+  pairs = dict(
     name="discrn",
-    annotations=str(tmp_path / "rows.json"),
+    annotations=str(folder / "rows.json"),
     folders=dict(image=str(run), points=str(run)),
     files=dict(image="image", points="points"),
   )
   room = dict(format=dict(prefix="a dog"), length=32)
-  tasks = dict(
-    ranked=dict(
-      task="classes", source=esc50, ask="what", candidate=" a {answer}"
-    ),
-    written=dict(
-      task="captions",
-      source=esc50 | dict(where=dict(category="cat")),
-      max_new_tokens=4,
-      model=dict(num_beams=2, min_new_tokens=3, length_penalty=1.0),
-    ),
-    discrn=dict(source=pair, ask="{question}", prompt=room, max_new_tokens=3),
+  return dict(
+    ranked=dict(task="classes", **ranked),
+    written=dict(task="captions", **written),
+    discrn=dict(source=pairs, ask="{question}", prompt=room, max_new_tokens=3),
   )
+
+
+@pytest.mark.heavy
+def test_benchmarks_are_asked_of_each_kind(run, tmp_path):
   config = json.loads((run / "config.json").read_text())
+  tasks = benchmarks_of(run, tmp_path)
   found = evaluate(config | dict(evaluate=dict(name="chat", tasks=tasks)), run)
   assert [r.task for r in found] == [*tasks]
   assert all(np.isfinite([*r.scores.values()]).all() for r in found)
@@ -185,8 +184,7 @@ def test_benchmarks_are_asked_of_each_kind(run, tmp_path):
   best = ("cat", "red dog")[int(scores.argmax())]
   assert {r["prediction"] for r in found[0].records} == {best}
   assert found[0].scores == {"accuracy": 50}
-  fields = dict(num_beams=2, min_new_tokens=3, length_penalty=1.0)
-  own = load_model(for_generation(config), run, fields | dict(max_new_tokens=4))
+  own = dataclasses.replace(own, **BEAMS, max_new_tokens=4)
   _, document = shown(run, "audio", "a short description")
   assert found[1].records[0]["raw"] == own.generate([document])[0]
 

@@ -140,4 +140,4 @@ def test_records_without_choices_cannot_be_ranked(tmp_path):
   with pytest.raises(ValueError, match="has choices"):
     ask(tmp_path, ranks(""), source=given)
   each = benchmark(given, task="classes", name="mine")
-  assert each.about["ranked"]["choices"] == [()]
+  assert each.about["choices"] == [()]
