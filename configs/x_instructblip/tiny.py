@@ -23,7 +23,7 @@ GRID = 3  # Pictures at 96 pixels give 3 x 3 features,
 REDUCED = 320  # of which so many principal components are kept.
 PICTURE = [dict(name="square", size=32 * GRID)]
 # Connector to the peak of its learning rate. A linear map drawn at random has
-# further to go than a Q-Former that has read before, which 1e-3 breaks.
+# further to go than a Q-Former that has read before.
 CONNECTORS = {"qformer": 3e-4, "projection": 2e-3}
 
 # Encoder to its model, its width, and where its weights come from.
