@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from mmjax.cli.evaluate import load_model
-from mmjax.cli.generate import for_generation, takes_turns
+from mmjax.cli.generate import for_generation, require_turns
 from mmjax.data.document import (
   MAX_BYTES,
   Document,
@@ -47,7 +47,7 @@ def chat(
     **fields: of evaluation.model.Model (`max_new_tokens`, ...).
   """
   config = for_generation(config, wording)
-  takes_turns(config)
+  require_turns(config)
   model = load_model(config, workdir, {"batch_size": 1} | fields)
   talk = Talk(model.conversation(), model.encoder)
   for path in images:

@@ -207,8 +207,8 @@ def _with_room(config: dict[str, Any], document: Document) -> dict[str, Any]:
   return config | {"data": config["data"] | {"datasets": datasets}}
 
 
-def takes_turns(config: Mapping[str, Any]) -> None:
-  """Whether a run holds conversations, before a model of it is read.
+def require_turns(config: Mapping[str, Any]) -> None:
+  """Refuses a run that holds no conversations, before its model is read.
 
   Raises:
     ValueError: for one whose prompt is of a question and its answer.

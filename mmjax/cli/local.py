@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from mmjax.cli.evaluate import load_model
-from mmjax.cli.generate import for_generation, takes_turns
+from mmjax.cli.generate import for_generation, require_turns
 from mmjax.cli.released import config_of, language_model_of
 from mmjax.cli.whole_run import config_of as run_config
 from mmjax.convert.read import read_json
@@ -32,7 +32,7 @@ def load_local(
     ValueError: for any other folder, or a model that answers no chats.
   """
   config = _config(Path(folder), {"template": template} if template else {})
-  takes_turns(config)
+  require_turns(config)
   fields = {"batch_size": batch_size, "seed": seed}
   return Local(load_model(config, folder, fields))
 

@@ -223,10 +223,8 @@ def _answered(
   tell: Callable[[int], None],
 ) -> tuple[list[Record], Path]:
   """A record for each question, and the folder of the answers."""
-  ledger, candidate = (
-    memory.ledger(model, name, each.about),
-    each.task.candidate,
-  )
+  candidate = each.task.candidate
+  ledger = memory.ledger(model, name, each.about)
   write = writer(model) if candidate is None else chooser(model, candidate)
   with pictures.naming(name):
     texts = ledger.ask(write, each.queries, model.rows, tell)

@@ -101,6 +101,12 @@ class ChatTask:
   def __post_init__(self):
     lookup({**METRICS, "judge": None}, self.metric, "metric")
     lookup(PARSERS, self.parse, "parser")
+    # Without it all choices would be one text, and the first the likeliest.
+    if self.candidate is not None and "{answer}" not in self.candidate:
+      raise ValueError(
+        f"candidate is {self.candidate!r}; expected a text with {{answer}} in "
+        "it, in place of which each choice is written."
+      )
 
   @property
   def judged(self) -> bool:

@@ -121,16 +121,16 @@ def test_a_task_changes_the_model_for_itself(tmp_path):
     (dict(prompt=dict(lenght=80)), "no 'lenght'. Did you mean 'length'"),
     (dict(media=dict(sound=dict())), "Unknown kind of medium 'sound'"),
     (dict(media=dict(image=dict(frame=2))), "no 'frame'. Did you mean"),
-    (dict(candidate="{class}"), "needs 'class'"),
+    (dict(candidate="a sound"), "candidate is 'a sound'; expected a text"),
+    (dict(candidate="a {}"), "candidate is 'a {}'; expected a text with {ans"),
   ],
 )
 def test_wrong_changes_are_named_before_anything_is_read(
   tmp_path, changes, said
 ):
   given = source(tmp_path)
-  if "candidate" not in changes:
-    for path in (tmp_path / "pictures").iterdir():
-      path.write_bytes(b"no picture")
+  for path in (tmp_path / "pictures").iterdir():
+    path.write_bytes(b"no picture")
   with pytest.raises(ValueError, match=said):
     ask(tmp_path, ranks(""), source=given, **changes)
 
