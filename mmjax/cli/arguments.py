@@ -89,7 +89,8 @@ def _add_runs(verbs) -> None:
   evaluate.add_argument(
     "--tasks",
     metavar="A,B",
-    help="of those of config.evaluate.tasks; default: all",
+    help="of those of config.evaluate.tasks, and writes results_A+B.json (.md, "
+    "and records_A+B.jsonl) beside those of all; default: all",
   )
   evaluate.add_argument(
     "--limit",

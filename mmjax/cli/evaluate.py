@@ -62,8 +62,9 @@ def evaluate(
       training prompt, `mesh` of the devices of a process, and arguments of the
       evaluation.
     workdir: of the run; gets `results.json`, `results.md`, `records.jsonl` and
-      a folder `answers`. With a limit of 8 they are `results_limit_8.json` and
-      so on, so that a short try replaces no result of all questions.
+      a folder `answers`. What is asked in part replaces nothing of the whole:
+      of the tasks "gqa" and "pope" with a limit of 8 there is
+      `results_gqa+pope_limit_8.json` and so on.
     progress: is told how many of how many documents are done.
     tasks: names of those of `config.evaluate.tasks` that are asked; None is
       all.
@@ -85,7 +86,14 @@ def evaluate(
   memory = _memory(config, _reading(config, prompt), model, workdir)
   results = run(model, settings, Given(memory, ask, progress))
   if distributed.is_first():
-    _write(results, config, workdir, limit)
+    end = _part(config["evaluate"], tasks, limit)
+    _write(results, config, workdir, end)
+    if limit is not None:
+      log.warning(
+        "At most %d questions of each task were asked: results are in %s, and "
+        "no scores of the tasks.",
+        *(limit, workdir / f"results{end}.json"),
+      )
   distributed.wait("results are written")
   return results
 
@@ -152,6 +160,18 @@ def _limited(settings: Any, limit: int | None) -> Any:
   return dict(settings) | {"count": limit}
 
 
+def _part(
+  settings: Mapping[str, Any],
+  tasks: Sequence[str] | None,
+  limit: int | None,
+) -> str:
+  """How the files of this part of an evaluation end; empty for all of it."""
+  named = settings.get("tasks", ())
+  some = [name for name in named if name in (tasks or ())]
+  chosen = "" if tasks is None or some == list(named) else "_" + "+".join(some)
+  return chosen if limit is None else f"{chosen}_limit_{limit}"
+
+
 def local_mesh(sizes: Mapping[str, int]) -> Mesh | None:
   """A mesh of this process' devices; None where there is only one.
 
@@ -186,9 +206,8 @@ def _write(
   results: Sequence[Any],
   config: Mapping[str, Any],
   workdir: Path,
-  limit: int | None,
+  end: str,
 ) -> None:
-  end = "" if limit is None else f"_limit_{limit}"
   workdir.mkdir(parents=True, exist_ok=True)
   write_records(results, workdir / f"records{end}.jsonl")
   summaries = [result.summary() for result in results]
@@ -198,12 +217,6 @@ def _write(
   chats = [r for r in results if isinstance(r, ChatResult)]
   if chats:
     (workdir / f"results{end}.md").write_text(chat_table.markdown(chats))
-  if end:
-    log.warning(
-      "At most %d questions of each task were asked: results are in %s, and "
-      "no scores of the tasks.",
-      *(limit, workdir / f"results{end}.json"),
-    )
 
 
 def load_model(

@@ -118,16 +118,19 @@ def test_tasks_are_chosen_and_limited(straight, tmp_path, capsys, monkeypatch):
   workdir = tmp_path / "run"
   shutil.copytree(straight, workdir)
   monkeypatch.setattr(Model, "generate", None)
+  end = "_gqa+pope_limit_5"
   assert evaluate(workdir, "--tasks", "gqa, pope", "--limit", "5") == 0
-  counts = [(r["task"], r["count"]) for r in results(workdir, "_limit_5")]
+  counts = [(r["task"], r["count"]) for r in results(workdir, end)]
   assert counts == [("gqa", 2), ("pope", 5)]
-  five = records(workdir, "_limit_5")
-  assert "| pope |" in (workdir / "results_limit_5.md").read_text()
+  five = records(workdir, end)
+  assert "| pope |" in (workdir / f"results{end}.md").read_text()
+  assert evaluate(workdir, "--tasks", "pope") == 0
+  assert [r["task"] for r in results(workdir, "_pope")] == ["pope"]
   # Those of all questions stay.
   for name in ("results.json", "results.md", "records.jsonl"):
     assert (workdir / name).read_text() == (straight / name).read_text()
   assert evaluate(workdir, "--tasks", "gqa,pope", "--limit", "5") == 0
-  assert records(workdir, "_limit_5") == five
+  assert records(workdir, end) == five
   for arguments, said in (
     (["--tasks", "gqa,popes"], "'popes'. Did you mean 'pope'?"),
     (["--tasks", ""], "task of the config ''"),
