@@ -19,6 +19,7 @@ with `fill=dict(length=4096, media=6)`, as many as fit (see `filled.py`).
 """
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -167,6 +168,58 @@ def _readers(
   return {kind: build(READERS, entry) for kind, entry in media.items()}
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Entry:
+  """An entry of `config.datasets`; what is not told here, see the top.
+
+  Attributes:
+    prompt: of PROMPTS.
+    batch: rows of a step, over all hosts.
+    source, format, filter, mix: of the documents.
+    media, transforms, frames, fps, keys, values: see `encoder`.
+    weight: of this dataset in the loss.
+    pack, pack_length, pack_media, pack_overflow, fill: see `rows.Room`.
+    shuffle: whether each epoch has an order of its own.
+    repeat: whether there is more than one epoch.
+  """
+
+  prompt: Mapping
+  batch: int
+  source: Mapping | None = None
+  format: Mapping | None = None
+  filter: Mapping | None = None
+  mix: Mapping[str, Mapping] | None = None
+  media: Mapping[str, Mapping] | None = None
+  transforms: tuple[Mapping, ...] = ()
+  frames: int = 1
+  fps: float | None = 1.0
+  keys: bool = False
+  values: bool = True
+  weight: float = 1.0
+  pack: int = 1
+  pack_length: int | None = None
+  pack_media: int | Mapping[str, int] | None = None
+  pack_overflow: str = "error"
+  fill: Mapping | None = None
+  shuffle: bool = True
+  repeat: bool = True
+
+  def encoder(self, tokenizer: Tokenizer | None) -> Encoder:
+    """What turns its documents into examples."""
+    return encoder(tokenizer, **reading(vars(self)))
+
+  def room(self) -> rows.Room:
+    """What its rows are to hold."""
+    names = (field.name for field in dataclasses.fields(rows.Room))
+    return rows.Room(**{name: getattr(self, name) for name in names})
+
+
+def _entry(config: Mapping[str, Any], name: str) -> Entry:
+  make = functools.partial(Entry)
+  make.__name__ = f"Dataset {name!r}"
+  return call(make, config)
+
+
 def dataset(
   config: Mapping[str, Any],
   tokenizer: Tokenizer,
@@ -177,63 +230,31 @@ def dataset(
   """One entry of `config.datasets`.
 
   Args:
-    config: the entry.
+    config: the entry, as `Entry` says.
     tokenizer: of the system.
     seed: of the data.
     name: of the dataset.
     processes: that measure documents, where `fill` needs their lengths.
   """
-
-  def make(
-    prompt: Mapping,
-    batch: int,
-    source: Mapping | None = None,
-    format: Mapping | None = None,
-    filter: Mapping | None = None,
-    mix: Mapping[str, Mapping] | None = None,
-    media: Mapping[str, Mapping] | None = None,
-    transforms: tuple[Mapping, ...] = (),
-    frames: int = 1,
-    fps: float | None = 1.0,
-    keys: bool = False,
-    values: bool = True,
-    weight: float = 1.0,
-    pack: int = 1,
-    pack_length: int | None = None,
-    pack_media: int | Mapping[str, int] | None = None,
-    pack_overflow: str = "error",
-    fill: Mapping | None = None,
-    shuffle: bool = True,
-    repeat: bool = True,
-  ) -> Dataset:
-    if pack < 1:
-      raise ValueError(f"Dataset {name!r}: pack is {pack}; 1 packs nothing.")
-    made = encoder(
-      tokenizer,
-      prompt,
-      media=media,
-      transforms=transforms,
-      frames=frames,
-      fps=fps,
-      keys=keys,
-      values=values,
+  entry = _entry(config, name)
+  if entry.pack < 1:
+    raise ValueError(
+      f"Dataset {name!r}: pack is {entry.pack}; 1 packs nothing."
     )
-    room = rows.Room(pack, pack_length, pack_media, pack_overflow, fill)
-    order = dict(seed=seed, shuffle=shuffle, repeat=repeat)
-    part = dict(source=source, format=format, filter=filter)
-    stream = rows.stream(
-      room,
-      _parts(name, made, part, mix, order),
-      made,
-      dict(prompt=prompt, media=media, tokenizer=tokenizer.fingerprint),
-      processes,
-      order | dict(name=name),
-    )
-    sizes = room.sizes(made.prompt.length, made.slots)
-    return Dataset(stream, batch, weight, empty(*sizes))
-
-  make.__name__ = f"Dataset {name!r}"
-  return call(make, config)
+  made, room = entry.encoder(tokenizer), entry.room()
+  order = dict(seed=seed, shuffle=entry.shuffle, repeat=entry.repeat)
+  stream = rows.stream(
+    room,
+    _parts(name, made, entry, order),
+    made,
+    dict(
+      prompt=entry.prompt, media=entry.media, tokenizer=tokenizer.fingerprint
+    ),
+    processes,
+    order | dict(name=name),
+  )
+  sizes = room.sizes(made.prompt.length, made.slots)
+  return Dataset(stream, entry.batch, entry.weight, empty(*sizes))
 
 
 def abstract_batches(
@@ -263,12 +284,11 @@ def abstract_batches(
 
 def abstract_batch(entry: Mapping[str, Any]) -> dict[str, Any]:
   """Shapes of the batch of one entry of `config.datasets`, of plain dicts."""
-  made = encoder(None, **reading(entry))
-  names = (field.name for field in dataclasses.fields(rows.Room))
-  room = rows.Room(**{name: entry[name] for name in names if name in entry})
-  sizes = room.sizes(made.prompt.length, made.slots)
+  given = call(Entry, entry)
+  made = given.encoder(None)
+  sizes = given.room().sizes(made.prompt.length, made.slots)
   return jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct((entry["batch"], *x.shape), x.dtype),
+    lambda x: jax.ShapeDtypeStruct((given.batch, *x.shape), x.dtype),
     empty(*sizes),
   )
 
@@ -276,11 +296,10 @@ def abstract_batch(entry: Mapping[str, Any]) -> dict[str, Any]:
 def _parts(
   name: str,
   made: Encoder,
-  part: Mapping[str, Mapping | None],
-  mix: Mapping[str, Mapping] | None,
+  entry: Entry,
   order: Mapping[str, Any],
 ) -> list[rows.Part]:
-  if (part["source"] is None) == (mix is None):
+  if (entry.source is None) == (entry.mix is None):
     raise ValueError(f"Dataset {name!r} needs either 'source' or 'mix'.")
 
   def one(source, share, format=None, filter=None, label=name) -> rows.Part:
@@ -290,8 +309,8 @@ def _parts(
     stream = Stream(found, made, name=label, **order)
     return rows.Part(stream, found, label, named, share)
 
-  if mix is None:
-    return [one(**part, share=1)]
+  if entry.mix is None:
+    return [one(entry.source, 1, entry.format, entry.filter)]
 
   def shared(
     source: Mapping,
@@ -303,7 +322,7 @@ def _parts(
     return one(source, share, format, filter, label)
 
   return [
-    call(shared, entry, label=f"{name}/{key}") for key, entry in mix.items()
+    call(shared, part, label=f"{name}/{key}") for key, part in entry.mix.items()
   ]
 
 
