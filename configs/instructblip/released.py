@@ -19,16 +19,29 @@ and language model stay as they are.
 from ml_collections import ConfigDict
 
 from configs.common import config, mesh
-from configs.x_instructblip.common import CONNECTORS, DECAY
+from configs.x_instructblip.common import AROUND, BLOCK, CONNECTORS, DECAY
 from mmjax.cli.released import config_of
 
 FOLDER = "data/mine"
+QUESTION, ANSWER = 128, 64
 
 
 def get_config(folder):
-  made = ConfigDict(config_of(folder)).to_dict()
+  # Named, as to ask JAX for its devices here would be before it knows of the
+  # other processes of a job.
+  made = ConfigDict(config_of(folder, dtype="bfloat16")).to_dict()
+  # What trains is not to lose the bits that the files have.
+  del made["init"]["all"]["dtype"]
   questions = made["data"]["datasets"]["questions"]
-  questions["prompt"] |= dict(length=256, question_length=128, answer_length=64)
+  (reader,) = questions["media"].values()
+  prompt = questions["prompt"]
+  places = prompt["media_tokens"] * reader.get("frames", 1)
+  length = places + QUESTION + ANSWER + AROUND
+  prompt |= dict(
+    length=-(-length // BLOCK) * BLOCK,
+    question_length=QUESTION,
+    answer_length=ANSWER,
+  )
   questions |= dict(
     source=dict(name="json", paths=f"{FOLDER}/qa.json"),
     format=dict(name="qa", folder=FOLDER),
@@ -40,6 +53,7 @@ def get_config(folder):
     data=dict(seed=0, datasets=dict(questions=questions)),
     train=dict(
       trainable=[(CONNECTORS, True), (".*", False)],
+      frozen_dtype="bfloat16",
       optimizer=dict(
         name="adamw",
         weight_decay=DECAY,

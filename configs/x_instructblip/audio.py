@@ -75,6 +75,8 @@ def get_config(variant="7b"):
     batch=batch,
     steps=steps,
     init=init,
-    evaluate=benchmarks.evaluate("audio"),
+    evaluate=benchmarks.evaluate(
+      "audio", format=common.VARIANTS[variant].asked
+    ),
     tensor=max(32 // batch, 1),
   )

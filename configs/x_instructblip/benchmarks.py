@@ -19,8 +19,8 @@ modelnet40/modelnet40_test.txt  modelnet40/*/*.txt
 cap3d/val.csv  cap3d/points/*.ply
 cap3d_qa/CAP3DQA_final_val.csv  cap3d_qa/points/*/*_8192.npz
 music_avqa/avqa-test.json  music_avqa/{videos,audio}/*
-discrn/objaverse.json  discrn/{images,points}/*
-discrn/audiocaps.json  discrn/{videos,audio}/*
+discrn/objaverse.json  discrn/images/*_2.jpeg  discrn/points/*/*_8192.npz
+discrn/audiocaps.json  discrn/{videos/*_*.mp4,audio/*_*.flac}
 
 Each is asked in LAVIS' words (DisCRn's request, which stands before the media,
 in ours), with a space behind every medium, as there in evaluation alone; five
@@ -38,6 +38,13 @@ from mmjax.text.prompts.cued import FORMATS
 
 _QA = "Question: {question} Answer:"
 FRAMES = 5
+# As LAVIS calls the media of DisCRn; of renderings the third.
+FILES = dict(
+  image="{sample_id}_2.jpeg",
+  points="{sample_id}/{sample_id}_8192.npz",
+  video="{sample_id}_{start_seconds}.mp4",
+  audio="{sample_id}_{start_seconds}.flac",
+)
 # Before the two media of DisCRn.
 REQUEST = (
   "There are two inputs. Say which one of them answers the question best, by "
@@ -208,6 +215,7 @@ def discrn(file, format, length_penalty=-1.0, **folders):
       name="discrn",
       annotations=local(f"discrn/{file}.json"),
       folders={kind: local(f"discrn/{name}") for kind, name in folders.items()},
+      files={kind: FILES[kind] for kind in folders},
     ),
     model=dict(length_penalty=length_penalty),
     prompt=dict(format=dataclasses.asdict(form)),

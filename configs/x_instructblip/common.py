@@ -38,7 +38,7 @@ class Variant:
 
   Attributes:
     lm: size of Vicuna, of lms/llama.py.
-    format: of prompts.
+    format: of prompts, as it is trained.
     connector: of CONNECTORS.
   """
 
@@ -50,6 +50,11 @@ class Variant:
   def base(self) -> str:
     """Folder of Vicuna's weights."""
     return f"vicuna_{self.lm}_v1.1"
+
+  @property
+  def asked(self) -> str:
+    """The format as it is evaluated, with a space behind every medium."""
+    return f"{self.format}_asked"
 
 
 VARIANTS = {

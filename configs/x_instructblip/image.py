@@ -92,5 +92,7 @@ def get_config(variant="7b"):
     batch=BATCH,
     steps=steps,
     init=init,
-    evaluate=benchmarks.evaluate("image"),
+    evaluate=benchmarks.evaluate(
+      "image", format=common.VARIANTS[variant].asked
+    ),
   )

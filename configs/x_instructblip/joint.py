@@ -85,5 +85,7 @@ def get_config(variant="7b"):
     steps=STEPS,
     every=1000,
     init=_init(size, size != variant),
-    evaluate=benchmarks.evaluate(*common.KINDS),
+    evaluate=benchmarks.evaluate(
+      *common.KINDS, format=common.VARIANTS[size].asked
+    ),
   )

@@ -43,5 +43,7 @@ def get_config(variant="7b"):
     batch=batch,
     steps=steps,
     init=init,
-    evaluate=benchmarks.evaluate("points"),
+    evaluate=benchmarks.evaluate(
+      "points", format=common.VARIANTS[variant].asked
+    ),
   )

@@ -49,6 +49,8 @@ def get_config(variant="7b"):
     steps=steps,
     every=1000,
     init=dict(connectors_video=image),
-    evaluate=benchmarks.evaluate("video"),
+    evaluate=benchmarks.evaluate(
+      "video", format=common.VARIANTS[variant].asked
+    ),
     tensor=max(32 // batch, 1),
   )

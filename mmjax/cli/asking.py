@@ -14,8 +14,8 @@ TEMPLATES = (
   "vicuna_v0 (default, v0) or vicuna_v1 (v1)"
 )
 FORMATS = (
-  "instructblip, x_instructblip, x_instructblip_7b, x_instructblip_asked or "
-  "x_instructblip_no_cue"
+  "instructblip, x_instructblip, x_instructblip_7b, x_instructblip_7b_asked, "
+  "x_instructblip_asked or x_instructblip_no_cue"
 )
 
 

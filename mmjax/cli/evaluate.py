@@ -276,7 +276,8 @@ def load_params(
   """Trained parameters of a run, with the frozen ones of their source.
 
   Where nothing was trained, `config.init` has to name a source of all that
-  would be: a published checkpoint. On a mesh they lie as its axes say, and no
+  would be: a published checkpoint. What is frozen has `train.frozen_dtype`, if
+  that is named, as in training. On a mesh they lie as its axes say, and no
   device is given all of what is cut.
   """
   boxed = abstract_params(module, example)
@@ -286,17 +287,23 @@ def load_params(
   directory = Path(workdir) / "checkpoints"
   if not directory.exists() and all(k in loaded for k in mask if mask[k]):
     log.info("%s has no checkpoints: taking config.init alone.", workdir)
-    flat = {k: np.asarray(v) for k, v in loaded.items()}
+    flat = dict(loaded)
   else:
     trained = tree.flatten(load_trainable(directory))
     _check(trained, tree.flatten(shapes), workdir)
-    frozen = {k: v for k, v in loaded.items() if not mask[k]}
-    flat = {k: np.asarray(v) for k, v in frozen.items()} | trained
+    flat = {k: v for k, v in loaded.items() if not mask[k]} | trained
   missing = tree.flatten(shapes).keys() - flat.keys()
   if missing:
     # Frozen as they were drawn: the same draw, by the seed of the run.
     flat |= _draw(module, example, config.get("seed", 0), missing)
-  params = tree.unflatten(flat)
+  held = config["train"].get("frozen_dtype")
+  held = held and jax.numpy.dtype(held)
+
+  def array(path: str, value: Any) -> np.ndarray:
+    value = np.asarray(value)
+    return value.astype(held) if held and not mask[path] else value
+
+  params = tree.unflatten({k: array(k, v) for k, v in flat.items()})
   if mesh is None:
     return jax.tree.map(jax.numpy.asarray, params)
   return jax.tree.map(jax.device_put, params, shardings(boxed, mesh))

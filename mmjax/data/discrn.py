@@ -25,6 +25,8 @@ FILES = {
   "audio": "{sample_id}.wav",
   "points": "{sample_id}.ply",
 }
+# What a kind is called in the official files' fields, and in prompts.
+_FIELDS, _CUES = {"points": "pc"}, {"points": "3d"}
 _OPTIONS = "which of the two options"
 # The longer beginnings come first. "Which one's" is more than a beginning.
 _WHICH = re.compile(
@@ -66,8 +68,8 @@ class Discrn:
       folders: of two kinds of media.
       files: how a medium of a kind is called, with {sample_id} and
         {start_seconds}; what is not named is as in FILES.
-      by_caption: shows the captions `captions_pred_{kind}` in place of the
-        media, as the paper's baseline does.
+      by_caption: shows the captions `captions_pred_{kind}` (of points `_pc`)
+        in place of the media, as the paper's baseline does.
     """
     for kind in folders:
       lookup(dict.fromkeys(KINDS), kind, "kind of medium")
@@ -145,6 +147,8 @@ class Discrn:
       starts = _two(row.values("start_seconds"), "start_seconds", place)
     names = []
     for kind, sample, start in zip(kinds, ids, starts):
+      if isinstance(start, float) and start.is_integer():
+        start = int(start)
       fields = {"sample_id": sample, "start_seconds": start}
       try:
         names.append(self._files[kind].format_map(fields))
@@ -160,8 +164,9 @@ def _shown(row: Field, kinds: Sequence[str], place: str) -> str:
   """The captions in place of the media: "image: a dog. audio: a horn." """
   parts = []
   for i, kind in enumerate(kinds):
-    name = f"captions_pred_{kind}"
-    parts.append(f"{kind}: {_two(row.texts(name), name, place)[i]}")
+    name = f"captions_pred_{_FIELDS.get(kind, kind)}"
+    caption = _two(row.texts(name), name, place)[i]
+    parts.append(f"{_CUES.get(kind, kind)}: {caption}")
   return " ".join(parts)
 
 

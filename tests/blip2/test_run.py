@@ -13,6 +13,7 @@ from configs.instructblip import released
 from mmjax import tree
 from mmjax.checkpoints import load_trainable
 from mmjax.cli.convert import convert
+from mmjax.cli.evaluate import load_model
 from mmjax.cli.train import train
 from mmjax.systems import x_instructblip
 from mmjax.training.sources import load_parts
@@ -49,6 +50,9 @@ def made(request, tmp_path_factory):
   config.train.optimizer.schedule = dict(
     name="warmup_constant", peak=0.05, warmup=0
   )
+  assert config.model.dtype == config.train.frozen_dtype == "bfloat16"
+  assert "dtype" not in config.init.all
+  config.model.dtype = config.train.frozen_dtype = "float32"
   config.mesh.fsdp, config.mesh.data = 1, 1
   train(config, folder / "run")
   return theirs, config, folder
@@ -79,3 +83,14 @@ def test_logits_after_training_are_the_same_there(made):
   assert (folder / "trained" / "preprocessor_config.json").is_file() or (
     folder / "trained" / "processor_config.json"
   ).is_file()
+
+
+def test_what_is_asked_has_the_numbers_that_were_trained_with(made):
+  """Frozen parts as the training held them, the trained ones in float32."""
+  _, config, folder = made
+  config = config.to_dict()
+  config["train"]["frozen_dtype"] = "bfloat16"
+  found = tree.flatten(load_model(config, folder / "run").params)
+  for path, value in found.items():
+    trains = path.startswith("connectors_")
+    assert value.dtype == ("float32" if trains else "bfloat16"), path

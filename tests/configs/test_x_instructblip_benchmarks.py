@@ -89,7 +89,9 @@ def save(source):
         content = content | dict(videos=videos)
       write_rows(path, source["data"], content)
     elif name == "discrn":
-      path.write_text(json.dumps([row(0), row(1)]))
+      starts = [30.0, 0]
+      rows = [row(k, start_seconds=starts) for k in (0, 1)]
+      path.write_text(json.dumps(rows))
     elif name in ("coco_captions", "karpathy"):
       path.write_text(json.dumps(caption_rows(name)))
     else:
@@ -108,11 +110,15 @@ def tasks(tmp_path, monkeypatch):
   config = benchmarks.evaluate(*KINDS)
   for task in config["tasks"].values():
     save(task["source"])
-  # DisCRn looks for a file before it is asked about.
-  ends = dict(images="jpg", points="ply", videos="mp4", audio="wav")
-  for folder, end in ends.items():
-    for name in ("a0", "b0", "a1", "b1"):
+  # DisCRn looks for a file before it is asked about: LAVIS' names.
+  for folder, end in dict(videos="mp4", audio="flac").items():
+    for name in ("a0_30", "b0_0", "a1_30", "b1_0"):
       (tmp_path / "discrn" / folder / f"{name}.{end}").touch()
+  for name in ("a0", "b0", "a1", "b1"):
+    (tmp_path / "discrn/images" / f"{name}_2.jpeg").touch()
+    points = tmp_path / "discrn/points" / name
+    points.mkdir()
+    (points / f"{name}_8192.npz").touch()
   return config["tasks"]
 
 

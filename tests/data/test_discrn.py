@@ -164,6 +164,14 @@ def test_bad_files_and_folders_are_refused(tmp_path):
     Discrn(**given)
 
 
+def test_captions_of_points_have_their_official_name(tmp_path):
+  kinds = ("image", "points")
+  captions = {f"captions_pred_{k}": [f"a {k}", k] for k in ("image", "pc")}
+  made = source(tmp_path, row(0, **captions), kinds=kinds, by_caption=True)
+  (question,) = (s.text for s in Discrn(**made)[0].segments if not s.target)
+  assert question.startswith("image: a image 3d: pc which of")
+
+
 def test_a_name_that_leads_out_is_refused(tmp_path):
   away = row(0, sample_ids=["../../etc/passwd", "b"])
   with pytest.raises(BadSample, match="below"):

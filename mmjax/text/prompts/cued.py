@@ -77,15 +77,19 @@ _CUES = {
   "video": " video: ",
   "audio": " audio: ",
 }
-_STRIPPED = {kind: cue.lstrip() for kind, cue in _CUES.items()}
+_7B = Format(
+  {kind: cue.lstrip() for kind, cue in _CUES.items()},
+  prefix="USER: ",
+  postfix="\nASSISTANT:",
+  starts="first",
+)
 FORMATS = {
   # As the paper's models were trained, and asked.
   "x_instructblip": Format(_CUES),
   "x_instructblip_asked": Format(_CUES, space=" "),
-  # The demo of the released 7B models, and a second training for it.
-  "x_instructblip_7b": Format(
-    _STRIPPED, prefix="USER: ", postfix="\nASSISTANT:", starts="first"
-  ),
+  # A second training of 7B models, and the demo of those that are released.
+  "x_instructblip_7b": _7B,
+  "x_instructblip_7b_asked": dataclasses.replace(_7B, space=" "),
   "x_instructblip_no_cue": Format(),
   "instructblip": Format(),
 }
