@@ -155,8 +155,8 @@ def evaluate_chat(
   # Before the first picture is read: a wrong setting ends it at once.
   models = {name: each.fit(model) for name, each in found.items()}
   part = (memory.share.index, memory.share.count)
-  shown = {name: each.records for name, each in found.items()}
-  pictures.check(shown, model.encoder, part)
+  shown = {n: (models[n].encoder, each.records) for n, each in found.items()}
+  pictures.check(shown, part)
   total, before = sum(len(each.records) for each in found.values()), 0
   results = []
   for name, each in found.items():

@@ -89,7 +89,7 @@ def evaluate_tasks(
     name: in_context.needed(each.task, each.queries, each.support, rules)
     for name, each in found.items()
   }
-  pictures.check(shown, model.encoder)
+  pictures.check({n: (model.encoder, own) for n, own in shown.items()})
   runs = len(rules.shots) * len(rules.seeds) * len(chosen)
   total = runs * sum(len(each.queries) for each in found.values())
   results, before = [], 0

@@ -24,28 +24,27 @@ _REMEDY = (
 
 
 def check(
-  documents: Mapping[str, Sequence[Document]],
-  encoder: Encoder,
+  tasks: Mapping[str, tuple[Encoder, Sequence[Document]]],
   part: tuple[int, int] = (0, 1),
 ) -> None:
   """Reads every picture of all tasks.
 
   Args:
-    documents: of each task.
-    encoder: reads them.
+    tasks: by name, each with its documents and what reads them for it: a task
+      of more frames reads more of a clip.
     part: which part of the pictures, of how many; others read the others.
 
   Raises:
     ValueError: for those that cannot be read, of all tasks; the log names each.
   """
   told = []
-  for name, shown in documents.items():
+  for name, (encoder, shown) in tasks.items():
     # Many questions ask about one picture.
     every = {_key(m): (m, d.id) for d in shown for m in d.media}
     media = list(every.values())[part[0] :: part[1]]
     log.info("Reading the %d pictures of task %r once.", len(media), name)
     with futures.ThreadPoolExecutor(READERS) as pool:
-      reasons = pool.map(lambda x: _problem(encoder, *x), media)
+      reasons = pool.map(lambda x, own=encoder: _problem(own, *x), media)
       bad = [reason for reason in reasons if reason]
     for reason in bad:
       log.warning("Task %r: %s", name, reason)

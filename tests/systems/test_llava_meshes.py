@@ -13,7 +13,8 @@ from mmjax.systems import llava
 from mmjax.training.state import abstract_params, init_state
 from tests import eight_devices
 from tests.systems import conversations as c
-from tests.systems.test_meshes import mesh_of
+from tests.systems import on_meshes
+from tests.systems.on_meshes import mesh_of
 
 # (data, fsdp, sequence, tensor)
 MESHES = {
@@ -41,43 +42,14 @@ def make_batch(rows=8):
   return c.batch(found, length=LENGTH, media=MEDIA, tokens=Q, sides=(18, 18))
 
 
-def compiled(stage, sizes, batch):
-  """The program of a stage's gradient on such a mesh, and its arguments."""
-  module, mesh = llava.build(MODEL), mesh_of(sizes)
-  where = dict(shardings(abstract_params(module, batch), mesh))
-  params = jax.device_put(c.drawn(module, batch), where)
-  trainable = {k: params.pop(k) for k in TRAINS[stage]}
-
-  def objective(trainable, frozen, batch):
-    total, count = llava.loss(module, trainable | frozen, batch)["loss"]
-    return total / count
-
-  with jax.set_mesh(mesh):
-    arguments = trainable, params, put_batch(batch, mesh)
-    step = jax.jit(
-      jax.value_and_grad(objective),
-      out_shardings=(None, {k: where[k] for k in trainable}),
-    )
-    return step.lower(*arguments).compile(), arguments
-
-
 def check_numbers(stage):
-  batch = make_batch()
+  module, batch = llava.build(MODEL), make_batch()
   assert set(batch["media"]["image"]["mask"].sum((1, 2)).tolist()) == {1, 2}
-  step, arguments = compiled(stage, (1, 1, 1, 1), batch)
-  value, gradients = step(*arguments)
-  gradients = jax.tree.map(np.asarray, gradients)
+  gradients = on_meshes.check_numbers(
+    *(llava, module, c.drawn(module, batch), TRAINS[stage].__contains__),
+    *(MESHES[stage], batch),
+  )
   assert min(np.abs(x).max() for x in jax.tree.leaves(gradients)) > 0
-  for sizes in MESHES[stage]:
-    step, arguments = compiled(stage, sizes, batch)
-    found, own = step(*arguments)
-    np.testing.assert_allclose(found, value, rtol=1e-5, err_msg=str(sizes))
-    jax.tree.map(
-      lambda a, b: np.testing.assert_allclose(
-        a, b, atol=2e-5 * np.abs(b).max() + 1e-7, err_msg=str(sizes)
-      ),
-      *(own, gradients),
-    )
 
 
 def check_shares():

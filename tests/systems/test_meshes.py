@@ -9,10 +9,12 @@ import optax
 import pytest
 
 from mmjax import tree
-from mmjax.sharding import make_mesh, put_batch, shardings
+from mmjax.sharding import put_batch, shardings
 from mmjax.systems import flamingo
 from mmjax.training.state import abstract_params, init_state
 from tests import eight_devices
+from tests.systems import on_meshes
+from tests.systems.on_meshes import mesh_of
 
 # (data, fsdp, sequence, tensor)
 MESHES = [
@@ -70,11 +72,6 @@ def make_batch(rows=ROWS):
   }
 
 
-def mesh_of(sizes):
-  names = ("data", "fsdp", "sequence", "tensor")
-  return make_mesh(dict(zip(names, sizes)), jax.devices()[: np.prod(sizes)])
-
-
 def make_params(module, batch):
   like = abstract_params(module, batch)
   random = np.random.RandomState(1)
@@ -86,38 +83,12 @@ def make_params(module, batch):
   return jax.tree_util.tree_map_with_path(draw, nn.unbox(like)), like
 
 
-def compiled(sizes, batch):
-  """The gradient's program on such a mesh, and its arguments."""
-  module, mesh = flamingo.build(MODEL), mesh_of(sizes)
-  params, like = make_params(module, batch)
-  where = shardings(like, mesh)
-
-  def objective(params, batch):
-    total, count = flamingo.loss(module, params, batch)["loss"]
-    return total / count
-
-  params = jax.device_put(params, where)
-  with jax.set_mesh(mesh):
-    batch = put_batch(batch, mesh)
-    step = jax.jit(jax.value_and_grad(objective), out_shardings=(None, where))
-    return step.lower(params, batch).compile(), (params, batch)
-
-
 def check_numbers():
-  batch = make_batch()
-  step, arguments = compiled((1, 1, 1, 1), batch)
-  value, gradients = step(*arguments)
-  gradients = jax.tree.map(np.asarray, gradients)
-  for sizes in MESHES:
-    step, arguments = compiled(sizes, batch)
-    found, own = step(*arguments)
-    np.testing.assert_allclose(found, value, rtol=1e-5, err_msg=str(sizes))
-    jax.tree.map(
-      lambda a, b: np.testing.assert_allclose(
-        a, b, atol=2e-5 * np.abs(b).max() + 1e-7, err_msg=str(sizes)
-      ),
-      *(own, gradients),
-    )
+  module, batch = flamingo.build(MODEL), make_batch()
+  params, _ = make_params(module, batch)
+  on_meshes.check_numbers(
+    flamingo, module, params, lambda name: True, MESHES, batch
+  )
 
 
 def check_shares():

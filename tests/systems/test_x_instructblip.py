@@ -105,8 +105,7 @@ def tokenizer():
   return made
 
 
-@pytest.fixture(scope="module")
-def made():
+def make():
   """What reads documents, the system, and its parameters."""
   encoder = build.encoder(
     tokenizer(), k.PROMPT | dict(length=32, reader_length=6), media=k.MEDIA
@@ -124,6 +123,11 @@ def made():
   flat = tree.flatten(nn.unbox(shapes)).items()
   params = tree.unflatten({path: draw(path, x) for path, x in flat})
   return encoder, module, params
+
+
+@pytest.fixture(scope="module")
+def made():
+  return make()
 
 
 @pytest.fixture(scope="module")
