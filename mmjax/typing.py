@@ -42,10 +42,13 @@ Params: TypeAlias = Mapping[str, Any]
 #   segments   Int   [B L]  1, 2, ... for packed documents; 0 is padding
 #   key               the step's own, for what is left out by chance (dropout);
 #                     none where nothing is trained
-#   media      {kind: {...}}; an image is one frame, and so is a sound or cloud:
-#     values     UInt8 [B M T height width C], or
+#   media      {kind: {...}}; an image is one frame, and so is a cloud; frames
+#              of a sound are its segments:
+#     values     UInt8 [B M T height width C], Float [B M T samples] or
+#                Float [B M T points 3], or
 #     keys       Int   [B M]  rows of a table of features; -1 is none, or
 #     features   Float [B M T P E], what a frozen encoder made of the values
+#     lengths    Int   [B M T]  samples that are real; of sounds alone
 #     text       Int   [B M L]  what the connector reads with it, 0 is padding;
 #                 only where it reads an instruction
 #     ids        Int   [B M]  which image it is, where several rows may show one

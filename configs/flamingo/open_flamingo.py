@@ -82,6 +82,8 @@ def _evaluate():
     tasks=in_context.tasks(),
     model=dict(num_beams=3, batch_size=8),
     prompt=dict(length=2000, media=33),
+    # 9B is more than one chip of a v5e holds.
+    mesh=dict(fsdp=-1),
   )
 
 

@@ -123,7 +123,7 @@ def _image():
     gqa=_asked(ask, gqa),
     # A slip of LAVIS' file, which the published figure has.
     okvqa=_asked(ask.replace("given", "given the"), okvqa, "vqav2"),
-    vizwiz=_asked(ask, vizwiz, "vqav2"),
+    vizwiz=_asked(ask, vizwiz, "vqav2", parse="or_unanswerable"),
     snli_ve=_ranked("{question}", snli_ve),
   )
 
@@ -261,4 +261,6 @@ def evaluate(*kinds, format="x_instructblip_asked"):
     min_new_tokens=1,
   )
   prompt = dict(format=format)
-  return dict(name="chat", tasks=tasks, model=model, prompt=prompt)
+  # 7B with all four encoders is more than one chip of a v5e holds.
+  mesh = dict(fsdp=-1)
+  return dict(name="chat", tasks=tasks, model=model, prompt=prompt, mesh=mesh)

@@ -50,6 +50,11 @@ class InstructedQFormer(nn.Module):
     """Of the features (E)."""
     return self.qformer.features_width
 
+  @property
+  def vocabulary(self) -> int:
+    """Tokens of the text that it can read; 0 where it reads none."""
+    return self.qformer.vocab_size
+
   def __call__(
     self,
     features: Float[Array, "B M T P E"],

@@ -10,9 +10,11 @@ from mmjax.data import promised
 from mmjax.data.document import MAX_BYTES, BadSample
 from mmjax.typing import Float, Int
 
-# An hour at 16 kHz; a header can promise any number of samples, and some
-# hundred bytes of FLAC hold a minute of silence.
-MAX_SAMPLES = 16_000 * 3_600
+# Samples a second that filter banks are made for.
+RATE = 16_000
+# An hour; a header can promise any number of samples, and some hundred bytes
+# of FLAC hold a minute of silence.
+MAX_SAMPLES = RATE * 3_600
 RATES = (1_000, 768_000)
 # The filter between two rates has taps by the larger of them, without what
 # they have in common: 441 of 44,100 and 16,000, but all of 767,999.
@@ -29,7 +31,7 @@ BLOCK = 2**18
 
 
 def decode(
-  data: bytes, rate: int = 16_000, name: str = "audio"
+  data: bytes, rate: int = RATE, name: str = "audio"
 ) -> Float[np.ndarray, "samples"]:
   """A sound file as one channel at `rate`.
 
@@ -52,7 +54,7 @@ def decode(
 
 
 def read(
-  data: bytes, rate: int = 16_000, name: str = "audio"
+  data: bytes, rate: int = RATE, name: str = "audio"
 ) -> tuple[Float[np.ndarray, "samples"], int]:
   """A sound file as one channel at its own rate, and that rate.
 

@@ -89,15 +89,16 @@ class Clip:
 
     Keys of frames follow each other.
     """
+    key = self.key if self.key < 0 else self.key + number
     if self.values is None:
-      return dataclasses.replace(self, key=self.key + number)
+      return dataclasses.replace(self, key=key)
     number = min(number, len(self.values) - 1)
     part = slice(number, number + 1)
     return dataclasses.replace(
       self,
       values=self.values[part],
       lengths=None if self.lengths is None else self.lengths[part],
-      key=self.key if self.key < 0 else self.key + number,
+      key=key,
     )
 
 
@@ -274,10 +275,12 @@ def stack(examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def trim(batch: Mapping[str, Any], least: int = 16) -> dict[str, Any]:
-  """Cuts off the ends that no row of a batch uses, tokens and media alike.
+  """Cuts off the ends that no row of a batch uses.
 
-  What is left is a power of two, or all of it, so that the batches of an
-  evaluation have few shapes, and short prompts do not pay for long ones.
+  Tokens, media and what they are read with alike. What is left is a power of
+  two, or all of it, so that the batches of an evaluation have few shapes, and
+  short prompts do not pay for long ones. Of a kind of media that no row has
+  nothing is left, so that nothing encodes it.
 
   Args:
     batch: of `stack`; padded on the right.
@@ -285,21 +288,30 @@ def trim(batch: Mapping[str, Any], least: int = 16) -> dict[str, Any]:
   """
   length = _room(batch["segments"] > 0, least)
   trimmed = {k: v[:, :length] for k, v in batch.items() if k != "media"}
-  trimmed["media"] = {}
-  for name, media in batch["media"].items():
-    count = _room(media["mask"].any(axis=2), 1)
-    trimmed["media"][name] = {
-      key: value[:, : length if key == "index" else count]
-      for key, value in media.items()
-    }
+  trimmed["media"] = {
+    name: _trimmed(media, length, least)
+    for name, media in batch["media"].items()
+  }
   return trimmed
+
+
+def _trimmed(media: Mapping[str, Any], length: int, least: int) -> Example:
+  count = _room(media["mask"].any(axis=2), 0)
+  found = {
+    key: value[:, : length if key == "index" else count]
+    for key, value in media.items()
+  }
+  if "text" in media:
+    read = _room((media["text"] != 0).any(axis=1), least)
+    found["text"] = found["text"][..., :read]
+  return found
 
 
 def _room(used: np.ndarray, least: int) -> int:
   """Places to keep of [rows places], of which the used ones are True."""
   places = np.flatnonzero(used.any(axis=0))
-  needed = places[-1] + 1 if len(places) else 0
-  power = 1 << int(max(needed, least, 1) - 1).bit_length()
+  needed = max(places[-1] + 1 if len(places) else 0, least)
+  power = 1 << int(needed - 1).bit_length() if needed else 0
   return min(power, used.shape[1])
 
 

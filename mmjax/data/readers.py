@@ -94,24 +94,46 @@ class Pictures:
   def _decode(self, media: Media, name: str) -> np.ndarray:
     payload = media.load()
     if isinstance(payload, np.ndarray):
-      return self._checked(payload, name)
+      return self._chosen(_checked_pixels(payload, name), media, name)
     if media.kind == "image":
       return image.decode(payload, name)[None]
     start, end = media.metadata.get("start", 0.0), media.metadata.get("end")
     return video.decode(payload, self.frames, self.fps, start, end, name)
 
-  def _checked(self, payload: np.ndarray, name: str) -> np.ndarray:
-    pixels = payload if payload.ndim == 4 else payload[None]
-    if pixels.ndim != 4 or pixels.shape[-1] != 3 or pixels.dtype != np.uint8:
-      raise BadSample(
-        f"{name} is {payload.dtype}{list(payload.shape)}, expected uint8 "
-        "[height, width, 3] or [frames, height, width, 3]."
-      )
-    if not pixels.size:
-      raise BadSample(f"{name} is empty: {list(payload.shape)}.")
-    if self.fps is None and len(pixels) > self.frames:
-      pixels = pixels[np.arange(self.frames) * len(pixels) // self.frames]
-    return pixels
+  def _chosen(self, pixels: np.ndarray, media: Media, name: str) -> np.ndarray:
+    """The frames of an array that are read, as they would be of a file."""
+    count, rate = len(pixels), media.metadata.get("fps")
+    if media.kind == "image" and count > 1:
+      raise BadSample(f"{name} is an image of {count} frames, expected 1.")
+    if self.fps is not None and rate is not None:
+      if type(rate) not in (int, float) or not 0 < rate < math.inf:
+        raise BadSample(
+          f"{name} has {rate!r} frames a second by its metadata ('fps'); "
+          "expected a positive number."
+        )
+      at = np.arange(self.frames) * rate / self.fps
+      return pixels[at[at < count].astype(int)]
+    if count <= self.frames:
+      return pixels
+    if self.fps is None:
+      return pixels[np.arange(self.frames) * count // self.frames]
+    raise BadSample(
+      f"{name} has {count} frames, of which {self.frames} are read at "
+      f"{self.fps:g} a second, but its metadata do not say how many it has "
+      "('fps'). The reader's fps=None spreads them over all of it."
+    )
+
+
+def _checked_pixels(payload: np.ndarray, name: str) -> np.ndarray:
+  pixels = payload if payload.ndim == 4 else payload[None]
+  if pixels.ndim != 4 or pixels.shape[-1] != 3 or pixels.dtype != np.uint8:
+    raise BadSample(
+      f"{name} is {payload.dtype}{list(payload.shape)}, expected uint8 "
+      "[height, width, 3] or [frames, height, width, 3]."
+    )
+  if not pixels.size:
+    raise BadSample(f"{name} is empty: {list(payload.shape)}.")
+  return pixels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,19 +143,17 @@ class Sounds:
   Attributes:
     frames: segments of a sound; longer ones are cut, shorter ones filled up.
     bank: frames of the filter bank in a segment; 512 are 5.12 seconds.
-    rate: samples a second.
     keys, values: see `Slots`.
   """
 
   kinds: ClassVar[tuple[str, ...]] = ("audio",)
   frames: int = 2
   bank: int = 512
-  rate: int = 16_000
   keys: bool = False
   values: bool = True
 
   def __post_init__(self):
-    if min(self.frames, self.bank, self.rate) < 1:
+    if min(self.frames, self.bank) < 1:
       raise ValueError(f"{self}: expected 1 or more of each.")
 
   @functools.cached_property
@@ -155,9 +175,9 @@ class Sounds:
     if isinstance(payload, np.ndarray):
       wave = self._checked(payload, media.metadata.get("rate"), name)
     else:
-      wave = audio.decode(payload, self.rate, name)
+      wave = audio.decode(payload, audio.RATE, name)
     start, end = media.metadata.get("start", 0.0), media.metadata.get("end")
-    wave = audio.part(wave, self.rate, start, end, name)
+    wave = audio.part(wave, audio.RATE, start, end, name)
     return Clip(*audio.segments(wave, self.frames, self.bank))
 
   def _checked(self, payload: np.ndarray, rate: Any, name: str) -> np.ndarray:
@@ -166,10 +186,10 @@ class Sounds:
         f"{name} is {payload.dtype}{list(payload.shape)}, expected floats "
         "[samples]."
       )
-    if rate != self.rate:
+    if rate != audio.RATE:
       raise BadSample(
         f"{name} has {rate} samples a second by its metadata ('rate'), "
-        f"expected {self.rate}."
+        f"expected {audio.RATE}."
       )
     # What overflows is refused as not finite.
     with np.errstate(over="ignore"):

@@ -179,6 +179,7 @@ def benchmark(
   task: str | None = None,
   count: int | None = None,
   ask: str | None = None,
+  parse: str | None = None,
   max_new_tokens: int | None = None,
   candidate: str | None = None,
   model: Mapping[str, Any] | None = None,
@@ -193,6 +194,7 @@ def benchmark(
     task: of CHAT_TASKS; `name` where it is left out.
     count: of the questions, drawn at random, always the same; None is all.
     ask: in place of the task's own way to ask.
+    parse: in place of the task's own way to read an answer, of PARSERS.
     max_new_tokens: of an answer; None is the task's own.
     candidate: in place of the task's own; see ChatTask.
     model: what this task changes of the model's decoding: `num_beams`, ...
@@ -204,7 +206,9 @@ def benchmark(
   """
   kind = task or name
   own = lookup(CHAT_TASKS, kind, "task")
-  changes = dict(ask=ask, max_new_tokens=max_new_tokens, candidate=candidate)
+  changes = dict(
+    ask=ask, parse=parse, max_new_tokens=max_new_tokens, candidate=candidate
+  )
   own = dataclasses.replace(
     own, **{k: v for k, v in changes.items() if v is not None}
   )

@@ -64,8 +64,14 @@ def letter(text: str) -> str | None:
   return found[0] if len(found) == 1 else None
 
 
+def or_unanswerable(text: str) -> str:
+  """LAVIS' for VizWiz: what says nothing says that there is no answer."""
+  return text if text.strip() else "unanswerable"
+
+
 PARSERS: Mapping[str, Parse] = {
   "as_it_is": as_it_is,
+  "or_unanswerable": or_unanswerable,
   "plain": plain,
   "yes_or_no": yes_or_no,
   "begins_yes_or_no": begins_yes_or_no,

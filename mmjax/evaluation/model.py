@@ -273,8 +273,14 @@ class Model:
     OpenFlamingo takes CLIP's projected class token, which no system here has.
 
     Raises:
-      ValueError: for a document without media.
+      ValueError: for a document without media, and for a system whose media
+        no encoder sees alone.
     """
+    if not hasattr(self.module, "encode"):
+      raise ValueError(
+        f"{type(self.module).__name__} has no features of media to compare: "
+        "leave out selection='rices'."
+      )
     if lacking := [d.id for d in documents if not d.media]:
       raise ValueError(f"{lacking[:3]} have no media to be compared by.")
     alone = [dataclasses.replace(d, segments=d.media[:1]) for d in documents]

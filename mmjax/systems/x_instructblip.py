@@ -22,7 +22,7 @@ from mmjax.config import lookup, nearest, require
 from mmjax.connectors import CONNECTORS
 from mmjax.encoders import ENCODERS
 from mmjax.lms import LMS
-from mmjax.systems.media import Media, encode, place, tokens
+from mmjax.systems.media import Media, place, tokens
 from mmjax.systems.text import TextModel, loss, monitor
 from mmjax.typing import Array, Batch, Float
 
@@ -66,15 +66,9 @@ class XInstructBlip(TextModel):
 
   def media_tokens(self, media: Media, kind: str) -> Float[Array, "B M Q D"]:
     """Tokens of all media of one kind."""
-    return tokens(self.connectors[kind], self._encoder(kind), media)
-
-  def encode(self, values: Array, kind: str) -> Float[Array, "B M T P E"]:
-    """Features of media of one kind; see media.encode."""
-    return encode(self._encoder(kind), values)
-
-  def _encoder(self, kind: str) -> nn.Module | None:
     name = self.reads.get(kind)
-    return None if name is None else self.encoders[name]
+    encoder = None if name is None else self.encoders[name]
+    return tokens(self.connectors[kind], encoder, media)
 
 
 def build(config: Mapping[str, Any]) -> XInstructBlip:

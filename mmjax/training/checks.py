@@ -54,6 +54,7 @@ def check_media(encoder: Encoder, module: nn.Module, name: str) -> None:
       f"{sorted(known)}. Name them so in the dataset's `media`, or give "
       "config.model.media the kinds."
     )
+  _check_readings(encoder, module, name)
   places = getattr(encoder.prompt, "media_tokens", None)
   if places is None or not hasattr(module, "media_tokens"):
     return
@@ -72,4 +73,28 @@ def check_media(encoder: Encoder, module: nn.Module, name: str) -> None:
         f"The prompt leaves {places} places for a medium ({kind}), of which "
         f"encoder and connector make {tokens} tokens. Set {name}.media_tokens="
         f"{tokens}."
+      )
+
+
+def _check_readings(encoder: Encoder, module: nn.Module, name: str) -> None:
+  """Whether connectors that read text are given some, in their vocabulary."""
+  length = getattr(encoder.prompt, "reader_length", 0)
+  tokenizer = getattr(encoder.prompt, "tokenizer", None)
+  reader = getattr(tokenizer, "reader", None)
+  for kind, slots in encoder.slots.items():
+    connector = getattr(module, "connectors", {}).get(kind)
+    rows = getattr(connector, "vocabulary", 0)
+    if not (slots.count and rows):
+      continue
+    if not length:
+      raise ValueError(
+        f"The Q-Former of {kind!r} can read a text (a vocabulary of {rows} "
+        f"tokens), but the prompt gives it none. Set {name}.reader_length to "
+        "the tokens that it is to read, or the Q-Former's vocab_size=0."
+      )
+    if reader is not None and reader.vocab_size > rows:
+      raise ValueError(
+        f"config.tokenizer.reader has {reader.vocab_size} tokens, the Q-Former "
+        f"of {kind!r} {rows} rows. Raise its vocab_size, or give the reader "
+        "the tokenizer that it was trained with."
       )

@@ -41,7 +41,10 @@ def made(request, tmp_path_factory):
       dict(id=f"{i}", image=f"{i}.png", question=f"w{i}", answer="w9")
     )
   (folder / "qa.json").write_text(json.dumps(rows))
-  config = released.get_config(str(folder / "jax"))
+  with pytest.MonkeyPatch.context() as patch:
+    # Of a job of several processes none knows the others yet.
+    patch.setattr(jax, "default_backend", None)
+    config = released.get_config(str(folder / "jax"))
   questions = config.data.datasets.questions
   questions.source.paths = str(folder / "qa.json")
   questions.format.folder = str(folder)

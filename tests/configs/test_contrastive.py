@@ -49,6 +49,13 @@ def test_a_caption_is_the_target_alone():
   assert written.media == (0,) and not written.weights.any()
   text = tokenizer.decode(written.tokens, special=True)
   assert text.split() == ["<s>", "red", "apple", "</s>"]
+  # A tower knows by its end that it has read all of a text.
+  cut = Caption(tokenizer, length=3).write(Document((PICTURE, *texts)))
+  assert tokenizer.decode(cut.tokens, special=True).split() == [
+    *("<s>", "red", "</s>")
+  ]
+  with pytest.raises(ValueError, match="need 3"):
+    Caption(tokenizer, length=2)
   with pytest.raises(
     ValueError, match="2 media of the kind 'image'; a pair has 1"
   ):

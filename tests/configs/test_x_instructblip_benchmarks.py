@@ -10,6 +10,7 @@ from configs.x_instructblip import benchmarks
 from mmjax.data.build import encoder
 from mmjax.data.document import Text
 from mmjax.evaluation.chat import benchmark
+from mmjax.evaluation.chat_tasks import PARSERS
 from mmjax.evaluation.model import Model
 from mmjax.text.prompts.cued import FORMATS
 from mmjax.training.sources import make_tokenizer
@@ -207,3 +208,9 @@ def test_discrn_has_its_request_before_the_media(tasks, model):
   assert query.metadata["instruction"] == "a short description"
   plain = own.query(dataclasses.replace(query, metadata={}))
   assert read != model.tokenizer.reader.decode(plain.texts[0])
+
+
+def test_saying_nothing_to_vizwiz_is_an_answer(tasks):
+  each = benchmark(**tasks["vizwiz"], name="vizwiz")
+  read = PARSERS[each.task.parse]
+  assert read("") == "unanswerable" and read("a cat") == "a cat"

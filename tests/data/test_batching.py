@@ -186,3 +186,9 @@ def test_text_alone_needs_no_slot():
   example = pad(written([5, 6, 7]), [], [], 4, {"image": Slots(count=0)})
   assert example["media"]["image"]["values"].shape[0] == 0
   assert example["segments"].tolist() == [1, 1, 1, 0]
+
+
+def test_a_frame_of_what_is_known_by_its_key():
+  assert Clip(None, key=7).frame(2).key == 9
+  # Without one there is none for any frame.
+  assert Clip(None).frame(2).key == Clip(frames(3, 1)).frame(2).key == -1

@@ -78,6 +78,25 @@ def test_frames_are_spread_over_a_whole_clip():
     reader.read(beyond, "clip", ())
 
 
+def test_frames_of_an_array_are_those_of_a_file():
+  reader = Pictures((), frames=3, fps=1.0)
+  pixels = np.arange(40, dtype=np.uint8).reshape(40, 1, 1, 1).repeat(3, 3)
+
+  def found(kind="video", count=40, **metadata):
+    media = Media(kind, pixels[:count], "x", metadata=metadata)
+    return reader.read(media, "x", ()).values[:, 0, 0, 0].tolist()
+
+  assert found(fps=10) == [0, 10, 20] and found(fps=10, count=15) == [0, 10]
+  assert found(count=3) == [0, 1, 2] and found("image", 1) == [0]
+  for kind, metadata, message in (
+    ("video", {}, "has 40 frames, of which 3 .*fps=None"),
+    ("video", dict(fps=0), "has 0 frames a second"),
+    ("image", {}, "an image of 40 frames"),
+  ):
+    with pytest.raises(BadSample, match=message):
+      found(kind, **metadata)
+
+
 def test_a_part_of_a_sound():
   reader = Sounds(frames=1, bank=16)
   wave = np.arange(1, 16_001, dtype=np.float32)
@@ -153,6 +172,22 @@ def test_rows_of_several_kinds_are_packed():
   batch = trim(stack([row]))
   shapes = {n: m["mask"].shape for n, m in batch["media"].items()}
   assert shapes["image"] == (1, 2, 1) and shapes["audio"] == (1, 2, 1)
+  # Nothing encodes a kind that no row has.
+  assert shapes["video"][1] == 0
+
+
+def test_trim_cuts_what_media_are_read_with():
+  prompt = k.PROMPT | dict(reader_length=40)
+  tokenizer = words()
+  tokenizer.reader = words()
+  made = build.encoder(tokenizer, prompt, media=k.MEDIA)
+  asked = [k.document(k.image(), question="dog " * n) for n in (3, 20)]
+  whole = stack([made(document) for document in asked])["media"]["image"]
+  for count, length in ((1, 16), (2, 32)):
+    batch = trim(stack([made(document) for document in asked[:count]]))
+    text = batch["media"]["image"]["text"]
+    assert text.shape[2] == length
+    assert (text != 0).sum() == (whole["text"][:count] != 0).sum()
 
 
 @pytest.mark.parametrize("pack", [{}, dict(pack=2), dict(pack=2, pack_media=9)])

@@ -6,9 +6,14 @@ import pytest
 
 from configs.llava import tiny
 from mmjax.cli.train import train
-from mmjax.systems import llava, text
+from mmjax.data import build
+from mmjax.systems import llava, text, x_instructblip
+from mmjax.text.tokenizer import Tokenizer
 from mmjax.training.checks import check_media
+from tests.data import kinds as k
 from tests.generation import talking
+from tests.systems.test_x_instructblip import MODEL
+from tests.text.words import words
 
 
 def test_places_of_an_image_are_counted():
@@ -41,3 +46,23 @@ def test_frames_of_a_medium_are_all_counted():
   assert isinstance(model.module, llava.Llava)
   with pytest.raises(ValueError, match="make 8 tokens"):
     check_media(longer, model.module, "a")
+
+
+@pytest.mark.parametrize(
+  ("prompt", "reader", "message"),
+  [
+    (dict(reader_length=6), dict(), ""),
+    (dict(reader_length=0), dict(), r"image.* 14 tokens.*a\.reader_length"),
+    (dict(reader_length=6), dict(added=["<1>", "<2>"]), "has 16 tokens.* 14 rows"),
+  ],
+)
+def test_what_connectors_read_fits_them(prompt, reader, message):
+  tokenizer = words(added=())
+  backend = tokenizer._backend
+  tokenizer.reader = Tokenizer(backend, bos="<s>", eos="</s>", **reader)
+  encoder = build.encoder(tokenizer, k.PROMPT | prompt, media=k.MEDIA)
+  module = x_instructblip.build(MODEL)
+  if not message:
+    return check_media(encoder, module, "a")
+  with pytest.raises(ValueError, match=message):
+    check_media(encoder, module, "a")

@@ -19,7 +19,8 @@ class Caption:
 
   Attributes:
     tokenizer: of the text tower.
-    length: tokens at most; the rest is cut off on the right.
+    length: tokens at most. What is more of the text is cut off on the right;
+      its end stays, by which a tower may know all of it.
     media: 1, that of the pair.
     kind: of the medium.
   """
@@ -32,20 +33,21 @@ class Caption:
   def __post_init__(self):
     if self.media != 1:
       raise ValueError(f"media is {self.media}; a pair has 1.")
+    if self.length < 3:
+      raise ValueError(
+        f"length is {self.length}; begin, a token and end need 3."
+      )
 
   def write(
     self, document: Segments, rng: np.random.Generator | None = None
   ) -> Written:
     """The caption of a pair. Nothing here is random."""
     del rng
-    sheet, tokenizer, media = Sheet(), self.tokenizer, 0
-    if tokenizer.bos is not None:
-      sheet.add([tokenizer.bos], False)
+    ids, tokenizer, media = [], self.tokenizer, 0
     for segment in merged(document, (self.kind,)):
       if isinstance(segment, tuple):
         text, target, _ = segment
-        if target:
-          sheet.add(tokenizer.encode(text.strip()), False)
+        ids += tokenizer.encode(text.strip()) if target else []
       else:
         media += 1
     if media != 1:
@@ -53,7 +55,12 @@ class Caption:
         f"{document.id!r} has {media} media of the kind {self.kind!r}; a pair "
         "has 1."
       )
-    if tokenizer.eos is not None:
-      sheet.add([tokenizer.eos], False)
+    begin, end = (
+      [] if token is None else [token]
+      for token in (tokenizer.bos, tokenizer.eos)
+    )
+    room = self.length - len(begin) - len(end)
+    sheet = Sheet()
+    sheet.add([*begin, *ids[:room], *end], False)
     written = sheet.written(0, self.length, self.media)
     return dataclasses.replace(written, media=(0,))
