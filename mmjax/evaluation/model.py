@@ -14,6 +14,7 @@ import functools
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent import futures
 from typing import Any
 
 import flax.linen as nn
@@ -26,6 +27,7 @@ from mmjax.data.batching import stack, trim
 from mmjax.data.document import Document, Media
 from mmjax.data.encoder import Encoder
 from mmjax.evaluation.answers import Likelihoods
+from mmjax.evaluation.pictures import READERS
 from mmjax.generation.beam import beam_search
 from mmjax.generation.conversation import Conversation
 from mmjax.generation.penalties import NONE, Penalties
@@ -304,16 +306,28 @@ class Model:
   def _batches(
     self, documents: Sequence[Document]
   ) -> Iterator[tuple[dict[str, Any], int]]:
-    """Batches, and how many rows of each are documents."""
+    """Batches, and how many rows of each are documents.
+
+    The next one is read while the devices are at work on this.
+    """
     cut: list[str] = []
-    for start in range(0, len(documents), self.rows):
-      part = documents[start : start + self.rows]
-      examples = [self._example(document, cut) for document in part]
-      fill = [examples[-1]] * (self.rows - len(examples))
-      batch = trim(stack(examples + fill))
-      if self.mesh is not None:
-        batch = jax.device_put(batch, batch_sharding(self.mesh))
-      yield batch, len(part)
+    with futures.ThreadPoolExecutor(READERS) as pool:
+
+      def begin(start: int) -> list[futures.Future]:
+        part = documents[start : start + self.rows]
+        return [pool.submit(self._example, document) for document in part]
+
+      ahead = begin(0)
+      for start in range(0, len(documents), self.rows):
+        now, ahead = ahead, begin(start + self.rows)
+        read = [future.result() for future in now]
+        cut += [document for _, document in read if document is not None]
+        examples = [example for example, _ in read]
+        fill = [examples[-1]] * (self.rows - len(examples))
+        batch = trim(stack(examples + fill))
+        if self.mesh is not None:
+          batch = jax.device_put(batch, batch_sharding(self.mesh))
+        yield batch, len(examples)
     if cut:
       log.warning(
         "%d of %d documents did not fit %d tokens and %d media and lost what "
@@ -322,15 +336,14 @@ class Model:
         *(self.encoder.prompt.media, cut[0]),
       )
 
-  def _example(self, document: Document, cut: list[str]) -> dict[str, Any]:
-    """A document as an example; `cut` is told the id of one that is cut."""
+  def _example(self, document: Document) -> tuple[dict[str, Any], str | None]:
+    """A document as an example, and its id where it had to be cut."""
     try:
-      return self.encoder.query(document)
+      return self.encoder.query(document), None
     except TooLong:
       if self.overflow == "error":
         raise
-      cut.append(document.id)
-      return self.encoder.query(document, self.overflow)
+      return self.encoder.query(document, self.overflow), document.id
 
 
 @functools.partial(jax.jit, static_argnums=0)

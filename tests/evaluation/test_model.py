@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 
 import jax
 import numpy as np
@@ -13,6 +14,7 @@ from tokenizers import models, pre_tokenizers
 from mmjax.data.batching import stack
 from mmjax.data.build import encoder
 from mmjax.data.document import Document, Media, Text
+from mmjax.data.encoder import Encoder
 from mmjax.data.tasks import Vqa
 from mmjax.evaluation import in_context, tasks, vqa
 from mmjax.evaluation.model import Model
@@ -110,6 +112,24 @@ def test_one_answer_a_document_whatever_the_batch(model):
   assert len(found) == 3 and all("<EOC>" not in text for text in found)
   for number, document in enumerate(DOCUMENTS):
     assert model.generate([document]) == [found[number]]
+
+
+def test_the_next_batch_is_read_before_this_one_is_done(model, monkeypatch):
+  read, known = [], Encoder.query
+
+  def query(self, document, *rest):
+    read.append(document.id)
+    return known(self, document, *rest)
+
+  monkeypatch.setattr(Encoder, "query", query)
+  batches = model._batches([*DOCUMENTS, *DOCUMENTS])
+  for asked in (4, 6, 6):
+    _, count = next(batches)
+    deadline = time.monotonic() + 60
+    while len(read) < asked and time.monotonic() < deadline:
+      time.sleep(0.01)
+    assert count == 2 and len(read) == asked
+  assert not [*batches]
 
 
 def test_what_is_too_long_is_told_or_an_error(model, caplog):

@@ -53,7 +53,11 @@ def test_frames_of_a_medium_are_all_counted():
   [
     (dict(reader_length=6), dict(), ""),
     (dict(reader_length=0), dict(), r"image.* 14 tokens.*a\.reader_length"),
-    (dict(reader_length=6), dict(added=["<1>", "<2>"]), "has 16 tokens.* 14 rows"),
+    (
+      dict(reader_length=6),
+      dict(added=["<1>", "<2>"]),
+      "has 16 tokens.* 14 rows",
+    ),
   ],
 )
 def test_what_connectors_read_fits_them(prompt, reader, message):
