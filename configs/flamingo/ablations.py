@@ -22,7 +22,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs.flamingo import baseline_3b, common
-from mmjax.connectors.resamplers import FLAMINGO_MLP, FLAMINGO_TRANSFORMER
+from mmjax.connectors.resampler_ablations import (
+  FLAMINGO_MLP,
+  FLAMINGO_TRANSFORMER,
+)
 
 REMOVED = object()
 

@@ -3,7 +3,10 @@
 from mmjax.connectors.instructed import PooledProjection, instructed
 from mmjax.connectors.perceiver import PerceiverResampler
 from mmjax.connectors.projection import Projection
-from mmjax.connectors.resamplers import MLPResampler, TransformerResampler
+from mmjax.connectors.resampler_ablations import (
+  MLPResampler,
+  TransformerResampler,
+)
 
 # What turns the features of one medium into a fixed number of tokens.
 CONNECTORS = {

@@ -37,7 +37,7 @@ def block(width, media_width, **fields) -> int:
   ],
   ids=["flamingo", "open_flamingo", "idefics"],
 )
-def test_resamplers(fields, features, expected):
+def test_resampler_ablations(fields, features, expected):
   media = jnp.zeros((1, 1, 1, 1, features))
   assert count(PerceiverResampler(**fields), media) == expected
 

@@ -8,7 +8,7 @@ from mmjax import tree
 from mmjax.config import build
 from mmjax.connectors import CONNECTORS
 from mmjax.connectors.projection import Projection
-from mmjax.connectors.resamplers import (
+from mmjax.connectors.resampler_ablations import (
   FLAMINGO_MLP,
   FLAMINGO_TRANSFORMER,
   MLPResampler,
