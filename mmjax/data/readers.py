@@ -102,26 +102,43 @@ class Pictures:
 
   def _chosen(self, pixels: np.ndarray, media: Media, name: str) -> np.ndarray:
     """The frames of an array that are read, as they would be of a file."""
-    count, rate = len(pixels), media.metadata.get("fps")
-    if media.kind == "image" and count > 1:
-      raise BadSample(f"{name} is an image of {count} frames, expected 1.")
-    if self.fps is not None and rate is not None:
-      if type(rate) not in (int, float) or not 0 < rate < math.inf:
+    if media.kind == "image":
+      if len(pixels) > 1:
         raise BadSample(
-          f"{name} has {rate!r} frames a second by its metadata ('fps'); "
-          "expected a positive number."
+          f"{name} is an image of {len(pixels)} frames, expected 1."
         )
-      at = np.arange(self.frames) * rate / self.fps
-      return pixels[at[at < count].astype(int)]
-    if count <= self.frames:
       return pixels
+    rate = media.metadata.get("fps")
+    start, end = media.metadata.get("start", 0.0), media.metadata.get("end")
+    timed = self.fps is not None and len(pixels) > self.frames
+    if rate is None and (timed or start or end is not None):
+      raise BadSample(
+        f"{name} has {len(pixels)} frames, but its metadata do not say how "
+        "many a second ('fps'), so none has a time. Without a start and an end "
+        "the reader's fps=None spreads what it reads over all of them."
+      )
+    if rate is None:
+      return _spread(pixels, self.frames)
+    if type(rate) not in (int, float) or not 0 < rate < math.inf:
+      raise BadSample(
+        f"{name} has {rate!r} frames a second by its metadata ('fps'); "
+        "expected a positive number."
+      )
+    last = len(pixels) if end is None else math.ceil(end * rate)
+    pixels = pixels[int(start * rate) : last]
+    if not len(pixels):
+      raise BadSample(f"{name} has no frame between {start} and {end} s.")
     if self.fps is None:
-      return pixels[np.arange(self.frames) * count // self.frames]
-    raise BadSample(
-      f"{name} has {count} frames, of which {self.frames} are read at "
-      f"{self.fps:g} a second, but its metadata do not say how many it has "
-      "('fps'). The reader's fps=None spreads them over all of it."
-    )
+      return _spread(pixels, self.frames)
+    at = np.arange(self.frames) * rate / self.fps
+    return pixels[at[at < len(pixels)].astype(int)]
+
+
+def _spread(pixels: np.ndarray, frames: int) -> np.ndarray:
+  """So many frames of all; all, where they are no more."""
+  if len(pixels) <= frames:
+    return pixels
+  return pixels[np.arange(frames) * len(pixels) // frames]
 
 
 def _checked_pixels(payload: np.ndarray, name: str) -> np.ndarray:

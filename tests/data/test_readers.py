@@ -88,8 +88,12 @@ def test_frames_of_an_array_are_those_of_a_file():
 
   assert found(fps=10) == [0, 10, 20] and found(fps=10, count=15) == [0, 10]
   assert found(count=3) == [0, 1, 2] and found("image", 1) == [0]
+  assert found(fps=10, start=1.0) == [10, 20, 30]
+  assert found(fps=10, start=1.0, end=2.5) == [10, 20]
   for kind, metadata, message in (
-    ("video", {}, "has 40 frames, of which 3 .*fps=None"),
+    ("video", {}, "has 40 frames, .* a second .*fps=None"),
+    ("video", dict(start=1.0), "none has a time"),
+    ("video", dict(fps=10, start=9.0), "no frame between 9.0 and None"),
     ("video", dict(fps=0), "has 0 frames a second"),
     ("image", {}, "an image of 40 frames"),
   ):
