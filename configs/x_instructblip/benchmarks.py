@@ -23,11 +23,11 @@ discrn/objaverse.json  discrn/images/*_2.jpeg  discrn/points/*/*_8192.npz
 discrn/audiocaps.json  discrn/{videos/*_*.mp4,audio/*_*.flac}
 
 Each is asked in LAVIS' words (DisCRn's request, which stands before the media,
-in ours), with a space behind every medium, as there in evaluation alone; five
-beams, and what was said already is 1.5 times less likely. Classes are ranked,
-and once more looked for in what is written. Videos have five frames, with
-their sound two. Captions are scored by CIDEr, BLEU and ROUGE-L; METEOR and
-SPICE need Java, and are left out.
+in ours), questions in lower case and almost without punctuation, with a space
+behind every medium, as there in evaluation alone; five beams, and what was said
+already is 1.5 times less likely. Classes are ranked, and once more looked for
+in what is written. Videos have five frames, with their sound two. Captions are
+scored by CIDEr, BLEU and ROUGE-L; METEOR and SPICE need Java, and are left out.
 """
 
 import dataclasses
@@ -253,6 +253,7 @@ def evaluate(*kinds, format="x_instructblip_asked"):
     tasks |= by_kind[kind]()
   if len(kinds) > 1:
     tasks |= _several(format)
+  tasks = {name: task | dict(plain=True) for name, task in tasks.items()}
   model = dict(
     batch_size=8,
     num_beams=5,

@@ -31,19 +31,23 @@ _OPTIONS = "which of the two options"
 # The longer beginnings come first. "Which one's" is more than a beginning.
 _WHICH = re.compile(
   r"\bwhich (?>(of (the|these) (two )?(entities|options|objects|things|scenes|"
-  r"sounds|two)|(entity|option|object|thing|scene|one))\b)(?!['’])",
+  r"sounds|two)|(entity|option|object|thing|scene|image|audio|one))\b)(?!['’])",
   re.IGNORECASE,
 )
+# Else the kind would be an answer.
+_KINDS = re.compile(r"\b(image|audio)\b", re.IGNORECASE)
 
 
 def reworded(question: str) -> str:
-  """A question that speaks of two options.
+  """A question that speaks of two options, and of no image and no audio.
 
   "Which entity is alive?"      ->  "which of the two options is alive?"
   "which of the two is a dog?"  ->  "which of the two options is a dog?"
   "Who is alive?"               ->  "which of the two options: Who is alive?"
+  "which audio is louder"       ->  "which of the two options is louder?"
   """
   found, count = _WHICH.subn(_OPTIONS, question.strip(), count=1)
+  found = _KINDS.sub("object", found).rstrip("?") + "?"
   return found if count else f"{_OPTIONS}: {found}"
 
 

@@ -166,3 +166,11 @@ def plain_caption(text: str) -> str:
   """`"A dog (barks)!"` -> `a dog barks`, of 50 words at most."""
   words = re.sub(r"[.!\"()*#:;~]", " ", text.lower()).split()
   return " ".join(words[:50])
+
+
+def plain_question(text: str) -> str:
+  """`What's in the U.S.?` -> `what's in the us?`, of 50 words at most.
+
+  As LAVIS' `blip_question`, through which every question goes that it asks.
+  """
+  return " ".join(re.sub(r"[.!\"()*#:;~]", "", text.lower()).split()[:50])

@@ -179,6 +179,7 @@ def benchmark(
   task: str | None = None,
   count: int | None = None,
   ask: str | None = None,
+  plain: bool | None = None,
   parse: str | None = None,
   max_new_tokens: int | None = None,
   candidate: str | None = None,
@@ -194,6 +195,7 @@ def benchmark(
     task: of CHAT_TASKS; `name` where it is left out.
     count: of the questions, drawn at random, always the same; None is all.
     ask: in place of the task's own way to ask.
+    plain: whether the question is asked as LAVIS does; see ChatTask.
     parse: in place of the task's own way to read an answer, of PARSERS.
     max_new_tokens: of an answer; None is the task's own.
     candidate: in place of the task's own; see ChatTask.
@@ -207,7 +209,11 @@ def benchmark(
   kind = task or name
   own = lookup(CHAT_TASKS, kind, "task")
   changes = dict(
-    ask=ask, parse=parse, max_new_tokens=max_new_tokens, candidate=candidate
+    ask=ask,
+    plain=plain,
+    parse=parse,
+    max_new_tokens=max_new_tokens,
+    candidate=candidate,
   )
   own = dataclasses.replace(
     own, **{k: v for k, v in changes.items() if v is not None}

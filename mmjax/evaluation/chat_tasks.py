@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 
 from mmjax.config import lookup
 from mmjax.data.document import Document, Text
+from mmjax.data.instructions import plain_question
 from mmjax.evaluation.chat_metrics import METRICS
 from mmjax.text.prompts.templates import Template
 
@@ -94,6 +95,8 @@ class ChatTask:
     rule: of a judge, a file of `mmjax/evaluation/assets/`.
     capitalize: the first line of the question has one capital letter, its
       first, as in LLaVA's files of TextVQA and VizWiz.
+    plain: the question is in lower case and almost without punctuation, as
+      LAVIS asks it; see `plain_question`.
   """
 
   ask: str
@@ -103,6 +106,7 @@ class ChatTask:
   candidate: str | None = None
   rule: str = ""
   capitalize: bool = False
+  plain: bool = False
 
   def __post_init__(self):
     lookup({**METRICS, "judge": None}, self.metric, "metric")
@@ -128,6 +132,8 @@ class ChatTask:
     if self.capitalize and "question" in fields:
       first, *rest = fields["question"].split("\n")
       fields["question"] = "\n".join([first.capitalize(), *rest])
+    if self.plain and "question" in fields:
+      fields["question"] = plain_question(fields["question"])
     text = Template(self.ask).ask(fields)
     return dataclasses.replace(document, segments=(*document.media, Text(text)))
 

@@ -9,6 +9,7 @@ import pytest
 from configs.x_instructblip import benchmarks
 from mmjax.data.build import encoder
 from mmjax.data.document import Text
+from mmjax.data.instructions import plain_question
 from mmjax.evaluation.chat import benchmark
 from mmjax.evaluation.chat_tasks import PARSERS
 from mmjax.evaluation.model import Model
@@ -162,7 +163,8 @@ def test_how_it_is_asked(name, tasks, model):
   each = benchmark(**tasks[name], name=name)
   ask, most, least, penalty = ASKED[name]
   query, record = each.queries[0], each.records[0]
-  assert query.text == ask.format(record.metadata.get("question"))
+  question = record.metadata.get("question", "")
+  assert query.text == ask.format(plain_question(question))
   assert [isinstance(s, Text) for s in query.segments].count(True) == 1
   own = each.fit(model)
   assert (own.num_beams, own.repetition_penalty) == (5, 1.5)
@@ -178,6 +180,19 @@ def test_how_it_is_asked(name, tasks, model):
   frames = dict(image=1, points=1, audio=2, video=5 if alone else 2)
   assert len(written.media) == sum(frames[kind] for kind in kinds)
   assert own.encoder.readers["video"].frames == frames["video"]
+
+
+@pytest.mark.parametrize(
+  ("asked", "plain"),
+  [
+    ('What\'s in the U.S. (now): "this"?', "what's in the us now this?"),
+    ("is  it red, or not?", "is it red, or not?"),
+    ("word " * 60, " ".join(["word"] * 50)),
+    ("...", ""),
+  ],
+)
+def test_questions_are_those_of_lavis_processor(asked, plain):
+  assert plain_question(asked) == plain
 
 
 def test_candidates(tasks):

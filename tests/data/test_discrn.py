@@ -100,6 +100,11 @@ def test_names_of_files(tmp_path):
     ("Which of these two objects is it?", "which of the two options is it?"),
     ("In rain, which one is wet?", "In rain, which of the two options is wet?"),
     ("Who is it?", "which of the two options: Who is it?"),
+    ("which audio is louder", "which of the two options is louder?"),
+    (
+      "Which option's Image?",
+      "which of the two options: Which option's object?",
+    ),
     ("Which one's wet?", "which of the two options: Which one's wet?"),
     (
       "Which of the two things' colours are bright?",
